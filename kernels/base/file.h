@@ -1,0 +1,27 @@
+// Files: mapping, reading whole, writing so that a kill at any moment leaves the old or the new content, never a half.
+#pragma once
+#include "kernels/base/mem.h"
+#include "kernels/base/status.h"
+#include <stdint.h>
+#include <stdio.h>
+
+struct file_map {
+    const uint8_t *data; // read-only pages; NULL when size == 0
+    size_t size;
+    char *path;
+};
+enum status file_map(struct file_map *m, const char *path, struct err *err);
+void file_unmap(struct file_map *m);
+
+// The whole file into `out` (NUL-terminated past its size). Refuses files over max_bytes.
+enum status file_read(struct buf *out, const char *path, size_t max_bytes, struct err *err);
+// Writes path.tmp.PID, fsyncs, renames over path, fsyncs the folder. On failure nothing of the old file is lost and the tmp is removed.
+enum status file_write_atomic(const char *path, const void *data, size_t size, struct err *err);
+enum status file_copy(const char *from, const char *to, struct err *err); // atomic as above
+bool file_exists(const char *path);
+enum status dir_make(const char *path, struct err *err); // with parents; fine if it exists
+enum status dir_sync(const char *path, struct err *err);
+enum status dir_remove(const char *path, struct err *err); // recursively, that folder and what is in it
+enum status file_sha256(const char *path, char hex[65], struct err *err);
+void sha256_hex(const void *data, size_t size, char hex[65]);
+char *path_join(const char *dir, const char *name); // mem_free it
