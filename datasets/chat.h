@@ -1,0 +1,24 @@
+// Conversations to ids and a loss mask, through the model's own chat template.
+#pragma once
+#include "datasets/template/template.h"
+#include "datasets/tokenizer/tokenizer.h"
+
+struct chat; // a tokenizer and its parsed template
+
+// Takes a borrowed tokenizer that must outlive the chat. A tokenizer without a chat template is refused (ST_BAD_INPUT).
+enum status chat_open(struct chat **out, const struct tokenizer *tok, struct err *err);
+void chat_free(struct chat *c);
+
+// Renders request = {"messages":[…], "tools":[…]?, "add_generation_prompt":bool?, …}: every key is a variable of the template, with
+// bos_token, eos_token, … of the tokenizer beside them. Appends the text to *text (may be NULL) and its ids to *ids (may be NULL).
+enum status chat_render(const struct chat *c, const json_t *request, struct buf *text, struct ids *ids, struct err *err);
+
+// A training row: ids of the whole conversation, and mask[i] = 1 where token i carries loss: the assistant turns (reasoning included)
+// and their end token, nothing else. Spans are found by rendering with and without each assistant turn's text, at the template's own
+// boundaries; a template for which that is impossible is refused with the reason. *mask is mem_alloc'ed, ids->n long.
+enum status chat_training_row(const struct chat *c, const json_t *messages, struct ids *ids, uint8_t **mask, struct err *err);
+
+// Splits the text that a model wrote after the generation prompt into reasoning and answer: "<think>…</think>" with the white space around each
+// trimmed as the shipped templates put it; `opened` says that the prompt itself ended inside <think>. Without </think> the whole is content unless
+// opened or begun by <think>, when the whole is reasoning (cut off by length). Either may be empty. Returns {"role":"assistant","content":…,"reasoning_content":…} (caller's).
+json_t *chat_split_reasoning(const char *text, size_t n, bool opened);

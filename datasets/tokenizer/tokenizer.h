@@ -1,0 +1,36 @@
+// The tokenizer of a Hugging Face directory: tokenizer.json as the tokenizers library defines it, byte-level BPE with its regexes.
+//
+// Text goes through: added tokens cut out first (longest of the leftmost, with lstrip/rstrip/single_word/normalized), normalizer,
+// pre-tokenizer (each step works on the pieces of the step before), byte-level alphabet, BPE by lowest merge rank. No byte is ever lost:
+// decode(encode(s)) == s for every UTF-8 string s, U+0000 included. Every part of the file that is not known is refused by name.
+#pragma once
+#include "kernels/base/json.h"
+
+struct tokenizer; // opaque; immutable once loaded, so threads may share it
+
+// Reads DIR/tokenizer.json and DIR/tokenizer_config.json (the latter may be missing). Caller frees with tokenizer_free.
+enum status tokenizer_load(struct tokenizer **out, const char *dir, struct err *err);
+void tokenizer_free(struct tokenizer *t);
+
+struct ids { // token ids that grow; zero-initialise
+    int32_t *v;
+    size_t n, cap;
+};
+void ids_push(struct ids *a, int32_t id);
+void ids_append(struct ids *a, const int32_t *v, size_t n);
+void ids_free(struct ids *a);
+
+// Appends the ids of n bytes of UTF-8 to *out. Added tokens are recognised; nothing is added around. ST_BAD_INPUT on invalid UTF-8.
+enum status tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, struct ids *out, struct err *err);
+// Appends the bytes of the ids to *out, special tokens kept unless skip_special. ST_BAD_INPUT names an id outside the vocabulary.
+enum status tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t n, bool skip_special, struct buf *out, struct err *err);
+
+int32_t tokenizer_n_vocab(const struct tokenizer *t);                  // largest id + 1, added tokens included
+int32_t tokenizer_id(const struct tokenizer *t, const char *token);    // of a whole token (added or vocabulary), -1 if none
+bool tokenizer_is_special(const struct tokenizer *t, int32_t id);
+int32_t tokenizer_eos(const struct tokenizer *t); // tokenizer_config.json's eos_token, -1 if none
+int32_t tokenizer_bos(const struct tokenizer *t);
+int32_t tokenizer_pad(const struct tokenizer *t);
+const char *tokenizer_chat_template(const struct tokenizer *t); // text, NULL if none; chat_template.jinja wins over tokenizer_config.json
+const json_t *tokenizer_config(const struct tokenizer *t);      // tokenizer_config.json, NULL if missing (borrowed)
+const char *tokenizer_sha256(const struct tokenizer *t);        // of tokenizer.json: two models share a vocabulary iff equal
