@@ -1,0 +1,50 @@
+// What an architecture declares: one file of data in teacher/arch or student/arch, one line in distill/registry.c.
+#pragma once
+#include "kernels/base/json.h"
+#include "kernels/ops.h"
+
+enum rope_scaling { ROPE_PLAIN, ROPE_LLAMA3, ROPE_YARN };
+struct rope_config {
+    double theta;
+    enum rope_scaling scaling;
+    double factor, low_freq_factor, high_freq_factor, beta_fast, beta_slow, mscale, mscale_all_dim;
+    int64_t original_max_position; // 0: not given
+    double attention_factor;       // 0: not given
+};
+
+// A model's hyper-parameters, the same struct for every family, filled from config.json. Names are those of the files, units are elements.
+struct model_config {
+    char model_type[64];
+    int64_t n_vocab, d_model, d_ff, n_layer, n_head, n_kv_head, d_head, max_position;
+    float rms_norm_eps;
+    bool tied;                      // tie_word_embeddings: lm_head.weight is embed_tokens.weight
+    bool qkv_bias, o_bias, mlp_bias, qk_norm;
+    int window, window_first_layer; // sliding window (0: none) from that layer on
+    struct rope_config rope;
+    bool mla;
+    int64_t q_lora_rank, kv_lora_rank, d_nope, d_rope, d_v; // mla (q_lora_rank 0: plain q_proj)
+    float softmax_scale;
+    struct router router;           // n_expert 0: dense
+    int64_t d_ff_expert, n_shared;
+    bool *moe_layer;                // (n_layer), NULL when dense; mem_alloc'ed
+    int32_t bos, eos[8];            // from config.json / generation_config.json; n_eos of them
+    int n_eos;
+};
+
+struct arch {
+    const char *model_type; // config.json's model_type: "deepseek_v3"
+    const char *class_name; // architectures[0]: "DeepseekV3ForCausalLM"
+    bool mla, qk_norm, qkv_bias, attention_bias_key; // attention_bias_key: config's attention_bias sets qkv_bias and o_bias
+    bool window_key;          // sliding_window counts: when use_sliding_window (Qwen), or always if window_always
+    bool window_always;
+    enum rope_order rope_order;
+    enum router_scoring scoring;   // MoE families only
+    const char *key_n_expert, *key_n_shared; // "n_routed_experts"; NULL: dense family
+    const char *const *skip;       // tensor-name prefixes of a file to pass over, NULL-terminated; may be NULL
+};
+
+// Reads config.json of DIR for one of the NULL-terminated `archs` (unknown: ST_BAD_INPUT listing the known). All mismatches at once.
+enum status model_config_read(struct model_config *out, const struct arch **arch, const char *dir, const struct arch *const *archs, struct err *err);
+void model_config_free(struct model_config *c);
+// inv_freq[d_rope/2] and the factor on cos and sin; *softmax_factor multiplies the softmax scale (YaRN's mscale_all_dim²). Formulas: see config.c.
+void rope_frequencies(const struct rope_config *r, int64_t d_rope, int64_t max_position, float *inv_freq, float *mscale, float *softmax_factor);
