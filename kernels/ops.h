@@ -165,6 +165,7 @@ struct backend {
     const char *name; // "cpu"
     enum status (*open)(struct device *dev, struct err *err);
     void (*close)(struct device *dev);
+    void (*sync)(struct device *dev); // waits until all ops have ended, moving their failures to dev->error. NULL: they end before they return
     size_t (*pack_bytes)(const struct device *dev, enum dtype t, int64_t n, int64_t k);
     __typeof__(op_upload) *upload;
     __typeof__(op_download) *download;
@@ -202,4 +203,3 @@ struct backend {
     __typeof__(op_sumsq) *sumsq; // S
 };
 void *dev_scratch(struct device *dev, size_t size_bytes); // for backends: step memory until the op returns
-extern const struct backend backend_cpu;
