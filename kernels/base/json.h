@@ -10,6 +10,7 @@ enum status json_read(json_t **root, const char *path, struct err *err);
 enum status json_parse(json_t **root, const char *text, size_t n, const char *where, long line, struct err *err);
 enum status json_write_atomic(const json_t *root, const char *path, struct err *err); // indented by 2, final newline
 void json_append_line(struct buf *out, const json_t *root);                           // compact, one line, with the newline
+void json_append_pretty(struct buf *out, const json_t *root);                         // indented by 2, with the newline
 
 // Field readers for configuration. Each appends to err (err_add, ST_BAD_INPUT) when the key is missing (and `required`) or of a wrong
 // type: "config.json: hidden_size: wanted a positive integer, found \"abc\"". They return the default then, so that reading goes on and

@@ -1,0 +1,239 @@
+// Reading JSON by Jansson, writing it ourselves (shortest exact numbers, where Jansson 2.14 writes 0.1 as 0.10000000000000001), and
+// the typed field readers.
+#include "kernels/base/json.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const size_t MAX_JSON_BYTES = (size_t)1 << 30; // a tokenizer.json has 10-30 MB; what is larger is not JSON meant for us
+
+enum status json_parse(json_t **root, const char *text, size_t n, const char *where, long line, struct err *err)
+{
+    json_error_t e;
+    if (line <= 1 && n >= 3 && !memcmp(text, "\xef\xbb\xbf", 3)) text += 3, n -= 3; // the byte order mark that some editors put first
+    *root = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &e);
+    if (*root) return ST_OK;
+    long at = (line > 0 ? line - 1 : 0) + (e.line > 0 ? e.line : 1);
+    return err_set(err, ST_BAD_INPUT, "%s:%ld:%d: not valid JSON: %s", where, at, e.column > 0 ? e.column : 1, e.text);
+}
+
+enum status json_read(json_t **root, const char *path, struct err *err)
+{
+    *root = NULL;
+    struct buf text = {0};
+    enum status st = file_read(&text, path, MAX_JSON_BYTES, err);
+    if (!st) st = json_parse(root, text.data, text.size, path, 0, err);
+    buf_free(&text);
+    return st;
+}
+
+// ---- writing ----
+
+static void put_string(struct buf *out, const char *s, size_t n)
+{
+    buf_putc(out, '"');
+    for (size_t i = 0, from = 0; i <= n; i++) {
+        unsigned char c = i < n ? (unsigned char)s[i] : 0;
+        if (i < n && c >= 0x20 && c != '"' && c != '\\') continue;
+        buf_put(out, s + from, i - from);
+        from = i + 1;
+        if (i == n) break;
+        if (c == '"' || c == '\\')
+            buf_printf(out, "\\%c", c);
+        else if (c == '\n')
+            buf_puts(out, "\\n");
+        else if (c == '\t')
+            buf_puts(out, "\\t");
+        else if (c == '\r')
+            buf_puts(out, "\\r");
+        else
+            buf_printf(out, "\\u%04x", c);
+    }
+    buf_putc(out, '"');
+}
+
+static void put_real(struct buf *out, double v)
+{
+    char text[32];
+    for (int digits = 15; digits <= 17; digits++) { // 17 always suffice
+        snprintf(text, sizeof text, "%.*g", digits, v);
+        if (strtod(text, NULL) == v) break;
+    }
+    buf_puts(out, text);
+    if (!strpbrk(text, ".en")) buf_puts(out, ".0"); // stays a real when read again
+}
+
+// indent < 0: on one line, with nothing between; else the depth, each two spaces. Arrays of plain numbers stay on one line.
+static void put_value(struct buf *out, const json_t *v, int indent);
+
+static void new_line(struct buf *out, int indent)
+{
+    if (indent < 0) return;
+    buf_putc(out, '\n');
+    for (int i = 0; i < indent; i++) buf_puts(out, "  ");
+}
+
+static void put_array(struct buf *out, const json_t *v, int indent)
+{
+    size_t n = json_array_size(v);
+    bool flat = true;
+    for (size_t i = 0; i < n; i++) flat = flat && json_is_number(json_array_get(v, i));
+    int inner = indent < 0 || flat ? -1 : indent + 1;
+    buf_putc(out, '[');
+    for (size_t i = 0; i < n; i++) {
+        if (i) buf_puts(out, flat && indent >= 0 ? ", " : ",");
+        new_line(out, inner);
+        put_value(out, json_array_get(v, i), inner);
+    }
+    if (n && inner >= 0) new_line(out, indent);
+    buf_putc(out, ']');
+}
+
+static void put_object(struct buf *out, const json_t *v, int indent)
+{
+    int inner = indent < 0 ? -1 : indent + 1;
+    json_t *object = (json_t *)(uintptr_t)v; // Jansson's iterators want it mutable; nothing is changed
+    bool first = true;
+    buf_putc(out, '{');
+    for (void *it = json_object_iter(object); it; it = json_object_iter_next(object, it), first = false) {
+        if (!first) buf_putc(out, ',');
+        new_line(out, inner);
+        const char *key = json_object_iter_key(it);
+#if JANSSON_VERSION_HEX >= 0x020e00
+        put_string(out, key, json_object_iter_key_len(it));
+#else
+        put_string(out, key, strlen(key)); // before 2.14 Jansson refuses U+0000 in keys
+#endif
+        buf_puts(out, indent < 0 ? ":" : ": ");
+        put_value(out, json_object_iter_value(it), inner);
+    }
+    if (!first) new_line(out, indent);
+    buf_putc(out, '}');
+}
+
+static void put_value(struct buf *out, const json_t *v, int indent)
+{
+    switch (json_typeof(v)) {
+    case JSON_OBJECT:
+        put_object(out, v, indent);
+        break;
+    case JSON_ARRAY:
+        put_array(out, v, indent);
+        break;
+    case JSON_STRING:
+        put_string(out, json_string_value(v), json_string_length(v));
+        break;
+    case JSON_INTEGER:
+        buf_printf(out, "%" JSON_INTEGER_FORMAT, json_integer_value(v));
+        break;
+    case JSON_REAL:
+        put_real(out, json_real_value(v));
+        break;
+    case JSON_TRUE:
+        buf_puts(out, "true");
+        break;
+    case JSON_FALSE:
+        buf_puts(out, "false");
+        break;
+    case JSON_NULL:
+        buf_puts(out, "null");
+        break;
+    }
+}
+
+void json_append_line(struct buf *out, const json_t *root)
+{
+    put_value(out, root, -1);
+    buf_putc(out, '\n');
+}
+
+void json_append_pretty(struct buf *out, const json_t *root)
+{
+    put_value(out, root, 0);
+    buf_putc(out, '\n');
+}
+
+enum status json_write_atomic(const json_t *root, const char *path, struct err *err)
+{
+    struct buf text = {0};
+    json_append_pretty(&text, root);
+    enum status st = file_write_atomic(path, text.data, text.size, err);
+    buf_free(&text);
+    return st;
+}
+
+// ---- fields ----
+
+// The value as a message shows it: compact, cut short.
+static void describe(const json_t *v, char text[64])
+{
+    struct buf b = {0};
+    json_append_line(&b, v);
+    b.size--; // the newline
+    if (b.size < 60) {
+        memcpy(text, b.data, b.size);
+        text[b.size] = '\0';
+    } else {
+        size_t n = 56;
+        while (n && ((unsigned char)b.data[n] & 0xc0) == 0x80) n--;
+        memcpy(text, b.data, n);
+        memcpy(text + n, "...", 4);
+    }
+    buf_free(&b);
+}
+
+static void wrong(const char *where, const char *key, const char *wanted, const json_t *found, struct err *err)
+{
+    char text[64];
+    describe(found, text);
+    err_add(err, ST_BAD_INPUT, "%s: %s: wanted %s, found %s", where, key, wanted, text);
+}
+
+// The value of key, or NULL where it is missing or null (an error line then, if it is required).
+static const json_t *field(const json_t *obj, const char *key, bool required, const char *wanted, const char *where, struct err *err)
+{
+    const json_t *v = json_object_get(obj, key);
+    if (v && !json_is_null(v)) return v;
+    if (required) err_add(err, ST_BAD_INPUT, "%s: %s: missing, wanted %s", where, key, wanted);
+    return NULL;
+}
+
+int64_t json_get_int(const json_t *obj, const char *key, int64_t def, bool required, const char *where, struct err *err)
+{
+    const json_t *v = field(obj, key, required, "an integer", where, err);
+    if (!v) return def;
+    if (json_is_integer(v)) return json_integer_value(v);
+    // Some writers put 1e6 or 512.0 where an integer belongs.
+    double d = json_is_real(v) ? json_real_value(v) : NAN;
+    if (d == trunc(d) && fabs(d) < 0x1p53) return (int64_t)d;
+    wrong(where, key, "an integer", v, err);
+    return def;
+}
+
+double json_get_real(const json_t *obj, const char *key, double def, bool required, const char *where, struct err *err)
+{
+    const json_t *v = field(obj, key, required, "a number", where, err);
+    if (!v) return def;
+    if (json_is_number(v)) return json_number_value(v);
+    wrong(where, key, "a number", v, err);
+    return def;
+}
+
+bool json_get_bool(const json_t *obj, const char *key, bool def, bool required, const char *where, struct err *err)
+{
+    const json_t *v = field(obj, key, required, "true or false", where, err);
+    if (!v) return def;
+    if (json_is_boolean(v)) return json_is_true(v);
+    wrong(where, key, "true or false", v, err);
+    return def;
+}
+
+const char *json_get_str(const json_t *obj, const char *key, const char *def, bool required, const char *where, struct err *err)
+{
+    const json_t *v = field(obj, key, required, "a string", where, err);
+    if (!v) return def;
+    if (json_is_string(v)) return json_string_value(v);
+    wrong(where, key, "a string", v, err);
+    return def;
+}
