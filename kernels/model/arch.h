@@ -26,7 +26,7 @@ struct model_config {
     float softmax_scale;
     struct router router;           // n_expert 0: dense
     int64_t d_ff_expert, n_shared;
-    bool *moe_layer;                // (n_layer), NULL when dense; mem_alloc'ed
+    bool *moe_layer;                // (n_layer) mem_alloc'ed; NULL when dense
     int32_t bos, eos[8];            // from config.json / generation_config.json; n_eos of them
     int n_eos;
 };
@@ -34,17 +34,18 @@ struct model_config {
 struct arch {
     const char *model_type; // config.json's model_type: "deepseek_v3"
     const char *class_name; // architectures[0]: "DeepseekV3ForCausalLM"
-    bool mla, qk_norm, qkv_bias, attention_bias_key; // attention_bias_key: config's attention_bias sets qkv_bias and o_bias
-    bool window_key;          // sliding_window counts: when use_sliding_window (Qwen), or always if window_always
-    bool window_always;
+    bool mla, qk_norm, qkv_bias;
+    bool attention_bias_key; // config's attention_bias puts biases on q, k, v and o
+    bool mlp_bias_key;       // config's mlp_bias puts biases on gate, up and down
+    bool window_key;         // config's sliding_window counts when use_sliding_window is set, from layer max_window_layers on
+    int d_head_default;      // when config has no head_dim; 0: hidden_size / num_attention_heads
     enum rope_order rope_order;
     enum router_scoring scoring;   // MoE families only
     const char *key_n_expert, *key_n_shared; // "n_routed_experts"; NULL: dense family
-    const char *const *skip;       // tensor-name prefixes of a file to pass over, NULL-terminated; may be NULL
 };
 
 // Reads config.json of DIR for one of the NULL-terminated `archs` (unknown: ST_BAD_INPUT listing the known). All mismatches at once.
 enum status model_config_read(struct model_config *out, const struct arch **arch, const char *dir, const struct arch *const *archs, struct err *err);
 void model_config_free(struct model_config *c);
 // inv_freq[d_rope/2] and the factor on cos and sin; *softmax_factor multiplies the softmax scale (YaRN's mscale_all_dim²). Formulas: see config.c.
-void rope_frequencies(const struct rope_config *r, int64_t d_rope, int64_t max_position, float *inv_freq, float *mscale, float *softmax_factor);
+void rope_frequencies(const struct rope_config *r, int64_t d_rope, float *inv_freq, float *mscale, float *softmax_factor);
