@@ -39,6 +39,7 @@ void op_rmsnorm(struct device *dev, struct tensor out, struct tensor x, struct t
 // dx = (accumulate: dx +) …; dw f32 (d) += (skipped if none). rstd from forward.
 void op_rmsnorm_bwd(struct device *dev, struct tensor dx, struct tensor dw, struct tensor dout, struct tensor x, struct tensor w, struct tensor rstd,
                     bool accumulate);
+enum { OP_ROPE_MAX = 512, OP_EXPERT_MAX = 1024 }; // largest d_rope and number of experts
 enum rope_order { ROPE_HALF, ROPE_PAIRS }; // pairs (i, i + d/2) as in Hugging Face; (2i, 2i+1) as in DeepSeek's checkpoints
 // Rotates in place x A (n_tok, n_head, d_rope) (may be strided) by angle pos * inv_freq[i], cos and sin times `mscale`; inverse: by the
 // negative angle, the backward of itself (times mscale again). Angles in f32 (pos * inv_freq rounded to f32, as PyTorch).
@@ -147,10 +148,10 @@ void op_capture_sampled(struct device *dev, struct tensor ids, struct tensor cou
                         const float *temperature, const struct sample_row *row);
 
 // ---- optimizer ----------------------------------------------------------------------------------------------------------------------------
-struct adamw {
-    float lr, beta1, beta2, eps, weight_decay; // weight_decay already 0 for parameters that do not decay
-    float grad_scale;                          // the clipping factor, multiplied into the gradient
-    int64_t step;                              // 1-based, for the bias corrections
+struct adamw { // TRAP: double, as PyTorch's: 1 - 0.999f is off by 1.3e-5 of itself
+    double lr, beta1, beta2, eps, weight_decay; // weight_decay already 0 for parameters that do not decay
+    float grad_scale;                           // the clipping factor, multiplied into the gradient
+    int64_t step;                               // 1-based, for the bias corrections
 };
 // Loshchilov & Hutter 2019, in PyTorch's order: w *= 1 - lr*wd; m, v updated; w -= lr/(1-b1^t) * m / (sqrt(v)/sqrt(1-b2^t) + eps). master f32 (n) is the weight's exact value;
 // w (n) f32|bf16 receives its rounding, unless w is f32 and the same memory. grad, m, v f32 (n).
