@@ -1,0 +1,157 @@
+# distill. Two commands on a fresh Debian or Ubuntu, as root or with sudo:
+#
+#   make quickstart     build, then distil the shipped teacher into a student and print what came of it
+#   make test           build, run all suites and the command-line tests
+#
+# Others: deps, install (PREFIX=/usr/local), bench, asan, check-layers, check-headers, check-format, format, clean.
+# A part of the house alone, say while another part does not compile: make suites B=build/mine ROOMS="kernels/base datasets" TESTS=tests/datasets
+# Settings: CC=clang, DEBUG=1 (allocation guard on, little optimisation), WERROR=1, SAN=address,undefined, B=folder of the build, JOBS=N.
+# A changed setting rebuilds what it touches. Sources are found by wildcard: a new file needs no line here. Everything under build/ may be deleted.
+
+B ?= build
+PREFIX ?= /usr/local
+JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+ifeq ($(MAKELEVEL),0)
+MAKEFLAGS += -j$(JOBS)
+endif
+ifeq ($(CI),true)
+WERROR ?= 1
+endif
+
+# ---- what is built ----
+
+ROOMS ?= distill teacher student kernels datasets
+TESTS ?= tests
+SRC := $(shell find $(ROOMS) -name '*.c' -not -path 'kernels/cpu/isa/*' | LC_ALL=C sort)
+ISA_SRC := $(if $(filter kernels kernels/cpu,$(ROOMS)),$(sort $(wildcard kernels/cpu/isa/*.c)))
+# A suite a file: tests/ROOM/test_NAME.c defines `Suite *suite_NAME(void)`. Other .c files under tests/ are helpers of the suites.
+TEST_SRC := $(shell find tests/main.c tests/paths.c $(TESTS) -name '*.c' -not -path 'tests/bench/*' -not -path 'tests/golden/*' -not -path 'tests/fuzz/*' | LC_ALL=C sort -u)
+BENCH_SRC := $(sort $(wildcard tests/bench/*.c))
+SUITES := $(patsubst test_%.c,%,$(notdir $(filter %.c,$(foreach f,$(TEST_SRC),$(if $(filter test_%,$(notdir $f)),$f)))))
+
+# kernels/cpu/isa is compiled once for each instruction set; which copy runs is chosen at run time. Elsewhere: portable x86-64.
+ISAS := generic
+ifneq ($(filter x86_64% amd64%,$(shell $(CC) -dumpmachine)),)
+ISAS := generic avx2 avx512 avx512bf16
+endif
+ISA_FLAGS_generic :=
+ISA_FLAGS_avx2 := -mavx2 -mfma -mf16c
+ISA_FLAGS_avx512 := $(ISA_FLAGS_avx2) -mavx512f -mavx512bw -mavx512dq -mavx512vl
+ISA_FLAGS_avx512bf16 := $(ISA_FLAGS_avx512) -mavx512bf16
+
+OBJ := $(SRC:%.c=$B/obj/%.o) $(foreach isa,$(ISAS),$(ISA_SRC:%.c=$B/obj/%.$(isa).o))
+LIB_OBJ := $(filter-out $B/obj/distill/main.o,$(OBJ))
+TEST_OBJ := $(TEST_SRC:%.c=$B/obj/%.o) $B/obj/tests/suites.o
+BENCH_OBJ := $(BENCH_SRC:%.c=$B/obj/%.o)
+
+# ---- flags ----
+
+ifdef DEBUG
+CFLAGS ?= -Og -g
+else
+CFLAGS ?= -O2 -g
+endif
+# Products are not fused into sums behind our back: results must not depend on the compiler's mood. The isa files fuse where they mean to.
+FLAGS := -std=gnu11 -fopenmp -ffp-contract=off -Wall -Wextra -Wshadow
+FLAGS += $(if $(WERROR),-Werror) $(if $(DEBUG),-DDISTILL_DEBUG) $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer)
+ISA_COMMON := -O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math
+INCLUDES := -I. -D_GNU_SOURCE
+LIBS := -ldnnl -ljansson -lpcre2-8 -lcrypto -lm
+CHECK_LIBS := $(shell pkg-config --libs check 2>/dev/null || echo -lcheck -lsubunit -lrt -lm) -pthread
+COMPILE = $(CC) $(FLAGS) $(CFLAGS) $(INCLUDES) $(CPPFLAGS)
+DEPGEN = -MMD -MP
+
+.PHONY: all deps quickstart test suites bench install asan check-layers check-headers check-format format clean FORCE
+.DELETE_ON_ERROR:
+all: $B/distill
+
+# Files that change only when what they record changes: the flags, and the lists of sources (so that a deleted file relinks).
+define stamp
+@mkdir -p $(@D); printf '%s\n' '$(subst ','\'',$(1))' | cmp -s - $@ || printf '%s\n' '$(subst ','\'',$(1))' > $@
+endef
+$B/flags: FORCE
+	$(call stamp,$(COMPILE) $(ISA_COMMON) $(LDFLAGS) $(LIBS))
+$B/sources: FORCE
+	$(call stamp,$(OBJ))
+$B/test-sources: FORCE
+	$(call stamp,$(TEST_SRC))
+# Headers and libraries, looked for before the first file is compiled: a missing one is named with its package.
+$B/deps.ok: $B/flags .ci/deps
+	@CC='$(CC)' CPPFLAGS='$(CPPFLAGS)' LDFLAGS='$(LDFLAGS)' sh .ci/deps check build && touch $@
+
+$B/distill: $(OBJ) $B/sources
+	$(COMPILE) $(LDFLAGS) -o $@ $(OBJ) $(LIBS)
+$B/obj/%.o: %.c $B/flags $B/deps.ok
+	@mkdir -p $(@D)
+	$(COMPILE) $(DEPGEN) -c -o $@ $<
+define isa_rule
+$B/obj/kernels/cpu/isa/%.$(1).o: kernels/cpu/isa/%.c $B/flags $B/deps.ok
+	@mkdir -p $$(@D)
+	$$(COMPILE) $$(ISA_COMMON) $(ISA_FLAGS_$(1)) -DISA=$(1) $$(DEPGEN) -c -o $$@ $$<
+endef
+$(foreach isa,$(ISAS),$(eval $(call isa_rule,$(isa))))
+
+# ---- tests ----
+
+$B/tests/run-all: $(LIB_OBJ) $(TEST_OBJ) $B/sources $B/test-sources
+	@mkdir -p $(@D)
+	$(COMPILE) $(LDFLAGS) -o $@ $(LIB_OBJ) $(TEST_OBJ) $(LIBS) $(CHECK_LIBS)
+$B/tests/suites.c: $B/test-sources
+	@mkdir -p $(@D)
+	@{ echo '#include "tests/test.h"'; for s in $(SUITES); do echo "Suite *suite_$$s(void);"; done; echo 'const struct suite_entry all_suites[] = {'; \
+	for s in $(SUITES); do echo "    {\"$$s\", suite_$$s},"; done; echo '    {0},'; echo '};'; } > $@
+$B/obj/tests/suites.o: $B/tests/suites.c
+	@mkdir -p $(@D)
+	$(COMPILE) -c -o $@ $<
+$(TEST_OBJ) $(BENCH_OBJ): INCLUDES += -DTEST_ROOT='"$(CURDIR)"'
+
+deps:
+	@sh .ci/deps install build test
+
+# Only the suites, or some of them: make suites SUITE="base options".
+suites: $(if $(filter distill,$(ROOMS)),$B/distill) $B/tests/run-all
+	$B/tests/run-all $(SUITE)
+
+test:
+	@sh .ci/deps install build test
+	@$(MAKE) --no-print-directory $B/distill $B/tests/run-all
+	@sh .ci/test $B
+
+quickstart:
+	@sh .ci/deps install build
+	@$(MAKE) --no-print-directory $B/distill
+	@sh teacher/tiny/quickstart.sh
+
+asan:
+	@ASAN_OPTIONS=detect_stack_use_after_return=0 CK_TIMEOUT_MULTIPLIER=5 $(MAKE) --no-print-directory B=build/asan SAN=address,undefined DEBUG=1 suites
+
+$B/bench: $(LIB_OBJ) $(BENCH_OBJ) $B/sources
+	$(COMPILE) $(LDFLAGS) -o $@ $(LIB_OBJ) $(BENCH_OBJ) $(LIBS)
+bench: $(if $(BENCH_SRC),$B/bench) $B/distill
+	@if [ -f tests/bench/run.sh ]; then sh tests/bench/run.sh $B; elif [ -x $B/bench ]; then $B/bench | tee $B/bench.txt; else echo "no benchmarks yet: tests/bench is empty"; fi
+
+# ---- the rest ----
+
+install: $B/distill
+	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/share/bash-completion/completions'
+	install -m 755 $B/distill '$(DESTDIR)$(PREFIX)/bin/distill'
+	$B/distill completion bash > '$(DESTDIR)$(PREFIX)/share/bash-completion/completions/distill'
+
+check-layers:
+	@sh .ci/check-layers
+
+HEADERS = $(shell find distill teacher student kernels datasets tests -name '*.h' | LC_ALL=C sort)
+check-headers: # each header compiles alone
+	@for h in $(HEADERS); do echo "#include \"$$h\"" | $(COMPILE) -DISA=generic -fsyntax-only -x c - || { echo "$$h does not compile alone"; exit 1; }; done
+
+CLANG_FORMAT ?= $(shell command -v clang-format-14 || echo clang-format)
+FORMATTED = $(shell find distill teacher student kernels datasets tests -name '*.[ch]' | LC_ALL=C sort)
+format:
+	$(CLANG_FORMAT) -i $(FORMATTED)
+check-format:
+	@$(CLANG_FORMAT) --dry-run -Werror $(FORMATTED)
+
+clean:
+	rm -rf build
+
+-include $(OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(BENCH_OBJ:.o=.d)
