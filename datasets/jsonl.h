@@ -19,6 +19,7 @@ struct prompts {
 enum status prompts_load(struct prompts *out, const char *path, size_t limit, bool skip_bad, struct err *err);
 void prompts_free(struct prompts *p);
 
-// For any JSONL: calls fn for each parsed line in order; stops at its first non-OK status.
+// For any JSONL: calls fn for each parsed line in order (row is borrowed); stops at its first non-OK status. With skip_bad a line that does
+// not parse, or for which fn says ST_BAD_INPUT, is counted in *n_skipped (may be NULL) and passed over.
 enum status jsonl_each(const char *path, bool skip_bad, size_t *n_skipped, enum status (*fn)(void *arg, json_t *row, long line, struct err *err),
                        void *arg, struct err *err);
