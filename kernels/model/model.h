@@ -38,7 +38,7 @@ struct model_options {
     uint64_t seed;
 };
 
-struct layer; // layers/layer.h
+struct block; // layers/layer.h
 struct model {
     struct model_config config;
     const struct arch *arch;
@@ -49,7 +49,7 @@ struct model {
     struct param *params; // n_param, in the file's customary order; a tied head is not among them twice
     size_t n_param;
     struct block *blocks; // n_layer
-    struct layer *embed, *final_norm, *head;
+    struct param *embed, *final_norm, *head; // head is embed when tied
     struct place *place;  // (n_layer, n_expert) or NULL
     struct tensor inv_freq; // f32 (d_rope/2)
     float rope_mscale;

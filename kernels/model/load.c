@@ -1,0 +1,253 @@
+// Loading: config.json decides which parameters there are; the safetensors must hold exactly those, in shape and free of NaN; each is uploaded in
+// its file's dtype and packed (generation) or converted (training) on the device, so that the peak is the weights plus one tensor.
+#include "kernels/base/rng.h"
+#include "kernels/layers/layer.h"
+#include "kernels/model/model.h"
+#include <string.h>
+
+// ---- building -----------------------------------------------------------------------------------------------------------------------------
+
+static size_t param_upper_bound(const struct model_config *c)
+{
+    return (size_t)(c->n_layer * (24 + 3 * (int64_t)c->router.n_expert) + 3);
+}
+
+static void build(struct model *m)
+{
+    const struct model_config *c = &m->config;
+    m->params = NEW_N(struct param, param_upper_bound(c));
+    m->blocks = NEW_N(struct block, c->n_layer);
+    if (c->router.n_expert) {
+        m->place = NEW_N(struct place, c->n_layer * c->router.n_expert);
+        for (int64_t i = 0; i < c->n_layer * c->router.n_expert; i++)
+            m->place[i] = (struct place){.rank = 0, .where = PLACE_DEVICE, .slot = (int)(i % c->router.n_expert)};
+    }
+    m->embed = param_declare(m, "model.", "embed_tokens.weight", c->n_vocab, c->d_model);
+    for (int i = 0; i < c->n_layer; i++) block_build(m, &m->blocks[i], i);
+    m->final_norm = param_declare(m, "model.", "norm.weight", c->d_model, 0);
+    m->head = c->tied ? m->embed : param_declare(m, "", "lm_head.weight", c->n_vocab, c->d_model);
+}
+
+// One-dimensional parameters and the router's gate stay f32: they are small, and choices hang on them.
+static bool is_f32(const struct param *p)
+{
+    size_t n = strlen(p->name);
+    return p->rank == 1 || (n > 16 && !strcmp(p->name + n - 16, ".mlp.gate.weight"));
+}
+
+// Experts are always packed: grouped products know no other layout.
+static bool is_packed(const struct model *m, const struct param *p)
+{
+    return p->rank == 2 && (m->use == MODEL_GENERATE || strstr(p->name, ".mlp.experts.") || is_f32(p));
+}
+
+// Gives every parameter its place in the weights' arena; the same code measures.
+static void place_weights(struct model *m)
+{
+    for (size_t i = 0; i < m->n_param; i++) {
+        struct param *p = &m->params[i];
+        enum dtype t = is_f32(p) ? DT_F32 : m->dtype;
+        int64_t rows = p->shape[0], cols = p->rank == 2 ? p->shape[1] : 1;
+        size_t bytes = is_packed(m, p) ? op_pack_bytes(m->dev, t, rows, cols) : (size_t)(rows * cols) * dtype_size(t);
+        void *data = arena_alloc(&m->weights, bytes);
+        p->weight = p->rank == 2 ? tensor_2d(data, t, rows, cols) : tensor_1d(data, t, rows);
+        if (is_packed(m, p)) p->weight.layout = LAYOUT_PANEL;
+    }
+    int64_t d_rope = m->config.mla ? m->config.d_rope : m->config.d_head;
+    m->inv_freq = tensor_1d(arena_alloc(&m->weights, (size_t)d_rope / 2 * sizeof(float)), DT_F32, d_rope / 2);
+}
+
+static void derive(struct model *m)
+{
+    for (int64_t i = 0; i < m->config.n_layer; i++) {
+        struct block *b = &m->blocks[i];
+        if (b->attention.kind->derive) b->attention.kind->derive(m, &b->attention);
+        if (b->ffn.kind->derive) b->ffn.kind->derive(m, &b->ffn);
+    }
+}
+
+// ---- checking -----------------------------------------------------------------------------------------------------------------------------
+
+static void shape_text(char *out, size_t n, int rank, const int64_t *shape)
+{
+    size_t at = (size_t)snprintf(out, n, "(");
+    for (int i = 0; i < rank && at < n; i++) at += (size_t)snprintf(out + at, n - at, "%s%lld", i ? ", " : "", (long long)shape[i]);
+    if (at < n) snprintf(out + at, n - at, ")");
+}
+
+static enum status match(struct param *p, const struct st_set *set, const struct st_tensor **found, const char *dir, struct err *err)
+{
+    const struct st_tensor *t = st_find(set, p->name);
+    enum dtype dtype;
+    char want[80], got[80];
+    shape_text(want, sizeof want, p->rank, p->shape);
+    *found = t;
+    if (!t) return err_add(err, ST_BAD_INPUT, "%s: tensor %s: missing, wanted %s", dir, p->name, want);
+    snprintf(p->file_dtype, sizeof p->file_dtype, "%s", t->dtype);
+    bool same = t->rank == p->rank;
+    for (int i = 0; same && i < p->rank; i++) same = t->shape[i] == p->shape[i];
+    shape_text(got, sizeof got, t->rank, t->shape);
+    if (!same) return err_add(err, ST_BAD_INPUT, "%s: tensor %s: found %s, wanted %s as config.json says", dir, p->name, got, want);
+    if (!st_dtype(t->dtype, &dtype) || dtype > DT_F16) return err_add(err, ST_BAD_INPUT, "%s: tensor %s: dtype %s, wanted F32, BF16 or F16", dir, p->name, t->dtype);
+    return ST_OK;
+}
+
+// Number of NaN or infinite values: those whose exponent bits are all ones.
+static int64_t count_nonfinite(const void *data, enum dtype t, int64_t n)
+{
+    int64_t bad = 0;
+    if (t == DT_F32) {
+        const uint32_t *v = data;
+#pragma omp parallel for reduction(+ : bad) schedule(static) if (n > 1 << 16)
+        for (int64_t i = 0; i < n; i++) bad += (v[i] & 0x7f800000u) == 0x7f800000u;
+    } else {
+        const uint16_t *v = data, mask = t == DT_BF16 ? 0x7f80 : 0x7c00;
+#pragma omp parallel for reduction(+ : bad) schedule(static) if (n > 1 << 16)
+        for (int64_t i = 0; i < n; i++) bad += (v[i] & mask) == mask;
+    }
+    return bad;
+}
+
+// Tensors of the file that the model has no place for. MTP layers (index n_layer and beyond) and rotary tables of old files are passed over.
+static void report_unused(const struct model *m, const struct st_set *set, const char *dir, struct err *err)
+{
+    size_t n_known = 0;
+    for (size_t i = 0; i < m->n_param; i++) n_known += st_find(set, m->params[i].name) != NULL;
+    if (n_known == set->n) return;
+    const char **known = NEW_N(const char *, m->n_param + 1);
+    for (size_t i = 0; i < m->n_param; i++) known[i] = m->params[i].name;
+    for (size_t i = 0; i < set->n; i++) {
+        const char *name = set->v[i].name;
+        long long layer = -1;
+        bool fine = sscanf(name, "model.layers.%lld.", &layer) == 1 && layer >= m->config.n_layer;
+        fine |= strstr(name, "rotary_emb.inv_freq") != NULL || (m->config.tied && !strcmp(name, "lm_head.weight"));
+        for (size_t k = 0; k < m->n_param && !fine; k++) fine = !strcmp(known[k], name);
+        if (!fine) err_add(err, ST_BAD_INPUT, "%s: tensor %s: %s has no place for it", dir, name, m->arch->model_type);
+    }
+    mem_free(known);
+}
+
+// ---- filling ------------------------------------------------------------------------------------------------------------------------------
+
+static void put(struct model *m, struct param *p, const void *host, enum dtype t)
+{
+    size_t mark = dev_mark(m->dev);
+    int64_t cols = p->rank == 2 ? p->shape[1] : 1;
+    struct tensor stage = dev_2d(m->dev, t, p->shape[0], cols);
+    if (p->rank == 1) stage = tensor_1d(stage.data, t, p->shape[0]);
+    op_upload(m->dev, stage, host);
+    if (p->weight.layout == LAYOUT_PANEL) op_pack(m->dev, p->weight, stage);
+    else op_copy(m->dev, p->weight, stage);
+    dev_release(m->dev, mark);
+}
+
+static void put_random(struct model *m, struct param *p, uint64_t seed, float *host)
+{
+    int64_t n = p->shape[0] * (p->rank == 2 ? p->shape[1] : 1);
+    bool norm = p->rank == 1 && strstr(p->name, "norm");
+    uint64_t stream = rng_hash(p->name, strlen(p->name));
+#pragma omp parallel for schedule(static) if (n > 1 << 14)
+    for (int64_t i = 0; i < n; i++) host[i] = p->rank == 1 ? (norm ? 1.0f : 0.0f) : (float)(0.02 * rng_normal(seed, stream, (uint64_t)i));
+    snprintf(p->file_dtype, sizeof p->file_dtype, "BF16");
+    put(m, p, host, DT_F32);
+}
+
+// The largest parameter, and the identity products of mla_derive, bound what loading needs beside the weights.
+static size_t stage_bytes(const struct model *m, bool random_init)
+{
+    const struct model_config *c = &m->config;
+    size_t most = 0;
+    for (size_t i = 0; i < m->n_param; i++) {
+        size_t n = (size_t)(m->params[i].shape[0] * (m->params[i].rank == 2 ? m->params[i].shape[1] : 1)) * 4;
+        if (n > most) most = n;
+    }
+    (void)random_init;
+    size_t r = (size_t)c->kv_lora_rank, span = (size_t)(c->n_head * (c->d_nope + c->d_v));
+    size_t mla = c->mla ? 4 * (2 * r * r + 4 * r * span) : 0; // identity twice, kv_b transposed, both halves, GEMM scratch
+    return (most > mla ? most : mla) + (1 << 16);
+}
+
+static enum status fill(struct model *m, const struct st_set *set, const struct model_options *opt, struct err *err)
+{
+    size_t stage = stage_bytes(m, opt->random_init);
+    TRY(dev_reserve(m->dev, stage, err));
+    float *host = opt->random_init ? mem_alloc(stage) : NULL;
+    for (size_t i = 0; i < m->n_param; i++) {
+        struct param *p = &m->params[i];
+        if (opt->random_init) {
+            put_random(m, p, opt->seed, host);
+            continue;
+        }
+        const struct st_tensor *t = st_find(set, p->name);
+        enum dtype dtype = DT_F32;
+        st_dtype(t->dtype, &dtype);
+        int64_t bad = count_nonfinite(t->data, dtype, (int64_t)(t->size_bytes / dtype_size(dtype)));
+        if (bad) err_add(err, ST_BAD_INPUT, "%s: tensor %s: %lld values are NaN or infinite", m->dir, p->name, (long long)bad);
+        put(m, p, t->data, dtype);
+    }
+    mem_free(host);
+    int64_t d_rope = m->config.mla ? m->config.d_rope : m->config.d_head;
+    float *inv_freq = NEW_N(float, d_rope / 2), softmax_factor;
+    rope_frequencies(&m->config.rope, d_rope, inv_freq, &m->rope_mscale, &softmax_factor);
+    op_upload(m->dev, m->inv_freq, inv_freq);
+    mem_free(inv_freq);
+    if (err->code) return err->code;
+    derive(m);
+    return dev_check(m->dev, err);
+}
+
+static enum status load(struct model *m, struct st_set *set, const char *dir, const struct model_options *opt, struct err *err)
+{
+    TRY(model_config_read(&m->config, &m->arch, dir, opt->archs, err));
+    build(m);
+    if (!opt->random_init) {
+        TRY(st_open_dir(set, dir, err));
+        err->code = ST_OK;
+        const struct st_tensor *t;
+        for (size_t i = 0; i < m->n_param; i++) match(&m->params[i], set, &t, dir, err);
+        report_unused(m, set, dir, err);
+        if (err->code) return err->code;
+    }
+    arena_measure(&m->weights, "weights");
+    place_weights(m);
+    derive(m);
+    size_t need = m->weights.peak;
+    TRY(arena_init(&m->weights, "weights", need, err));
+    place_weights(m);
+    return fill(m, set, opt, err);
+}
+
+enum status model_load(struct model **out, struct device *dev, const char *dir, const struct model_options *opt, struct err *err)
+{
+    struct model *m = NEW(struct model);
+    m->dev = dev;
+    m->use = opt->use;
+    m->dtype = opt->dtype;
+    m->dir = mem_strdup(dir);
+    struct st_set set = {0};
+    err->code = ST_OK;
+    enum status st = load(m, &set, dir, opt, err);
+    st_close(&set);
+    if (st) {
+        model_free(m);
+        return st;
+    }
+    *out = m;
+    return ST_OK;
+}
+
+void model_free(struct model *m)
+{
+    if (!m) return;
+    for (size_t i = 0; i < m->n_param; i++) mem_free(m->params[i].name);
+    for (int64_t i = 0; m->blocks && i < m->config.n_layer; i++)
+        if (m->blocks[i].ffn.kind == &layer_moe)
+            for (int k = 0; k < 3; k++) mem_free(m->blocks[i].ffn.moe.expert_w[k]);
+    arena_free(&m->weights);
+    model_config_free(&m->config);
+    mem_free(m->params);
+    mem_free(m->blocks);
+    mem_free(m->place);
+    mem_free(m->dir);
+    mem_free(m);
+}
