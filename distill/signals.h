@@ -1,0 +1,6 @@
+// Ctrl-C and SIGTERM: the first asks the job to finish the sample or step in hand and save, the second ends the process at once.
+#pragma once
+#include <stdbool.h>
+
+void signals_install(void);
+bool stop_requested(void); // jobs ask once a step; they then save and return ST_INTERRUPTED with how to go on as the message
