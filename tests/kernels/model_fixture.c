@@ -1,0 +1,100 @@
+#include "tests/kernels/model_fixture.h"
+#include <math.h>
+#include <stdlib.h>
+
+extern const struct arch arch_deepseek_v3, arch_qwen2, arch_qwen3, arch_llama;
+const struct arch *const fixture_archs[] = {&arch_deepseek_v3, &arch_qwen2, &arch_qwen3, &arch_llama, NULL};
+
+void fixture_open(struct fixture *f, const char *dir, enum model_use use, enum dtype dtype, const char *device)
+{
+    struct err err = {0};
+    struct model_options opt = {.archs = fixture_archs, .use = use, .dtype = dtype};
+    *f = (struct fixture){0};
+    ck_ok(dev_open(&f->dev, device, 2, &err));
+    ck_ok(model_load(&f->model, &f->dev, dir, &opt, &err));
+    ck_ok(dev_reserve(&f->dev, (size_t)64 << 20, &err));
+    char *path = path_join(dir, "reference.safetensors");
+    if (file_exists(path)) ck_ok(st_open(&f->ref, path, &err));
+    mem_free(path);
+}
+
+void fixture_close(struct fixture *f)
+{
+    st_close(&f->ref);
+    model_free(f->model);
+    dev_close(&f->dev);
+}
+
+static const void *ref_find(const struct fixture *f, const char *name, const char *dtype, int64_t *n)
+{
+    const struct st_tensor *t = st_find(&f->ref, name);
+    if (!t) return NULL;
+    ck_assert_str_eq(t->dtype, dtype);
+    *n = (int64_t)(t->size_bytes / 4);
+    return t->data;
+}
+const float *ref_f32(const struct fixture *f, const char *name, int64_t *n) { return ref_find(f, name, "F32", n); }
+const int32_t *ref_i32(const struct fixture *f, const char *name, int64_t *n) { return ref_find(f, name, "I32", n); }
+
+void fixture_flat(struct fixture *f, float *logits, const int32_t *ids, const int *length, int n_doc)
+{
+    struct err err = {0};
+    int32_t start[65] = {0}, pos[4096];
+    struct segments seg = {.n_seg = n_doc, .start = start, .pos = pos};
+    for (int s = 0, r = 0; s < n_doc; s++) {
+        start[s + 1] = start[s] + length[s];
+        if (length[s] > seg.max_len) seg.max_len = seg.max_pos = length[s];
+        for (int i = 0; i < length[s]; i++) pos[r++] = i;
+    }
+    seg.n_tok = start[n_doc];
+    size_t mark = dev_mark(&f->dev);
+    struct tensor hidden = dev_2d(&f->dev, f->model->dtype, seg.n_tok, f->model->config.d_model);
+    struct run run = {.dev = &f->dev, .mode = RUN_FLAT, .seg = &seg};
+    model_forward(f->model, &run, hidden, tensor_1d((void *)ids, DT_I32, seg.n_tok));
+    model_logits(f->model, &f->dev, tensor_2d(logits, DT_F32, seg.n_tok, f->model->config.n_vocab), hidden);
+    dev_release(&f->dev, mark);
+    ck_ok(dev_check(&f->dev, &err));
+}
+
+void fixture_cached(struct fixture *f, float *logits, const int32_t *ids, int n, int chunk, int n_prefill)
+{
+    struct err err = {0};
+    struct kv_cache kv;
+    enum { PAGE = 8 };
+    ck_ok(kv_open(&kv, f->model, n / PAGE + 2, PAGE, &err));
+    int32_t page[512], pos[4096];
+    for (int i = 0; i < n / PAGE + 2; i++) page[i] = n / PAGE + 1 - i; // not in order of memory
+    for (int at = 0; at < n;) {
+        bool decode = at >= n_prefill;
+        int len = decode ? 1 : n_prefill - at < chunk ? n_prefill - at : chunk;
+        int32_t start[2] = {0, len}, k_start[2] = {0, at + len};
+        for (int i = 0; i < len; i++) pos[i] = at + i;
+        struct segments seg = {.n_seg = 1, .n_tok = len, .max_len = len, .max_pos = at + len, .start = start, .pos = pos, .page = page, .max_page = 512, .page_len = PAGE};
+        struct run run = {.dev = &f->dev, .mode = decode ? RUN_DECODE : RUN_PREFILL, .seg = &seg, .kv = &kv, .k_start = k_start, .n_key = at + len};
+        size_t mark = dev_mark(&f->dev);
+        struct tensor hidden = dev_2d(&f->dev, f->model->dtype, len, f->model->config.d_model);
+        model_forward(f->model, &run, hidden, tensor_1d((void *)(ids + at), DT_I32, len));
+        model_logits(f->model, &f->dev, tensor_2d(logits + (int64_t)at * f->model->config.n_vocab, DT_F32, len, f->model->config.n_vocab), hidden);
+        dev_release(&f->dev, mark);
+        at += len;
+    }
+    kv_close(&kv);
+    ck_ok(dev_check(&f->dev, &err));
+}
+
+double max_abs(const float *x, int64_t n)
+{
+    double m = 0;
+    for (int64_t i = 0; i < n; i++) m = fmax(m, fabs((double)x[i]));
+    return m;
+}
+
+double max_diff(const float *a, const float *b, int64_t n)
+{
+    double m = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double d = fabs((double)a[i] - (double)b[i]);
+        if (!(d <= m)) m = d; // a NaN stays
+    }
+    return m;
+}

@@ -1,0 +1,22 @@
+// A loaded model with a device of its own, and the forms of forward that tests compare.
+#pragma once
+#include "kernels/layers/layer.h"
+#include "tests/test.h"
+
+struct fixture {
+    struct device dev;
+    struct model *model;
+    struct st_set ref; // reference.safetensors beside the model; n 0 when there is none
+};
+extern const struct arch *const fixture_archs[];
+void fixture_open(struct fixture *f, const char *dir, enum model_use use, enum dtype dtype, const char *device);
+void fixture_close(struct fixture *f);
+const float *ref_f32(const struct fixture *f, const char *name, int64_t *n); // NULL if not there
+const int32_t *ref_i32(const struct fixture *f, const char *name, int64_t *n);
+
+// logits f32 (n, v), caller's memory, of documents packed one after the other: lengths sum to n.
+void fixture_flat(struct fixture *f, float *logits, const int32_t *ids, const int *length, int n_doc);
+// The same of one document through the cache: prefilled in chunks of `chunk` rows up to n_prefill, then one decode step a token.
+void fixture_cached(struct fixture *f, float *logits, const int32_t *ids, int n, int chunk, int n_prefill);
+double max_abs(const float *x, int64_t n);
+double max_diff(const float *a, const float *b, int64_t n);
