@@ -39,7 +39,7 @@ void op_rmsnorm(struct device *dev, struct tensor out, struct tensor x, struct t
 // dx = (accumulate: dx +) …; dw f32 (d) += (skipped if none). rstd from forward.
 void op_rmsnorm_bwd(struct device *dev, struct tensor dx, struct tensor dw, struct tensor dout, struct tensor x, struct tensor w, struct tensor rstd,
                     bool accumulate);
-enum { OP_ROPE_MAX = 512, OP_EXPERT_MAX = 1024 }; // largest d_rope and number of experts
+enum { OP_ROPE_MAX = 512, OP_EXPERT_MAX = 1024, OP_TEMPERATURE_MAX = 7 }; // largest d_rope, number of experts and of log Z kept
 enum rope_order { ROPE_HALF, ROPE_PAIRS }; // pairs (i, i + d/2) as in Hugging Face; (2i, 2i+1) as in DeepSeek's checkpoints
 // Rotates in place x A (n_tok, n_head, d_rope) (may be strided) by angle pos * inv_freq[i], cos and sin times `mscale`; inverse: by the
 // negative angle, the backward of itself (times mscale again). Angles in f32 (pos * inv_freq rounded to f32, as PyTorch).

@@ -35,6 +35,7 @@ void op_capture_topk(struct device *dev, struct tensor ids, struct tensor logpro
     WANT(log_z, T_F32, 0, 2, logits.shape[0], ANY_N);
     REQUIRE(n_vocab >= 1 && n_vocab <= logits.shape[1], "n_vocab %d of %lld columns", n_vocab, (long long)logits.shape[1]);
     REQUIRE(ids.shape[1] >= 1 && ids.shape[1] <= n_vocab, "k %lld of a vocabulary of %d", (long long)ids.shape[1], n_vocab);
+    REQUIRE(log_z.shape[1] <= OP_TEMPERATURE_MAX, "%lld temperatures: at most %d", (long long)log_z.shape[1], OP_TEMPERATURE_MAX);
     for (int i = 0; i < log_z.shape[1]; i++) REQUIRE(temperature[i] > 0, "temperature %g: wanted > 0", (double)temperature[i]);
     if (!logits.shape[0]) return;
     RUN_SCRATCH(capture_topk, ids, logprob, tail_logprob, log_z, logits, n_vocab, temperature);
@@ -57,6 +58,7 @@ void op_capture_sampled(struct device *dev, struct tensor ids, struct tensor cou
     WANT(count, T_I32, 0, 2, logits.shape[0], ids.shape[1]);
     WANT(log_z, T_F32, 0, 2, logits.shape[0], ANY_N);
     REQUIRE(n_vocab >= 1 && n_vocab <= logits.shape[1], "n_vocab %d of %lld columns", n_vocab, (long long)logits.shape[1]);
+    REQUIRE(log_z.shape[1] <= OP_TEMPERATURE_MAX, "%lld temperatures: at most %d", (long long)log_z.shape[1], OP_TEMPERATURE_MAX);
     for (int i = 0; i < log_z.shape[1]; i++) REQUIRE(temperature[i] > 0, "temperature %g: wanted > 0", (double)temperature[i]);
     if (!logits.shape[0]) return;
     RUN_SCRATCH(capture_sampled, ids, count, log_z, logits, n_vocab, temperature, row);

@@ -1,0 +1,116 @@
+// Order among logits: falling value, ties by rising id. A key holds both in 64 bits such that the smaller key is the better logit; keys of
+// a row differ, so any way of sorting gives the same result. NaN is worst of all.
+#pragma once
+#include "kernels/cpu/isa/softmax.h"
+
+VEC_FN uint64_t key_of(float z, uint32_t id)
+{
+    z += 0.0f; // -0 becomes +0: they tie
+    uint32_t u;
+    memcpy(&u, &z, 4);
+    u = u & 0x80000000u ? u : ~u & 0x7fffffffu; // now rising u is falling z
+    if (z != z) u = UINT32_MAX;
+    return (uint64_t)u << 32 | id;
+}
+VEC_FN int32_t key_id(uint64_t key)
+{
+    return (int32_t)(uint32_t)key;
+}
+
+static void keys_swap(uint64_t *a, uint64_t *b)
+{
+    uint64_t t = *a;
+    *a = *b;
+    *b = t;
+}
+// Hoare's partition around the median of three; returns the first index of the right part. n ≥ 3.
+static int64_t keys_partition(uint64_t *key, int64_t n)
+{
+    uint64_t *mid = key + n / 2, *last = key + n - 1;
+    if (*mid < key[0]) keys_swap(mid, key);
+    if (*last < key[0]) keys_swap(last, key);
+    if (*last < *mid) keys_swap(last, mid);
+    uint64_t pivot = *mid;
+    int64_t i = -1, j = n;
+    for (;;) {
+        do i++;
+        while (key[i] < pivot);
+        do j--;
+        while (key[j] > pivot);
+        if (i >= j) return j + 1;
+        keys_swap(key + i, key + j);
+    }
+}
+static void keys_insertion(uint64_t *key, int64_t n)
+{
+    for (int64_t i = 1; i < n; i++) {
+        uint64_t k = key[i];
+        int64_t j = i;
+        for (; j > 0 && key[j - 1] > k; j--) key[j] = key[j - 1];
+        key[j] = k;
+    }
+}
+static void keys_sort(uint64_t *key, int64_t n)
+{
+    while (n > 24) { // the larger part by the loop: the stack stays short
+        int64_t at = keys_partition(key, n);
+        if (at < n - at) {
+            keys_sort(key, at);
+            key += at;
+            n -= at;
+        } else {
+            keys_sort(key + at, n - at);
+            n = at;
+        }
+    }
+    keys_insertion(key, n);
+}
+// Puts the k smallest first, in no order.
+static void keys_select(uint64_t *key, int64_t n, int64_t k)
+{
+    while (n > 24) {
+        int64_t at = keys_partition(key, n);
+        if (k < at) {
+            n = at;
+        } else if (k > at) {
+            key += at;
+            n -= at;
+            k -= at;
+        } else {
+            return;
+        }
+    }
+    keys_insertion(key, n);
+}
+
+// The keys of the k best of n logits, sorted, in key[0 .. k). `key` has room for n.
+static __attribute__((unused)) void keys_top(uint64_t *key, const float *z, int n, int k)
+{
+    int64_t count = 0, cap = 4 * (int64_t)k > 512 ? 4 * (int64_t)k : 512;
+    if (cap + 4 * VL < n) { // few of many: candidates above the k-th best so far, gathered up to cap, then cut down to k
+        float least = -INFINITY;
+        for (int i = 0; i < n; i += 4 * VL) {
+            int len = n - i < 4 * VL ? n - i : 4 * VL;
+            if (len == 4 * VL) {
+                vf m = vf_max(vf_max(vf_load(z + i), vf_load(z + i + VL)), vf_max(vf_load(z + i + 2 * VL), vf_load(z + i + 3 * VL)));
+                if (!(vf_hmax(m) > least)) continue; // an equal one comes later, so loses its tie
+            }
+            for (int j = i; j < i + len; j++)
+                if (z[j] > least) key[count++] = key_of(z[j], (uint32_t)j);
+            if (count < cap - 4 * VL) continue;
+            keys_select(key, count, k);
+            count = k;
+            uint64_t worst = 0;
+            for (int j = 0; j < k; j++) worst = key[j] > worst ? key[j] : worst;
+            least = z[key_id(worst)];
+        }
+        if (count >= k) {
+            keys_select(key, count, k);
+            keys_sort(key, k);
+            return;
+        } // else NaN or -inf abound: take the long way
+    }
+    for (int i = 0; i < n; i++) key[i] = key_of(z[i], (uint32_t)i);
+    if (k < n) keys_select(key, n, k);
+    keys_sort(key, k);
+}
