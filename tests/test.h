@@ -29,10 +29,10 @@ const char *test_tmpdir(void);
         ck_assert_msg(ck_st_ == ST_OK, "%s: status %d: %s", #expr, ck_st_, err.text);                                                      \
     } while (0)
 // The call must fail with this status and a message that holds `part`. Both use a local `struct err err`.
-#define ck_fails(expr, status, part)                                                                                                       \
+#define ck_fails(expr, wanted, part)                                                                                                       \
     do {                                                                                                                                   \
         enum status ck_st_ = (expr);                                                                                                       \
-        ck_assert_msg(ck_st_ == (status), "%s: status %d, wanted %d: %s", #expr, ck_st_, (int)(status), err.text);                         \
+        ck_assert_msg(ck_st_ == (wanted), "%s: status %d, wanted %d: %s", #expr, ck_st_, (int)(wanted), err.text);                         \
         ck_assert_msg(strstr(err.text, part) != NULL, "%s: the message \"%s\" lacks \"%s\"", #expr, err.text, part);                       \
         err = (struct err){0};                                                                                                             \
     } while (0)
