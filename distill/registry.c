@@ -1,5 +1,6 @@
 // What is compiled in: a line a command, X(NAME) for the command_NAME of distill/NAME.c; in the order of `distill --help`.
 #include "distill/command.h"
+#include "distill/registry.h"
 
 // clang-format off
 #define COMMANDS(X) \
@@ -12,3 +13,12 @@
 COMMANDS(DECLARE)
 
 const struct command *const all_commands[] = {COMMANDS(LIST) NULL};
+
+#define ARCHS(X) X(deepseek_v3) X(qwen2) X(qwen3) X(llama)
+
+#define DECLARE_ARCH(name) extern const struct arch arch_##name;
+#define LIST_ARCH(name) &arch_##name,
+
+ARCHS(DECLARE_ARCH)
+
+const struct arch *const all_archs[] = {ARCHS(LIST_ARCH) NULL};
