@@ -1,0 +1,280 @@
+// The tokenizer of a model directory: reads tokenizer.json and tokenizer_config.json, and drives a text through the parts (internal.h).
+#include "datasets/tokenizer/internal.h"
+#include <string.h>
+
+void ids_push(struct ids *a, int32_t id)
+{
+    if (a->n == a->cap) a->v = mem_realloc(a->v, (a->cap = a->cap ? a->cap * 2 : 64) * sizeof *a->v);
+    a->v[a->n++] = id;
+}
+void ids_append(struct ids *a, const int32_t *v, size_t n)
+{
+    for (size_t i = 0; i < n; i++) ids_push(a, v[i]);
+}
+void ids_free(struct ids *a)
+{
+    mem_free(a->v);
+    *a = (struct ids){0};
+}
+
+// ---- loading ---------------------------------------------------------------------------------------------------------------------------
+
+static enum status load_added(struct tokenizer *t, const json_t *list, const char *where, struct err *err)
+{
+    t->n_vocab = t->vocab.n;
+    trie_init(&t->raw);
+    trie_init(&t->normalized);
+    if (list && !json_is_null(list) && !json_is_array(list)) return err_set(err, ST_BAD_INPUT, "%s: added_tokens is not an array", where);
+    t->added = NEW_N(struct added, json_array_size(list) + 1);
+    const json_t *one;
+    size_t i;
+    json_array_foreach(list, i, one) {
+        const json_t *content = json_object_get(one, "content"), *id = json_object_get(one, "id");
+        if (!json_is_string(content) || !json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) >= 1 << 24)
+            return err_set(err, ST_BAD_INPUT, "%s: added_tokens[%zu]: wanted a \"content\" and an \"id\" from 0 to 16777215", where, i);
+        struct added a = {.id = (int32_t)json_integer_value(id), .n = json_string_length(content)};
+        if (!a.n) continue; // as Hugging Face's library passes over it
+        a.content = mem_strndup(json_string_value(content), a.n);
+        a.single_word = json_is_true(json_object_get(one, "single_word"));
+        a.lstrip = json_is_true(json_object_get(one, "lstrip"));
+        a.rstrip = json_is_true(json_object_get(one, "rstrip"));
+        a.normalized = json_is_true(json_object_get(one, "normalized"));
+        a.special = json_is_true(json_object_get(one, "special"));
+        t->added[t->n_added++] = a;
+        if (a.id >= t->n_vocab) t->n_vocab = a.id + 1;
+    }
+    t->added_of = mem_alloc((size_t)t->n_vocab * sizeof *t->added_of);
+    memset(t->added_of, 0xFF, (size_t)t->n_vocab * sizeof *t->added_of);
+    for (size_t k = 0; k < t->n_added; k++) {
+        struct added *a = &t->added[k];
+        int32_t other = t->added_of[a->id];
+        if (other >= 0 && (t->added[other].n != a->n || memcmp(t->added[other].content, a->content, a->n) != 0))
+            return err_set(err, ST_BAD_INPUT, "%s: added_tokens: \"%s\" and \"%s\" have the same id %d", where, t->added[other].content, a->content, a->id);
+        t->added_of[a->id] = (int32_t)k;
+        struct normalized z = {0};
+        if (!a->normalized) trie_add(&t->raw, a->content, a->n, (int32_t)k);
+        else if (normalizer_run(t->normalizer, a->content, a->n, &z)) trie_add(&t->normalized, z.text.data ? z.text.data : "", z.text.size, (int32_t)k);
+        else trie_add(&t->normalized, a->content, a->n, (int32_t)k);
+        normalized_free(&z);
+    }
+    return ST_OK;
+}
+
+static enum status check_decoder(const json_t *spec, bool byte_level, const char *where, struct err *err)
+{
+    const char *type = json_string_value(json_object_get(spec, "type"));
+    if (!byte_level)
+        return err_set(err, ST_BAD_INPUT,
+                       "%s: the pre_tokenizer has no ByteLevel: this is not a byte-level BPE tokenizer, and distill knows no other yet", where);
+    if (!spec || json_is_null(spec) || (type && strcmp(type, "ByteLevel") == 0)) return ST_OK;
+    if (type && strcmp(type, "Sequence") == 0) { // a Sequence that does what ByteLevel does
+        const json_t *one;
+        size_t i;
+        json_array_foreach(json_object_get(spec, "decoders"), i, one) {
+            const char *part = json_string_value(json_object_get(one, "type"));
+            if (!part || (strcmp(part, "ByteLevel") != 0 && strcmp(part, "Fuse") != 0))
+                return err_set(err, ST_BAD_INPUT, "%s: decoder %s is not known; distill knows ByteLevel and Fuse", where, part ? part : "without a type");
+        }
+        return ST_OK;
+    }
+    return err_set(err, ST_BAD_INPUT, "%s: decoder %s is not known; distill knows ByteLevel", where, type ? type : "without a type");
+}
+
+enum status tokenizer_load(struct tokenizer **out, const char *dir, struct err *err)
+{
+    *out = NULL;
+    struct tokenizer *t = NEW(struct tokenizer);
+    struct buf text = {0};
+    json_t *root = NULL;
+    bool byte_level = false;
+    char *path = path_join(dir, "tokenizer.json");
+    enum status st = file_read(&text, path, (size_t)1 << 30, err);
+    if (st) goto out;
+    sha256_hex(text.data ? text.data : "", text.size, t->sha256);
+    if ((st = json_parse(&root, text.data ? text.data : "", text.size, path, 0, err))) goto out;
+    buf_free(&text);
+    if (!json_is_object(root) || !json_is_object(json_object_get(root, "model"))) {
+        st = err_set(err, ST_BAD_INPUT, "%s: no object \"model\": not a tokenizer.json", path);
+        goto out;
+    }
+    t->regexes = regexes_new();
+    if ((st = pretokenizer_load(&t->pre, t->regexes, json_object_get(root, "pre_tokenizer"), &byte_level, path, err))) goto out;
+    if ((st = check_decoder(json_object_get(root, "decoder"), byte_level, path, err))) goto out;
+    if ((st = regexes_compile(t->regexes, path, err))) goto out;
+    if ((st = normalizer_load(&t->normalizer, json_object_get(root, "normalizer"), path, err))) goto out;
+    if ((st = vocab_load(&t->vocab, json_object_get(root, "model"), byte_level, path, err))) goto out;
+    if ((st = load_added(t, json_object_get(root, "added_tokens"), path, err))) goto out;
+    st = tokenizer_config_load(t, dir, err);
+out:
+    json_decref(root);
+    buf_free(&text);
+    mem_free(path);
+    if (st) tokenizer_free(t);
+    else *out = t;
+    return st;
+}
+
+void tokenizer_free(struct tokenizer *t)
+{
+    if (!t) return;
+    for (size_t i = 0; i < t->n_added; i++) mem_free(t->added[i].content);
+    mem_free(t->added);
+    trie_free(&t->raw);
+    trie_free(&t->normalized);
+    mem_free(t->added_of);
+    normalizer_free(t->normalizer);
+    regexes_free(t->regexes);
+    pretokenizer_free(t->pre);
+    vocab_free(&t->vocab);
+    json_decref(t->config);
+    mem_free(t->template_text);
+    mem_free(t);
+}
+
+// ---- encoding --------------------------------------------------------------------------------------------------------------------------
+
+enum status encode_piece(struct encoder *e, const struct piece *piece)
+{
+    if (e->ends) buf_clear(&e->piece_ends);
+    if (!bpe_encode(&e->t->vocab, &e->bpe, piece->s, piece->n, e->out, e->ends ? &e->piece_ends : NULL))
+        return err_set(e->err, ST_BAD_INPUT, "the vocabulary has no token for some byte of \"%.*s\", and no unk_token", piece->n < 40 ? (int)piece->n : 40,
+                       piece->s);
+    if (!e->ends) return ST_OK;
+    for (size_t i = 0; i < e->piece_ends.size; i += sizeof(uint32_t)) {
+        uint32_t end;
+        memcpy(&end, e->piece_ends.data + i, sizeof end);
+        size_t at = piece->base + (end > piece->pre ? end - piece->pre : 0);
+        at = e->section + (e->norm ? normalized_orig(e->norm, at) : at);
+        buf_put(e->ends, &at, sizeof at);
+    }
+    return ST_OK;
+}
+
+static void push_added(struct encoder *e, int32_t token, size_t end)
+{
+    ids_push(e->out, e->t->added[token].id);
+    if (e->norm) end = normalized_orig(e->norm, end);
+    end += e->section;
+    if (e->ends) buf_put(e->ends, &end, sizeof end);
+}
+
+static enum status encode_gap(struct encoder *e, const char *s, size_t n, size_t base, uint8_t *cls)
+{
+    size_t n_char = pretokenizer_uses_regex(e->t->pre) ? regexes_classes(e->t->regexes, s, n, cls) : n;
+    return pretokenizer_run(e->t->pre, e, &(struct piece){s, n, cls, n_char, base, 0});
+}
+
+// A stretch of the original text between added tokens: normalized, searched for the added tokens that are matched in normalized text, split.
+static enum status encode_section(struct encoder *e, const char *s, size_t n, size_t section)
+{
+    if (!n) return ST_OK;
+    struct normalized z = {0};
+    if (normalizer_run(e->t->normalizer, s, n, &z)) {
+        s = z.text.data ? z.text.data : "";
+        n = z.text.size;
+        e->norm = &z;
+    }
+    e->section = section;
+    uint8_t *cls = mem_alloc(n + 1);
+    size_t pos = 0, done = 0;
+    struct added_match m;
+    enum status st = ST_OK;
+    while (!st && added_find(&e->t->normalized, e->t->added, s, n, &pos, done, &m)) {
+        if (done < m.lo) st = encode_gap(e, s + done, m.lo - done, done, cls);
+        push_added(e, m.token, m.hi);
+        done = m.hi;
+    }
+    if (!st && done < n) st = encode_gap(e, s + done, n - done, done, cls);
+    mem_free(cls);
+    e->norm = NULL;
+    normalized_free(&z);
+    return st;
+}
+
+enum status tokenizer_encode_ends(const struct tokenizer *t, const char *text, size_t n, struct ids *out, struct buf *ends, struct err *err)
+{
+    if (n > INT32_MAX) return err_set(err, ST_BAD_INPUT, "a text of %zu bytes is too long for one encoding (2 GiB)", n);
+    size_t bad = utf8_check(text, n);
+    if (bad < n) return err_set(err, ST_BAD_INPUT, "the text is not valid UTF-8 at byte %zu (0x%02X)", bad, (unsigned)(uint8_t)text[bad]);
+    struct encoder e = {.t = t, .out = out, .ends = ends, .err = err, .match = regex_match_new()};
+    size_t pos = 0, done = 0;
+    struct added_match m;
+    enum status st = ST_OK;
+    while (!st && added_find(&t->raw, t->added, text, n, &pos, done, &m)) {
+        if (done < m.lo) st = encode_section(&e, text + done, m.lo - done, done);
+        e.section = 0;
+        push_added(&e, m.token, m.hi);
+        done = m.hi;
+    }
+    if (!st && done < n) st = encode_section(&e, text + done, n - done, done);
+    bpe_scratch_free(&e.bpe);
+    buf_free(&e.piece_ends);
+    regex_match_free(e.match);
+    return st;
+}
+
+enum status tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, struct ids *out, struct err *err)
+{
+    return tokenizer_encode_ends(t, text, n, out, NULL, err);
+}
+
+// ---- decoding and looking up -----------------------------------------------------------------------------------------------------------
+
+enum status tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t n, bool skip_special, struct buf *out, struct err *err)
+{
+    for (size_t i = 0; i < n; i++) {
+        int32_t id = ids[i], added = id >= 0 && id < t->n_vocab ? t->added_of[id] : -1;
+        if (added >= 0) {
+            if (!skip_special || !t->added[added].special) buf_put(out, t->added[added].content, t->added[added].n);
+        } else if (id >= 0 && id < t->vocab.n && t->vocab.present[id]) {
+            buf_put(out, t->vocab.pool + t->vocab.begin[id], t->vocab.size[id]);
+        } else return err_set(err, ST_BAD_INPUT, "id %d at place %zu is outside the vocabulary (%d ids)", id, i, t->n_vocab);
+    }
+    return ST_OK;
+}
+
+int32_t tokenizer_n_vocab(const struct tokenizer *t)
+{
+    return t->n_vocab;
+}
+
+int32_t tokenizer_id(const struct tokenizer *t, const char *token)
+{
+    size_t n = strlen(token), n_raw = n;
+    for (size_t i = 0; i < t->n_added; i++)
+        if (t->added[i].n == n && memcmp(t->added[i].content, token, n) == 0) return t->added[i].id;
+    if (utf8_check(token, n) < n) return -1;
+    char *raw = mem_alloc(n + 1);
+    int32_t id = byte_level_decode(token, n, raw, &n_raw) ? vocab_find(&t->vocab, raw, n_raw) : vocab_find_foreign(&t->vocab, token, n);
+    mem_free(raw);
+    return id;
+}
+
+bool tokenizer_is_special(const struct tokenizer *t, int32_t id)
+{
+    return id >= 0 && id < t->n_vocab && t->added_of[id] >= 0 && t->added[t->added_of[id]].special;
+}
+int32_t tokenizer_eos(const struct tokenizer *t)
+{
+    return t->eos;
+}
+int32_t tokenizer_bos(const struct tokenizer *t)
+{
+    return t->bos;
+}
+int32_t tokenizer_pad(const struct tokenizer *t)
+{
+    return t->pad;
+}
+const char *tokenizer_chat_template(const struct tokenizer *t)
+{
+    return t->template_text;
+}
+const json_t *tokenizer_config(const struct tokenizer *t)
+{
+    return t->config;
+}
+const char *tokenizer_sha256(const struct tokenizer *t)
+{
+    return t->sha256;
+}

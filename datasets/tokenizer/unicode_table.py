@@ -1,0 +1,71 @@
+#!/usr/bin/env python3
+"""Writes unicode_table.inc: what Hugging Face's `tokenizers` believes about every code point.
+
+The truth is asked of the library itself (its regex engine carries a Unicode of its own, newer than Debian's PCRE2 and Python's), so that
+ids agree for the newest emoji and scripts too.  One entry starts a range:  start | category << 21 | bits << 26, with
+
+    bit 26  White_Space (\\s)      bit 27  word character (\\w)      bit 28  Script=Han
+    bit 29  may change under NFC or join what stands before it: the quick check of normalizer.c (a superset is safe)
+    bit 30  newer than the library's NFC, which passes it through as a character that touches no other: neither may ours
+
+    pip install tokenizers && python3 unicode_table.py > unicode_table.inc
+"""
+import sys, unicodedata
+import tokenizers
+from tokenizers import Regex, normalizers, pre_tokenizers
+
+CATEGORIES = "Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Zs Zl Zp Cc Cf Cs Co Cn".split()
+ALL = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
+
+
+def members(pattern):
+    """The code points that match the pattern, found by splitting all of them with it."""
+    out = set()
+    split = pre_tokenizers.Split(Regex(pattern), "removed", invert=True)
+    for i in range(0, len(ALL), 4096):
+        chunk = ALL[i : i + 4096]
+        for _, (b, e) in split.pre_tokenize_str("".join(map(chr, chunk))):
+            out.update(chunk[b:e])
+    return out
+
+
+def main():
+    category = {}
+    for k, name in enumerate(CATEGORIES):
+        if name == "Cs":
+            continue
+        for c in members(r"\p{%s}" % name):
+            assert c not in category, (hex(c), name, CATEGORIES[category[c]])
+            category[c] = k
+    for c in range(0xD800, 0xE000):
+        category[c] = CATEGORIES.index("Cs")
+    assert len(category) == 0x110000
+    space, word, han = members(r"\s"), members(r"\w"), members(r"\p{Han}")
+    nfc = normalizers.NFC().normalize_str
+    # Combining class above 0, as the library's NFC sees it: it changes places with U+0334 (class 1) or U+0301 (class 230).
+    combines = lambda c: nfc(chr(c) + "\u0334") != chr(c) + "\u0334" or nfc("\u0301" + chr(c)) not in ("\u0301" + chr(c),)
+    unsafe = {c for c in ALL if nfc(chr(c)) != chr(c)}
+    for c in ALL:  # what may stand second in a composition
+        parts = unicodedata.decomposition(chr(c)).split()
+        if len(parts) == 2 and parts[0][0] != "<":
+            unsafe.add(int(parts[1], 16))
+    unsafe |= set(range(0x1160, 0x1176)) | set(range(0x11A8, 0x11C3))  # Hangul vowels and finals join the syllable before them
+    unknown = {c for c in ALL if unicodedata.category(chr(c)) == "Cn"}
+    doubtful = unknown | {c for c in ALL if CATEGORIES[category[c]][0] == "M" or unicodedata.combining(chr(c))}
+    unsafe |= {c for c in doubtful if combines(c)}
+    barrier = doubtful - unsafe
+
+    ranges, last = [], None
+    for c in range(0x110000):
+        v = category[c] << 21 | (c in space) << 26 | (c in word) << 27 | (c in han) << 28 | (c in unsafe) << 29 | (c in barrier) << 30
+        if v != last:
+            ranges.append(c | v)
+            last = v
+    print(f"// Made by unicode_table.py with tokenizers {tokenizers.__version__}. Do not edit: {len(ranges)} ranges.")
+    for i in range(0, len(ranges), 12):
+        print(" ".join(f"0x{r:x}," for r in ranges[i : i + 12]))
+    print(f"{len(ranges)} ranges; letters {sum(CATEGORIES[k][0] == 'L' for k in category.values())}, spaces {len(space)}, "
+          f"words {len(word)}, Han {len(han)}, unsafe {len(unsafe)}, barriers {len(barrier)}", file=sys.stderr)
+
+
+main()

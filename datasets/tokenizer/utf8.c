@@ -1,0 +1,51 @@
+// UTF-8: validity and encoding. Decoding of text known to be valid is inline in internal.h.
+#include "datasets/tokenizer/internal.h"
+#include <string.h>
+
+size_t utf8_check(const char *text, size_t n)
+{
+    const uint8_t *s = (const uint8_t *)text;
+    size_t i = 0;
+    while (i < n) {
+        uint64_t eight;
+        if (n - i >= 8 && (memcpy(&eight, s + i, 8), (eight & 0x8080808080808080u) == 0)) {
+            i += 8;
+            continue;
+        }
+        uint8_t a = s[i];
+        if (a < 0x80) {
+            i++;
+            continue;
+        }
+        size_t len = a >= 0xC2 && a < 0xE0 ? 2 : a >= 0xE0 && a < 0xF0 ? 3 : a >= 0xF0 && a < 0xF5 ? 4 : 0;
+        if (!len || n - i < len) return i;
+        for (size_t k = 1; k < len; k++)
+            if ((s[i + k] & 0xC0) != 0x80) return i;
+        // Overlong forms, surrogates, and what lies past U+10FFFF show in the second byte.
+        uint8_t b = s[i + 1];
+        if ((a == 0xE0 && b < 0xA0) || (a == 0xED && b > 0x9F) || (a == 0xF0 && b < 0x90) || (a == 0xF4 && b > 0x8F)) return i;
+        i += len;
+    }
+    return n;
+}
+
+size_t utf8_put(char *out, uint32_t c)
+{
+    if (c < 0x80) return out[0] = (char)c, 1;
+    if (c < 0x800) {
+        out[0] = (char)(0xC0 | c >> 6);
+        out[1] = (char)(0x80 | (c & 63));
+        return 2;
+    }
+    if (c < 0x10000) {
+        out[0] = (char)(0xE0 | c >> 12);
+        out[1] = (char)(0x80 | (c >> 6 & 63));
+        out[2] = (char)(0x80 | (c & 63));
+        return 3;
+    }
+    out[0] = (char)(0xF0 | c >> 18);
+    out[1] = (char)(0x80 | (c >> 12 & 63));
+    out[2] = (char)(0x80 | (c >> 6 & 63));
+    out[3] = (char)(0x80 | (c & 63));
+    return 4;
+}
