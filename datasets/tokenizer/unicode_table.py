@@ -43,7 +43,7 @@ def main():
     space, word, han = members(r"\s"), members(r"\w"), members(r"\p{Han}")
     nfc = normalizers.NFC().normalize_str
     # Combining class above 0, as the library's NFC sees it: it changes places with U+0334 (class 1) or U+0301 (class 230).
-    combines = lambda c: nfc(chr(c) + "\u0334") != chr(c) + "\u0334" or nfc("\u0301" + chr(c)) not in ("\u0301" + chr(c),)
+    combines = lambda c: nfc(chr(c) + "\u0334") != chr(c) + "\u0334" or nfc("\u0301" + chr(c)) != "\u0301" + chr(c)
     unsafe = {c for c in ALL if nfc(chr(c)) != chr(c)}
     for c in ALL:  # what may stand second in a composition
         parts = unicodedata.decomposition(chr(c)).split()
@@ -51,9 +51,9 @@ def main():
             unsafe.add(int(parts[1], 16))
     unsafe |= set(range(0x1160, 0x1176)) | set(range(0x11A8, 0x11C3))  # Hangul vowels and finals join the syllable before them
     unknown = {c for c in ALL if unicodedata.category(chr(c)) == "Cn"}
-    doubtful = unknown | {c for c in ALL if CATEGORIES[category[c]][0] == "M" or unicodedata.combining(chr(c))}
-    unsafe |= {c for c in doubtful if combines(c)}
-    barrier = doubtful - unsafe
+    combining = {c for c in ALL if unicodedata.combining(chr(c))}
+    unsafe |= {c for c in combining | unknown if combines(c)}
+    barrier = (combining | unknown) - unsafe
 
     ranges, last = [], None
     for c in range(0x110000):
