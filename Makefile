@@ -56,7 +56,7 @@ FLAGS := -std=gnu11 -fopenmp -ffp-contract=off -Wall -Wextra -Wshadow
 FLAGS += $(if $(WERROR),-Werror) $(if $(DEBUG),-DDISTILL_DEBUG) $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer)
 ISA_COMMON := -O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math
 INCLUDES := -I. -D_GNU_SOURCE
-LIBS := -ldnnl -ljansson -lpcre2-8 -lcrypto -lm
+LIBS := -ldnnl -ljansson -lpcre2-8 -lutf8proc -lcrypto -lm
 CHECK_LIBS := $(shell pkg-config --libs check 2>/dev/null || echo -lcheck -lsubunit -lrt -lm) -pthread
 COMPILE = $(CC) $(FLAGS) $(CFLAGS) $(INCLUDES) $(CPPFLAGS)
 DEPGEN = -MMD -MP
