@@ -8,10 +8,21 @@
 
 static const size_t MAX_JSON_BYTES = (size_t)1 << 30; // a tokenizer.json has 10-30 MB; what is larger is not JSON meant for us
 
+// The line of the first NUL byte; `line` is that of the text's beginning.
+static long line_at(const char *text, size_t n, long line)
+{
+    if (line < 1) line = 1;
+    for (size_t i = 0; i < n && text[i]; i++) line += text[i] == '\n';
+    return line;
+}
+
 enum status json_parse(json_t **root, const char *text, size_t n, const char *where, long line, struct err *err)
 {
     json_error_t e;
     if (line <= 1 && n >= 3 && !memcmp(text, "\xef\xbb\xbf", 3)) text += 3, n -= 3; // the byte order mark that some editors put first
+    // A bare NUL byte is never valid, yet Jansson takes one after the value for the end of the text.
+    if (n && memchr(text, 0, n))
+        return *root = NULL, err_set(err, ST_BAD_INPUT, "%s:%ld: not valid JSON: a NUL byte", where, line_at(text, n, line));
     *root = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &e);
     if (*root) return ST_OK;
     long at = (line > 0 ? line - 1 : 0) + (e.line > 0 ? e.line : 1);
