@@ -1,0 +1,228 @@
+// Products: packed weights, plain rows through oneDNN, heads, experts, and the backward ones; against sums in double. And that a row's bits
+// do not depend on its company, on every instruction set this machine runs.
+#include "tests/kernels/devices.h"
+
+#include <stdlib.h>
+
+static const struct backend *isa[N_CPU_ISA];
+
+static struct tensor packed(struct device *dev, struct tensor w)
+{
+    struct tensor p = tensor_2d(mem_alloc(op_pack_bytes(dev, w.dtype, w.shape[0], w.shape[1]) + 64), w.dtype, w.shape[0], w.shape[1]);
+    p.layout = LAYOUT_PANEL;
+    p.data = (char *)p.data + (64 - (uintptr_t)p.data % 64) % 64; // leaked: tests are short processes
+    op_pack(dev, p, w);
+    return p;
+}
+
+// out (m, n) against x · wᵀ + bias.
+static void check_product(const char *what, struct tensor out, struct tensor x, struct tensor w, struct tensor bias, struct tensor before)
+{
+    const int64_t m = out.shape[0], n = out.shape[1], k = x.shape[1];
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = 0; j < n; j++) {
+            double sum = tensor_none(bias) ? 0 : at(bias, j), size = fabs(sum);
+            if (!tensor_none(before)) sum += at(before, i * n + j), size += fabs(at(before, i * n + j));
+            for (int64_t l = 0; l < k; l++) {
+                double p = at(x, i * k + l) * at(w, j * k + l);
+                sum += p;
+                size += fabs(p);
+            }
+            double got = at(out, i * n + j);
+            ck_assert_msg(fabs(got - sum) <= sum_slack((double)k, size, sum, out.dtype),
+                          "%s (%d,%d,%d) x %s w %s out %s: [%d,%d] %g, wanted %g", what, (int)m, (int)n, (int)k, dtype_name(x.dtype),
+                          dtype_name(w.dtype), dtype_name(out.dtype), (int)i, (int)j, got, sum);
+        }
+}
+static struct tensor swapped(struct tensor t)
+{
+    int64_t s = t.shape[0], st = t.stride[0];
+    t.shape[0] = t.shape[1], t.stride[0] = t.stride[1], t.shape[1] = s, t.stride[1] = st;
+    return t;
+}
+
+static const struct {
+    int64_t m, n, k;
+} shape[] = {{1, 1, 1},  {2, 3, 5},     {3, 33, 7},   {5, 64, 64},   {1, 200, 129}, {6, 65, 40},
+             {7, 31, 1}, {13, 32, 300}, {16, 97, 63}, {29, 130, 48}, {64, 40, 160}};
+
+START_TEST(linear_is_the_sum_of_products)
+{
+    struct device dev;
+    device_open(&dev, isa[_i]->name, 2);
+    for (int panel = 0; panel < 2; panel++)
+        for (size_t s = 0; s < sizeof shape / sizeof *shape; s++)
+            for (int types = 0; types < 8; types++)
+                for (int with = 0; with < 2; with++) {
+                    const enum dtype xt = types & 1 ? DT_BF16 : DT_F32, wt = types & 2 ? DT_BF16 : DT_F32,
+                                     ot = types & 4 ? DT_BF16 : DT_F32;
+                    if (ot == DT_BF16 && xt == DT_F32) continue;
+                    const int64_t m = shape[s].m, n = shape[s].n, k = shape[s].k;
+                    struct tensor x = make(xt, m, 0, k, 3, 1), w = make(wt, n, 0, k, panel ? 5 : 0, 2), bias = make(DT_F32, 1, 0, n, 0, 3),
+                                  out = make(ot, m, 0, n, 1, 4);
+                    bias = tensor_1d(bias.data, DT_F32, n);
+                    if (!with) bias = TENSOR_NONE;
+                    struct tensor p = panel ? packed(&dev, w) : w;
+                    PLANNED(&dev, op_linear(&dev, out, x, p, bias));
+                    check_product(panel ? "packed" : "rows", out, x, w, bias, TENSOR_NONE);
+                    mem_free(x.data), mem_free(w.data), mem_free(out.data);
+                }
+    dev_close(&dev);
+}
+END_TEST
+
+START_TEST(backward_products_add_up)
+{
+    struct device dev;
+    device_open(&dev, isa[_i]->name, 2);
+    for (size_t s = 0; s < sizeof shape / sizeof *shape; s++)
+        for (int types = 0; types < 8; types++)
+            for (int accumulate = 0; accumulate < 2; accumulate++) {
+                const enum dtype gt = types & 1 ? DT_BF16 : DT_F32, wt = types & 2 ? DT_BF16 : DT_F32, ot = types & 4 ? DT_BF16 : DT_F32;
+                const int64_t m = shape[s].m, n = shape[s].n, k = shape[s].k;
+                struct tensor dout = make(gt, m, 0, n, 1, 1), w = make(wt, n, 0, k, 0, 2), dx = make(ot, m, 0, k, 2, 3),
+                              dx0 = make(ot, m, 0, k, 2, 3);
+                PLANNED(&dev, op_linear_bwd_x(&dev, dx, dout, w, accumulate));
+                check_product("bwd_x", dx, dout, swapped(w), TENSOR_NONE, accumulate ? dx0 : TENSOR_NONE);
+                struct tensor x = make(gt, m, 0, k, 3, 5), dw = make(DT_F32, n, 0, k, 0, 6), dw0 = make(DT_F32, n, 0, k, 0, 6);
+                PLANNED(&dev, op_linear_bwd_w(&dev, dw, dout, x));
+                check_product("bwd_w", dw, swapped(dout), swapped(x), TENSOR_NONE, dw0);
+                mem_free(x.data), mem_free(w.data), mem_free(dw.data), mem_free(dw0.data), mem_free(dout.data), mem_free(dx.data),
+                    mem_free(dx0.data);
+            }
+    dev_close(&dev);
+}
+END_TEST
+
+START_TEST(head_linear_is_a_product_a_head)
+{
+    struct device dev;
+    device_open(&dev, isa[_i]->name, 2);
+    const int64_t h = 3;
+    for (size_t s = 0; s < sizeof shape / sizeof *shape; s++)
+        for (int types = 0; types < 8; types++) {
+            const enum dtype xt = types & 1 ? DT_BF16 : DT_F32, wt = types & 2 ? DT_BF16 : DT_F32, ot = types & 4 ? DT_BF16 : DT_F32;
+            if (ot == DT_BF16 && xt == DT_F32) continue;
+            const int64_t m = shape[s].m, n = shape[s].n, k = shape[s].k, bytes = (int64_t)op_pack_bytes(&dev, wt, n, k);
+            struct tensor x = make(xt, m, h, k, 3, 1), w = make(wt, h, n, k, 0, 2), out = make(ot, m, h, n, 1, 4),
+                          again = make(ot, m, h, n, 1, 4);
+            struct tensor p = tensor_3d(aligned_alloc(64, (size_t)(h * bytes + 63) / 64 * 64), wt, h, n, k);
+            p.layout = LAYOUT_PANEL;
+            for (int i = 0; i < h; i++) {
+                struct tensor one = tensor_2d((char *)w.data + (size_t)(i * n * k) * dtype_size(wt), wt, n, k), to = one;
+                to.data = (char *)p.data + i * bytes;
+                to.layout = LAYOUT_PANEL;
+                op_pack(&dev, to, one);
+            }
+            PLANNED(&dev, op_head_linear(&dev, out, x, p));
+            PLANNED(&dev, op_head_linear(&dev, again, x, w));
+            for (int64_t i = 0; i < m * h * n; i++) ck_assert_double_eq(at(out, i), at(again, i));
+            for (int i = 0; i < h; i++) {
+                struct tensor xi = tensor_2d((char *)x.data + (size_t)(i * x.stride[1]) * dtype_size(xt), xt, m, k), oi = xi;
+                xi.stride[0] = x.stride[0];
+                oi = tensor_2d((char *)out.data + (size_t)(i * out.stride[1]) * dtype_size(ot), ot, m, n);
+                oi.stride[0] = out.stride[0];
+                check_product("head", oi, xi, tensor_2d((char *)w.data + (size_t)(i * n * k) * dtype_size(wt), wt, n, k), TENSOR_NONE,
+                              TENSOR_NONE);
+            }
+            mem_free(x.data), mem_free(w.data), mem_free(out.data), mem_free(again.data);
+        }
+    dev_close(&dev);
+}
+END_TEST
+
+START_TEST(grouped_linear_is_a_product_an_expert)
+{
+    struct device dev;
+    device_open(&dev, isa[_i]->name, 2);
+    static const int32_t first[] = {0, 0, 1, 14, 14, 16, 40, 41};
+    enum { E = sizeof first / sizeof *first - 1 };
+    for (int types = 0; types < 8; types++)
+        for (int odd = 0; odd < 2; odd++) {
+            const enum dtype xt = types & 1 ? DT_BF16 : DT_F32, wt = types & 2 ? DT_BF16 : DT_F32, ot = types & 4 ? DT_BF16 : DT_F32;
+            if (ot == DT_BF16 && xt == DT_F32) continue;
+            const int64_t n = 70, k = 48 + odd, m = first[E];
+            struct tensor x = make(xt, m, 0, k, 0, 1), out = make(ot, m, 0, n, 0, 2), w[E];
+            const void *slot[E];
+            for (int e = 0; e < E; e++) {
+                w[e] = make(wt, n, 0, k, 0, 10 + (uint64_t)e);
+                slot[e] = first[e] == first[e + 1] ? NULL : packed(&dev, w[e]).data;
+            }
+            struct expert_weights ew = {E, n, k, wt, slot};
+            struct tensor f = tensor_1d((void *)(uintptr_t)first, DT_I32, E + 1);
+            PLANNED(&dev, op_grouped_linear(&dev, out, x, &ew, f));
+            for (int e = 0; e < E; e++)
+                check_product("expert", tensor_rows(out, first[e], first[e + 1] - first[e]),
+                              tensor_rows(x, first[e], first[e + 1] - first[e]), w[e], TENSOR_NONE, TENSOR_NONE);
+            slot[2] = NULL;
+            op_grouped_linear(&dev, out, x, &ew, f);
+            struct err err = {0};
+            ck_assert_int_ne(dev_check(&dev, &err), ST_OK);
+            ck_assert_msg(strstr(err.text, "expert 2") != NULL, "%s", err.text);
+        }
+    dev_close(&dev);
+}
+END_TEST
+
+// Rows [at, at + b) of a batch of 100 recomputed in batches of b, on 1 and 2 threads: equal bytes.
+START_TEST(rows_do_not_see_their_company)
+{
+    static const int batch[] = {1, 2, 3, 5, 16, 17, 64, 100};
+    for (int types = 0; types < 4; types++)
+        for (int odd = 0; odd < 2; odd++) {
+            const enum dtype xt = types & 1 ? DT_BF16 : DT_F32, wt = types & 2 ? DT_BF16 : DT_F32;
+            const int64_t m = 100, n = 333, k = 512 + odd;
+            struct tensor x = make(xt, m, 0, k, 0, 1), w = make(wt, n, 0, k, 0, 2), out = make(xt, m, 0, n, 0, 3),
+                          part = make(xt, m, 0, n, 0, 4), by_expert = make(xt, m, 0, n, 0, 5);
+            for (int n_thread = 1; n_thread < 4; n_thread++) {
+                struct device dev;
+                device_open(&dev, isa[_i]->name, n_thread);
+                struct tensor p = packed(&dev, w);
+                if (n_thread == 1) PLANNED(&dev, op_linear(&dev, out, x, p, TENSOR_NONE));
+                for (size_t b = 0; b < sizeof batch / sizeof *batch; b++)
+                    for (int64_t i = 0; i < m; i += 7 * batch[b]) {
+                        const int64_t rows = m - i < batch[b] ? m - i : batch[b];
+                        PLANNED(&dev, op_linear(&dev, tensor_rows(part, 0, rows), tensor_rows(x, i, rows), p, TENSOR_NONE));
+                        ck_assert_mem_eq(part.data, tensor_rows(out, i, rows).data, (size_t)(rows * n) * dtype_size(xt));
+                    }
+                // and among experts that happen to share the weights
+                const int32_t first[] = {0, 1, 4, 64, 64, 100};
+                const void *slot[] = {p.data, p.data, p.data, p.data, p.data};
+                struct expert_weights ew = {5, n, k, wt, slot};
+                PLANNED(&dev, op_grouped_linear(&dev, by_expert, x, &ew, tensor_1d((void *)(uintptr_t)first, DT_I32, 6)));
+                ck_assert_mem_eq(by_expert.data, out.data, (size_t)(m * n) * dtype_size(xt));
+                dev_close(&dev);
+            }
+        }
+}
+END_TEST
+
+START_TEST(no_rows_is_fine)
+{
+    struct device dev;
+    device_open(&dev, isa[_i]->name, 2);
+    struct tensor x = make(DT_F32, 0, 0, 8, 0, 1), w = make(DT_F32, 4, 0, 8, 0, 2), out = make(DT_F32, 0, 0, 4, 0, 3),
+                  dw = make(DT_F32, 4, 0, 8, 0, 4);
+    PLANNED(&dev, op_linear(&dev, out, x, w, TENSOR_NONE));
+    struct tensor p = packed(&dev, w);
+    PLANNED(&dev, op_linear(&dev, out, x, p, TENSOR_NONE));
+    PLANNED(&dev, op_linear_bwd_w(&dev, dw, out, x));
+    PLANNED(&dev, op_linear_bwd_x(&dev, x, out, w, false));
+    dev_close(&dev);
+}
+END_TEST
+
+Suite *suite_linear(void)
+{
+    const int n = cpu_backend_list(isa);
+    Suite *s = suite_create("linear");
+    TCase *t = tcase_create("products");
+    tcase_add_loop_test(t, linear_is_the_sum_of_products, 0, n);
+    tcase_add_loop_test(t, backward_products_add_up, 0, n);
+    tcase_add_loop_test(t, head_linear_is_a_product_a_head, 0, n);
+    tcase_add_loop_test(t, grouped_linear_is_a_product_an_expert, 0, n);
+    tcase_add_loop_test(t, rows_do_not_see_their_company, 0, n);
+    tcase_add_loop_test(t, no_rows_is_fine, 0, n);
+    suite_add_tcase(s, t);
+    return s;
+}
