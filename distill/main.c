@@ -15,7 +15,10 @@ static int print(struct buf *text)
 {
     bool ok = fwrite(text->data, 1, text->size, stdout) == text->size && fflush(stdout) == 0;
     buf_free(text);
-    return ok ? ST_OK : ST_FAIL;
+    if (ok) return ST_OK;
+    struct err err = {0};
+    err_errno(&err, "write to", "standard output");
+    return fail(NULL, &err, ST_FAIL);
 }
 
 // The command named by argv[0], or by argv[0] and argv[1]; *n_word is how many words its name took.
