@@ -22,7 +22,7 @@ void block_forward(const struct block *b, struct run *run, struct tensor out, st
     const bool keep = s != NULL, keep_norm = keep && run->recompute != RECOMPUTE_CHEAP;
     const int64_t n = x.shape[0], d = x.shape[1];
     size_t mark = dev_mark(run->dev);
-    struct tensor rstd1 = keep ? run_tensor(run, true, DT_F32, n, 1) : TENSOR_NONE, rstd2 = keep ? run_tensor(run, true, DT_F32, n, 1) : TENSOR_NONE;
+    struct tensor rstd1 = keep ? run_rstd(run, n) : TENSOR_NONE, rstd2 = keep ? run_rstd(run, n) : TENSOR_NONE;
     struct tensor h1 = run_tensor(run, keep_norm, x.dtype, n, d), h2 = keep_norm ? run_tensor(run, true, x.dtype, n, d) : h1;
     struct tensor x_mid = run_tensor(run, keep, x.dtype, n, d), y = dev_2d(run->dev, x.dtype, n, d);
 

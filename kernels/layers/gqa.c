@@ -44,8 +44,8 @@ static void gqa_forward(const struct layer *l, struct run *run, struct tensor ou
     struct tensor v = run_tensor(run, keep, x.dtype, n, dkv), attn = run_tensor(run, keep, x.dtype, n, dq);
     struct tensor q_raw = normed ? run_tensor(run, keep, x.dtype, n, dq) : q, k_raw = normed ? run_tensor(run, keep, x.dtype, n, dkv) : k;
     struct tensor lse = keep ? run_tensor(run, true, DT_F32, n, g->n_head) : TENSOR_NONE;
-    struct tensor q_rstd = keep && normed ? run_tensor(run, true, DT_F32, n, g->n_head) : TENSOR_NONE;
-    struct tensor k_rstd = keep && normed ? run_tensor(run, true, DT_F32, n, g->n_kv) : TENSOR_NONE;
+    struct tensor q_rstd = keep && normed ? run_rstd(run, n * g->n_head) : TENSOR_NONE;
+    struct tensor k_rstd = keep && normed ? run_rstd(run, n * g->n_kv) : TENSOR_NONE;
 
     linear_forward(&g->q, run, q_raw, x);
     linear_forward(&g->k, run, k_raw, x);

@@ -96,3 +96,4 @@ void norm_forward(const struct norm *n, struct run *run, struct tensor out, stru
 void norm_backward(const struct norm *n, struct run *run, struct tensor dx, struct tensor dout, struct tensor x, struct tensor rstd, bool accumulate);
 // A value wanted by backward: kept (from run->keep) if `kept`, else step memory.
 struct tensor run_tensor(struct run *run, bool kept, enum dtype t, int64_t rows, int64_t cols);
+struct tensor run_rstd(struct run *run, int64_t rows); // f32 (rows), kept: what a norm's backward needs

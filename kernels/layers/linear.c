@@ -47,3 +47,5 @@ struct tensor run_tensor(struct run *run, bool kept, enum dtype t, int64_t rows,
     size_t bytes = (size_t)rows * (size_t)cols * dtype_size(t);
     return tensor_2d(arena_alloc(kept ? run->keep : &run->dev->arena, bytes), t, rows, cols);
 }
+
+struct tensor run_rstd(struct run *run, int64_t rows) { return tensor_1d(arena_alloc(run->keep, (size_t)rows * sizeof(float)), DT_F32, rows); }

@@ -33,6 +33,17 @@ static void mla_build(struct model *m, struct layer *l, const char *prefix)
     a->o = linear_build(m, prefix, "o_proj", c->d_model, c->n_head * c->d_v, false);
 }
 
+// A stack of packed matrices is one after the other, each head_bytes long.
+static void pack_heads(struct device *dev, struct tensor out, struct tensor w, size_t head_bytes)
+{
+    for (int64_t h = 0; h < w.shape[0]; h++) {
+        struct tensor from = tensor_2d((char *)w.data + (size_t)(h * w.stride[0]) * dtype_size(w.dtype), w.dtype, w.shape[1], w.shape[2]);
+        struct tensor to = tensor_2d((char *)out.data + (size_t)h * head_bytes, out.dtype, w.shape[1], w.shape[2]);
+        to.layout = LAYOUT_PANEL;
+        op_pack(dev, to, from);
+    }
+}
+
 // The halves of kv_b by head, for the absorbed form: uk (h, kv_lora, nope) is the transposed upper part, uv (h, v, kv_lora) the lower part.
 static void mla_derive(struct model *m, struct layer *l)
 {
@@ -61,8 +72,8 @@ static void mla_derive(struct model *m, struct layer *l)
     by_head.shape[1] = a->d_v, by_head.shape[2] = r;
     by_head.stride[1] = 1, by_head.stride[2] = h * span;
     op_copy(dev, uv, by_head);
-    op_pack(dev, a->uk, uk);
-    op_pack(dev, a->uv, uv);
+    pack_heads(dev, a->uk, uk, uk_bytes);
+    pack_heads(dev, a->uv, uv, uv_bytes);
     dev_release(dev, mark);
 }
 

@@ -64,7 +64,7 @@ void model_forward(struct model *m, struct run *run, struct tensor hidden, struc
         x = out;
     }
     struct norm final = {m->final_norm, m->config.rms_norm_eps};
-    struct tensor rstd = train ? run_tensor(run, true, DT_F32, n, 1) : TENSOR_NONE;
+    struct tensor rstd = train ? run_rstd(run, n) : TENSOR_NONE;
     norm_forward(&final, run, hidden, x, rstd);
     if (train) run->saved[m->config.n_layer] = (struct saved){.x = x, .rstd1 = rstd};
     dev_release(run->dev, mark);
