@@ -11,7 +11,7 @@ const struct loss_kind loss_kinds[] = {
     {"ce", DIV_NONE, false, true, "cross-entropy on the tokens alone"},
     {"fkl", DIV_FKL, false, true, "forward KL(teacher || student): covers all the teacher does"},
     {"rkl", DIV_RKL, false, false, "reverse KL(student || teacher): keeps to what the teacher would do"},
-    {"jsd", DIV_JSD, true, false, "jsd:B, generalised Jensen-Shannon, 0 < B < 1 (GKD, arXiv 2306.13649)"},
+    {"jsd", DIV_JSD, true, false, "jsd:B, generalised Jensen-Shannon (GKD, arXiv 2306.13649); its ends 0 and 1 are fkl and rkl"},
     {0},
 };
 
@@ -34,9 +34,8 @@ enum status loss_parse(struct loss_spec *out, const char *text, struct err *err)
         if (!k->has_beta) return beta ? err_set(err, ST_BAD_INPUT, "loss %s takes no number: write %s", text, k->name) : ST_OK;
         char *end;
         double b = beta ? strtod(beta, &end) : NAN;
-        // At the ends D vanishes and so does its gradient; the limits are forward and reverse KL, which have names.
-        if (!beta || end == beta || *end || !(b > 0 && b < 1))
-            return err_set(err, ST_BAD_INPUT, "loss %s: wanted %s:B with 0 < B < 1, as in %s:0.5 (for the ends use fkl or rkl)", text, k->name, k->name);
+        if (!beta || end == beta || *end || !(b >= 0 && b <= 1))
+            return err_set(err, ST_BAD_INPUT, "loss %s: wanted %s:B with 0 <= B <= 1, as in %s:0.5", text, k->name, k->name);
         out->beta = (float)b;
         return ST_OK;
     }

@@ -1,0 +1,399 @@
+// Saving and loading: weights in their file's dtype, optimizer state by parameter name, position as JSON, all atomically.
+#include "student/checkpoint.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const char *const MODEL_FILES[] = {"config.json",        "generation_config.json",  "tokenizer.json",   "tokenizer_config.json", "chat_template.jinja",
+                                          "vocab.json",         "merges.txt",              "tokenizer.model",  "added_tokens.json",     "special_tokens_map.json",
+                                          NULL};
+enum { CHUNK = 1 << 20 }; // elements brought to the host at a time
+
+// ---- the folder ----
+
+// The process that holds a flock on this inode, from /proc/locks; 0 if the system does not tell.
+static long lock_holder(int fd)
+{
+    struct stat st;
+    FILE *f = fopen("/proc/locks", "r");
+    if (!f) return 0;
+    char line[256];
+    long holder = 0, pid;
+    unsigned long inode;
+    if (fstat(fd, &st) == 0)
+        while (!holder && fgets(line, sizeof line, f))
+            if (strstr(line, " FLOCK ") && sscanf(strstr(line, " FLOCK "), " FLOCK %*s %*s %ld %*x:%*x:%lu", &pid, &inode) == 2 && inode == st.st_ino) holder = pid;
+    fclose(f);
+    return holder;
+}
+
+// Removes entries of a folder whose name holds ".tmp." (we have the lock: their writers are dead).
+static enum status remove_leftovers(const char *dir, struct err *err)
+{
+    DIR *d = opendir(dir);
+    if (!d) return ST_OK;
+    enum status st = ST_OK;
+    for (struct dirent *e; !st && (e = readdir(d));) {
+        if (!strstr(e->d_name, ".tmp.")) continue;
+        char *path = path_join(dir, e->d_name);
+        struct stat s;
+        if (lstat(path, &s) == 0 && S_ISDIR(s.st_mode)) st = dir_remove(path, err);
+        else unlink(path);
+        mem_free(path);
+    }
+    closedir(d);
+    return st;
+}
+
+enum status run_dir_open(struct run_dir *d, const char *path, struct err *err)
+{
+    *d = (struct run_dir){.lock_fd = -1};
+    TRY(dir_make(path, err));
+    d->path = mem_strdup(path);
+    d->lock_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    enum status st = ST_OK;
+    if (d->lock_fd < 0) {
+        st = err_errno(err, "open", path);
+    } else if (flock(d->lock_fd, LOCK_EX | LOCK_NB)) {
+        char who[48] = "another process";
+        long pid = errno == EWOULDBLOCK ? lock_holder(d->lock_fd) : 0;
+        if (pid > 0) snprintf(who, sizeof who, "process %ld", pid);
+        st = errno == EWOULDBLOCK || pid ? err_set(err, ST_BAD_INPUT, "%s: %s is training into this folder; wait until it is done, stop it, or give another --out", path, who)
+                                         : err_errno(err, "lock", path);
+    }
+    static const char *const inner[] = {"", "state", "checkpoints"};
+    for (int i = 0; !st && i < 3; i++) {
+        char *sub = path_join(path, inner[i]);
+        st = remove_leftovers(sub, err);
+        mem_free(sub);
+    }
+    if (st) run_dir_close(d);
+    return st;
+}
+
+void run_dir_close(struct run_dir *d)
+{
+    if (d->path && d->lock_fd >= 0) close(d->lock_fd);
+    mem_free(d->path);
+    *d = (struct run_dir){.lock_fd = -1};
+}
+
+// ---- steps in a folder ----
+
+static char *step_name(const char *dir, const char *sub, int64_t step)
+{
+    return mem_printf("%s/%s/step-%08lld", dir, sub, (long long)step);
+}
+
+static int by_step(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+// The steps for which DIR/SUB has a whole entry, rising; mem_free it.
+static int64_t *list_steps(const char *dir, const char *sub, size_t *n)
+{
+    *n = 0;
+    size_t cap = 16;
+    int64_t *steps = NEW_N(int64_t, cap);
+    char *path = path_join(dir, sub);
+    DIR *d = opendir(path);
+    mem_free(path);
+    if (!d) return steps;
+    for (struct dirent *e; (e = readdir(d));) {
+        long long step;
+        int used = 0;
+        if (sscanf(e->d_name, "step-%lld%n", &step, &used) != 1 || e->d_name[used]) continue;
+        if (*n == cap) steps = mem_realloc(steps, (cap *= 2) * sizeof *steps);
+        steps[(*n)++] = step;
+    }
+    closedir(d);
+    qsort(steps, *n, sizeof *steps, by_step);
+    return steps;
+}
+
+// Removes all but the newest `keep` of the steps below `before`.
+static enum status prune(const char *dir, const char *sub, int64_t before, size_t keep, struct err *err)
+{
+    size_t n, n_old = 0;
+    int64_t *steps = list_steps(dir, sub, &n);
+    enum status st = ST_OK;
+    while (n_old < n && steps[n_old] < before) n_old++;
+    for (size_t i = 0; !st && i + keep < n_old; i++) {
+        char *path = step_name(dir, sub, steps[i]);
+        st = dir_remove(path, err);
+        mem_free(path);
+    }
+    mem_free(steps);
+    return st;
+}
+
+// ---- weights ----
+
+// To f16, to nearest even; what is too large becomes infinite.
+static uint16_t f32_to_f16(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, 4);
+    const uint32_t sign = (u >> 16) & 0x8000, abs = u & 0x7fffffff;
+    if (abs > 0x7f800000) return (uint16_t)(sign | 0x7e00);
+    if (abs >= 0x47800000) return (uint16_t)(sign | 0x7c00); // 65536 and beyond
+    if (abs < 0x38800000) {                                   // below 2^-14: subnormal, a multiple of 2^-24; the sum rounds
+        float a, magic = 0.5f; // its unit in the last place is 2^-24
+        memcpy(&a, &abs, 4);
+        a += magic;
+        memcpy(&u, &a, 4);
+        return (uint16_t)(sign | (u - 0x3f000000));
+    }
+    return (uint16_t)(sign | ((abs - 0x38000000 + 0xfff + ((abs >> 13) & 1)) >> 13));
+}
+
+// n values of f32 as the file's dtype has them; the bytes lie in `out` (room for 4n).
+static size_t encode(void *out, const float *x, size_t n, const char *dtype)
+{
+    if (!strcmp(dtype, "F32")) {
+        memcpy(out, x, n * 4);
+        return n * 4;
+    }
+    uint16_t *h = out;
+    bool f16 = !strcmp(dtype, "F16");
+    for (size_t i = 0; i < n; i++) h[i] = f16 ? f32_to_f16(x[i]) : f32_to_bf16(x[i]);
+    return n * 2;
+}
+
+static const char *file_dtype(const struct param *p)
+{
+    return !strcmp(p->file_dtype, "F32") || !strcmp(p->file_dtype, "F16") || !strcmp(p->file_dtype, "BF16") ? p->file_dtype : "F32";
+}
+
+// Where the exact value of a parameter is: its master, or the weight itself if it has no slot.
+static struct tensor exact_value(const struct trainer *t, const struct param *p)
+{
+    for (size_t i = 0; i < t->optimizer.n_slot; i++)
+        if (t->optimizer.slot[i].param == p) return t->optimizer.slot[i].master;
+    return tensor_1d(p->weight.data, p->weight.dtype, tensor_numel(p->weight));
+}
+
+// Streams a flat tensor into the writer as `dtype`. buf: 2 * CHUNK floats.
+static enum status put_tensor(struct st_writer *w, struct device *dev, struct tensor x, const char *dtype, float *buf, struct err *err)
+{
+    for (int64_t at = 0; at < x.shape[0]; at += CHUNK) {
+        int64_t n = x.shape[0] - at < CHUNK ? x.shape[0] - at : CHUNK;
+        op_download(dev, x.dtype == DT_F32 ? (void *)buf : (void *)(buf + CHUNK), tensor_rows(x, at, n));
+        if (x.dtype == DT_BF16)
+            for (int64_t i = 0; i < n; i++) buf[i] = bf16_to_f32(((const bf16 *)(buf + CHUNK))[i]);
+        size_t bytes = encode(buf + CHUNK, buf, (size_t)n, dtype);
+        TRY(dev_check(dev, err));
+        TRY(st_put(w, buf + CHUNK, bytes, err));
+    }
+    return ST_OK;
+}
+
+static enum status save_model(const struct trainer *t, const char *dir, struct err *err)
+{
+    const struct model *m = t->model;
+    char *path = path_join(dir, "model.safetensors");
+    struct st_writer *w = NULL;
+    float *buf = NEW_N(float, 2 * CHUNK);
+    enum status st = st_create(&w, path, err);
+    for (size_t i = 0; !st && i < m->n_param; i++) st_declare(w, m->params[i].name, file_dtype(&m->params[i]), m->params[i].rank, m->params[i].shape);
+    if (!st) st = st_begin(w, err);
+    for (size_t i = 0; !st && i < m->n_param; i++) st = put_tensor(w, t->dev, exact_value(t, &m->params[i]), file_dtype(&m->params[i]), buf, err);
+    if (!st) {
+        st = st_finish(w, err);
+        w = NULL;
+    }
+    if (w) st_abort(w);
+    if (!st) st = dir_sync(dir, err);
+    mem_free(buf);
+    mem_free(path);
+    return st;
+}
+
+// ---- state ----
+
+static const char *const part_name[3] = {"master", "m", "v"};
+
+static struct tensor part(const struct slot *s, int i)
+{
+    return i == 0 ? s->master : i == 1 ? s->m : s->v;
+}
+
+static enum status save_optimizer(const struct trainer *t, const char *dir, struct err *err)
+{
+    const struct optimizer *o = &t->optimizer;
+    char *path = path_join(dir, "optimizer.safetensors");
+    struct st_writer *w = NULL;
+    float *buf = NEW_N(float, 2 * CHUNK);
+    enum status st = st_create(&w, path, err);
+    for (size_t i = 0; !st && i < 3 * o->n_slot; i++) {
+        const struct param *p = o->slot[i / 3].param;
+        char *name = mem_printf("%s.%s", p->name, part_name[i % 3]);
+        st_declare(w, name, "F32", p->rank, p->shape);
+        mem_free(name);
+    }
+    if (!st) st = st_begin(w, err);
+    for (size_t i = 0; !st && i < 3 * o->n_slot; i++) st = put_tensor(w, t->dev, part(&o->slot[i / 3], (int)(i % 3)), "F32", buf, err);
+    if (!st) {
+        st = st_finish(w, err);
+        w = NULL;
+    }
+    if (w) st_abort(w);
+    mem_free(buf);
+    mem_free(path);
+    return st;
+}
+
+static enum status save_state(const char *dir, const struct trainer *t, const struct position *pos, struct err *err)
+{
+    char *state = path_join(dir, "state"), *final = step_name(dir, "state", pos->step);
+    char *tmp = mem_printf("%s.tmp.%ld", final, (long)getpid()), *json_path = path_join(tmp, "position.json");
+    json_t *root = json_pack("{s:s, s:i, s:I, s:I, s:I, s:b, s:I, s:f}", "format", "distill-train-state", "version", 1, "step", (json_int_t)pos->step, "n_tok",
+                             (json_int_t)pos->n_tok, "seed", (json_int_t)t->opt.pack.seed, "shuffle", t->opt.pack.shuffle, "n_row",
+                             (json_int_t)t->rows->n, "t_s", pos->t_s);
+    enum status st = dir_make(tmp, err);
+    if (!st) st = save_optimizer(t, tmp, err);
+    if (!st) st = json_write_atomic(root, json_path, err);
+    if (!st) st = dir_sync(tmp, err);
+    if (!st && file_exists(final)) st = dir_remove(final, err);
+    if (!st && rename(tmp, final)) st = err_errno(err, "rename", tmp);
+    if (!st) st = dir_sync(state, err);
+    struct err ignored = {0};
+    if (st) dir_remove(tmp, &ignored);
+    json_decref(root);
+    mem_free(json_path);
+    mem_free(tmp);
+    mem_free(final);
+    mem_free(state);
+    return st;
+}
+
+// ---- older models ----
+
+static enum status link_or_copy(const char *from_dir, const char *to_dir, const char *name, struct err *err)
+{
+    char *from = path_join(from_dir, name), *to = path_join(to_dir, name);
+    enum status st = ST_OK;
+    if (file_exists(from) && link(from, to)) st = file_copy(from, to, err);
+    mem_free(from);
+    mem_free(to);
+    return st;
+}
+
+// The model now in the folder, that of the last save, gets a folder of its own before the next replaces it.
+static enum status keep_model(const char *dir, int64_t step, struct err *err)
+{
+    char *final = step_name(dir, "checkpoints", step), *tmp = mem_printf("%s.tmp.%ld", final, (long)getpid());
+    enum status st = ST_OK;
+    if (!file_exists(final)) { // there already: a kill came between it and the commit
+        st = dir_make(tmp, err);
+        if (!st) st = link_or_copy(dir, tmp, "model.safetensors", err);
+        for (const char *const *f = MODEL_FILES; !st && *f; f++) st = link_or_copy(dir, tmp, *f, err);
+        if (!st) st = link_or_copy(dir, tmp, "README.md", err);
+        if (!st && rename(tmp, final)) st = err_errno(err, "rename", tmp);
+    }
+    mem_free(tmp);
+    mem_free(final);
+    return st;
+}
+
+// ---- all together ----
+
+enum status checkpoint_copy_files(const struct run_dir *d, const char *student_dir, struct err *err)
+{
+    for (const char *const *f = MODEL_FILES; *f; f++) {
+        char *from = path_join(student_dir, *f), *to = path_join(d->path, *f);
+        enum status st = file_exists(from) ? file_copy(from, to, err) : ST_OK;
+        mem_free(from);
+        mem_free(to);
+        TRY(st);
+    }
+    return ST_OK;
+}
+
+enum status checkpoint_save(const struct run_dir *d, struct trainer *t, const struct position *pos, const char *card, int keep, struct err *err)
+{
+    size_t n;
+    int64_t *saved = list_steps(d->path, "state", &n), last = n ? saved[n - 1] : -1;
+    mem_free(saved);
+    if (keep > 0 && last >= 0 && last < pos->step) TRY(keep_model(d->path, last, err));
+    TRY(save_model(t, d->path, err));
+    char *readme = path_join(d->path, "README.md");
+    enum status st = file_write_atomic(readme, card, strlen(card), err);
+    mem_free(readme);
+    if (!st) st = save_state(d->path, t, pos, err);
+    if (!st) st = prune(d->path, "state", pos->step, 0, err);
+    if (!st) st = prune(d->path, "checkpoints", pos->step, (size_t)(keep > 0 ? keep : 0), err);
+    return st;
+}
+
+enum status checkpoint_find(const struct run_dir *d, struct position *out, struct err *err)
+{
+    *out = (struct position){.step = -1};
+    size_t n;
+    int64_t *steps = list_steps(d->path, "state", &n);
+    char *dir = n ? step_name(d->path, "state", steps[n - 1]) : NULL, *path = n ? path_join(dir, "position.json") : NULL;
+    json_t *root = NULL;
+    enum status st = n ? json_read(&root, path, err) : ST_OK;
+    if (!st && n) {
+        struct err bad = {0};
+        out->step = json_get_int(root, "step", -1, true, path, &bad);
+        out->n_tok = json_get_int(root, "n_tok", 0, true, path, &bad);
+        out->t_s = json_get_real(root, "t_s", 0, true, path, &bad);
+        if (!bad.code && out->step != steps[n - 1]) err_set(&bad, ST_BAD_INPUT, "%s: step %lld does not fit the folder's name", path, (long long)out->step);
+        if (bad.code) {
+            *err = bad;
+            st = bad.code;
+        }
+    }
+    json_decref(root);
+    mem_free(path);
+    mem_free(dir);
+    mem_free(steps);
+    return st;
+}
+
+static enum status load_optimizer(struct trainer *t, const struct st_set *set, const char *path, struct err *err)
+{
+    struct optimizer *o = &t->optimizer;
+    struct err bad = {0};
+    for (size_t i = 0; i < 3 * o->n_slot; i++) {
+        struct tensor x = part(&o->slot[i / 3], (int)(i % 3));
+        char *name = mem_printf("%s.%s", o->slot[i / 3].param->name, part_name[i % 3]);
+        const struct st_tensor *s = st_find(set, name);
+        if (!s) err_add(&bad, ST_BAD_INPUT, "%s: tensor %s: missing", path, name);
+        else if (strcmp(s->dtype, "F32") || s->size_bytes != tensor_bytes(x)) err_add(&bad, ST_BAD_INPUT, "%s: tensor %s: wanted %lld values of F32", path, name, (long long)x.shape[0]);
+        else op_upload(t->dev, x, s->data);
+        mem_free(name);
+    }
+    if (set->n > 3 * o->n_slot) err_add(&bad, ST_BAD_INPUT, "%s: holds state of %zu parameters, the student trains %zu", path, set->n / 3, o->n_slot);
+    if (bad.code) {
+        *err = bad;
+        return bad.code;
+    }
+    optimizer_weights_from_master(o, t->dev);
+    return dev_check(t->dev, err);
+}
+
+enum status checkpoint_load(const struct run_dir *d, const struct position *pos, struct trainer *t, struct err *err)
+{
+    char *dir = step_name(d->path, "state", pos->step), *path = path_join(dir, "optimizer.safetensors");
+    struct st_set set = {0};
+    enum status st = st_open(&set, path, err);
+    if (!st) {
+        st = load_optimizer(t, &set, path, err);
+        st_close(&set);
+    }
+    if (!st) t->step = pos->step;
+    mem_free(path);
+    mem_free(dir);
+    return st;
+}
