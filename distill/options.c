@@ -88,20 +88,47 @@ static void hint(const struct command *cmd, const char *typed, const char *dashe
 
 // ---- values from text ----
 
-static bool in_range(const char *range, double v)
-{
-    char open, shut, upper[32];
+struct range {
+    char open, shut; // [ or (, ] or )
     double lo, hi;
-    if (!range) return true;
-    if (sscanf(range, "%c%lf , %31[^])]%c", &open, &lo, upper, &shut) != 4) BUG("range \"%s\"", range);
-    hi = strtod(upper, NULL); // reads "inf" too
-    return (open == '[' ? v >= lo : v > lo) && (shut == ']' ? v <= hi : v < hi);
+    char lo_text[32], hi_text[32];
+};
+
+static struct range range_of(const char *text)
+{
+    struct range r;
+    if (sscanf(text, "%c%31[^,], %31[^])]%c", &r.open, r.lo_text, r.hi_text, &r.shut) != 4) BUG("range \"%s\"", text);
+    r.lo = strtod(r.lo_text, NULL);
+    r.hi = strtod(r.hi_text, NULL); // reads "inf" too
+    return r;
+}
+
+void option_range_text(const struct option *opt, char text[64])
+{
+    text[0] = '\0';
+    if (!opt->range) return;
+    struct range r = range_of(opt->range);
+    if (isinf(r.hi))
+        snprintf(text, 64, "%s %s", r.open == '[' ? "at least" : "above", r.lo_text);
+    else
+        snprintf(text, 64, "in %s", opt->range);
 }
 
 static enum status check_range(const struct option *opt, double v, const char *text, struct err *err)
 {
-    if (in_range(opt->range, v)) return ST_OK;
-    return err_set(err, ST_BAD_INPUT, "--%s %s: out of range, wanted %s", opt->name, text, opt->range);
+    char wanted[64];
+    if (!opt->range) return ST_OK;
+    struct range r = range_of(opt->range);
+    if ((r.open == '[' ? v >= r.lo : v > r.lo) && (r.shut == ']' ? v <= r.hi : v < r.hi || isinf(r.hi))) return ST_OK;
+    option_range_text(opt, wanted);
+    return err_set(err, ST_BAD_INPUT, "--%s %s: out of range, wanted a number %s", opt->name, text, wanted);
+}
+
+static enum status not_a(const char *what, const struct option *opt, const char *text, struct err *err)
+{
+    char range[64];
+    option_range_text(opt, range);
+    return err_set(err, ST_BAD_INPUT, "--%s %s: wanted %s%s%s", opt->name, text, what, *range ? " " : "", range);
 }
 
 static enum status parse_int(const struct option *opt, const char *text, int64_t *out, struct err *err)
@@ -109,9 +136,7 @@ static enum status parse_int(const struct option *opt, const char *text, int64_t
     char *end;
     errno = 0;
     long long v = strtoll(text, &end, 10);
-    if (*end || !text[strspn(text, "-")] || strspn(text, "-0123456789") != strlen(text))
-        return err_set(err, ST_BAD_INPUT, "--%s %s: wanted an integer%s%s", opt->name, text, opt->range ? " in " : "",
-                       opt->range ? opt->range : "");
+    if (*end || !text[strspn(text, "-")] || strspn(text, "-0123456789") != strlen(text)) return not_a("an integer", opt, text, err);
     if (errno == ERANGE) return err_set(err, ST_BAD_INPUT, "--%s %s: too large", opt->name, text);
     *out = v;
     return check_range(opt, (double)v, text, err);
@@ -121,9 +146,7 @@ static enum status parse_real(const struct option *opt, const char *text, double
 {
     char *end;
     double v = strtod(text, &end);
-    if (*end || !*text || strspn(text, "+-.eE0123456789") != strlen(text))
-        return err_set(err, ST_BAD_INPUT, "--%s %s: wanted a number%s%s", opt->name, text, opt->range ? " in " : "",
-                       opt->range ? opt->range : "");
+    if (*end || !*text || strspn(text, "+-.eE0123456789") != strlen(text)) return not_a("a number", opt, text, err);
     if (!isfinite(v)) return err_set(err, ST_BAD_INPUT, "--%s %s: too large", opt->name, text);
     *out = v;
     return check_range(opt, v, text, err);

@@ -76,3 +76,5 @@ const char *nearest_name(const char *typed, const char *const *names);
 
 // For options.c and options_help.c: the options of cmd in the table's order, then the common ones; NULL past the end.
 const struct option *option_at(const struct command *cmd, size_t i);
+// The range as words: "at least 1", "above 0", "in (0, 1]"; empty without one.
+void option_range_text(const struct option *opt, char text[64]);

@@ -49,15 +49,17 @@ static void help_option(struct buf *out, const struct option *opt)
     bool on = opt->type == OPT_BOOL && opt->def && !strcmp(opt->def, "true");
     char *left = mem_printf("  --%s%s%s%s", on ? "[no-]" : "", opt->name, opt->type == OPT_BOOL ? "" : " ", value_name(opt));
     struct buf right = {0};
+    char range[64];
+    option_range_text(opt, range);
     buf_puts(&right, opt->help ? opt->help : "");
     if (opt->required)
         buf_puts(&right, " (required)");
     else if (on)
         buf_puts(&right, " (default: on)");
     else if (opt->type != OPT_BOOL && opt->def)
-        buf_printf(&right, " (default: %s%s%s)", opt->def, opt->range ? ", in " : "", opt->range ? opt->range : "");
+        buf_printf(&right, " (default: %s%s%s)", opt->def, opt->range ? ", " : "", range);
     else if (opt->range)
-        buf_printf(&right, " (in %s)", opt->range);
+        buf_printf(&right, " (%s)", range);
     buf_puts(out, left);
     size_t column = columns(left);
     if (column + 2 > COLUMN) {
@@ -78,8 +80,11 @@ static const char *group_of(const struct option *opt)
 void options_help(struct buf *out, const struct command *cmd)
 {
     const struct option *opt, *earlier;
-    buf_printf(out, "distill %s: %s\n\n", cmd->name, cmd->summary);
     struct buf usage = {0};
+    buf_printf(&usage, "distill %s: %s", cmd->name, cmd->summary);
+    wrap(out, usage.data, 0, 0);
+    buf_putc(out, '\n');
+    buf_clear(&usage);
     buf_printf(&usage, "Usage: distill %s", cmd->name);
     if (cmd->args) buf_printf(&usage, " %s", cmd->args);
     for (size_t i = 0; (opt = option_at(cmd, i)); i++)
@@ -155,18 +160,14 @@ const char *nearest_name(const char *typed, const char *const *names)
 // The first words of the commands' names, or the second words after `first`.
 static void words(struct buf *out, const char *first)
 {
-    const char *last = "";
     size_t n = first ? strlen(first) : 0;
     for (const struct command *const *c = all_commands; *c; c++) {
         const char *name = (*c)->name;
-        if (first) {
-            if (!strncmp(name, first, n) && name[n] == ' ') buf_printf(out, "%s ", name + n + 1);
-        } else if (strncmp(name, last, strlen(last)) || !*last || (name[strlen(last)] && name[strlen(last)] != ' ')) {
-            char *word = mem_strndup(name, strcspn(name, " "));
-            buf_printf(out, "%s ", word);
-            mem_free(word);
-            last = strchr(name, ' ') ? "" : name;
-        }
+        int n_word = (int)strcspn(name, " ");
+        if (first && !strncmp(name, first, n) && name[n] == ' ')
+            buf_printf(out, "%s ", name + n + 1);
+        else if (!first && (c == all_commands || strncmp(c[-1]->name, name, (size_t)n_word + 1))) // "data " once for all its commands
+            buf_printf(out, "%.*s ", n_word, name);
     }
 }
 

@@ -86,13 +86,13 @@ START_TEST(mistakes_are_named_with_what_was_wanted)
     refused("--teacher", "--teacher needs a value: DIR");
     refused("--teacher --resume", "--teacher needs a value");
     refused("--teacher=", "--teacher: the value is empty");
-    refused("--teacher d --n 0", "--n 0: out of range, wanted [1, inf)");
-    refused("--teacher d --n 1.5", "--n 1.5: wanted an integer in [1, inf)");
+    refused("--teacher d --n 0", "--n 0: out of range, wanted a number at least 1");
+    refused("--teacher d --n 1.5", "--n 1.5: wanted an integer at least 1");
     refused("--teacher d --n 4k", "--n 4k: wanted an integer");
     refused("--teacher d --n -", "--n -: wanted an integer");
     refused("--teacher d --n 99999999999999999999", "too large");
-    refused("--teacher d --top-p 1.5", "--top-p 1.5: out of range, wanted (0, 1]");
-    refused("--teacher d --top-p 0", "--top-p 0: out of range, wanted (0, 1]");
+    refused("--teacher d --top-p 1.5", "--top-p 1.5: out of range, wanted a number in (0, 1]");
+    refused("--teacher d --top-p 0", "--top-p 0: out of range, wanted a number in (0, 1]");
     refused("--teacher d --top-p nan", "--top-p nan: wanted a number in (0, 1]");
     refused("--teacher d --top-p 0x1p-1", "wanted a number");
     refused("--teacher d --temperature 1e999", "too large");
@@ -162,7 +162,7 @@ START_TEST(all_mistakes_of_a_config_file_are_reported_at_once)
     char *line = mem_printf("--teacher d --config %s", path);
     refused(line, "unknown key \"tempratur\"; did you mean temperature?\n");
     refused(line, "\"n\": wanted an integer, found \"x\"\n");
-    refused(line, "--top-p 1.5: out of range, wanted (0, 1]\n");
+    refused(line, "--top-p 1.5: out of range, wanted a number in (0, 1]\n");
     refused(line, "\"data\": wanted a list of strings, found [[1]]\n");
     refused(line, "unknown key \"config\"");
     refused(line, "\"resume\": wanted true or false, found 1\n");
@@ -210,7 +210,7 @@ START_TEST(help_names_every_option_and_fits_100_columns)
     ck_assert_ptr_nonnull(strstr(b.data, "Usage: distill try [STORE] --teacher DIR [options]\n"));
     ck_assert_ptr_nonnull(strstr(b.data, "--[no-]shuffle"));
     ck_assert_ptr_nonnull(strstr(b.data, "\nSampling\n"));
-    ck_assert_ptr_nonnull(strstr(b.data, "of the softmax (default: 1, in [0, inf))"));
+    ck_assert_ptr_nonnull(strstr(b.data, "of the softmax (default: 1, at least 0)"));
     ck_assert_ptr_null(strstr(strstr(b.data, "--dtype") + 1, "--dtype")); // the replaced common option stands once
     size_t column = 0;
     for (const char *p = b.data; *p; p++) {
