@@ -69,7 +69,7 @@ enum status store_verify(const char *dir, size_t *n_sample, uint64_t *n_torn, st
     struct err why = {0};
     if (file_read(&text, s->manifest_path, 1u << 30, &why))
         err_add(err, ST_FAIL, "%s", why.text);
-    else if (!manifest_crc_ok(text.data, text.size))
+    else if (!manifest_crc_ok(s->manifest, text.data, text.size))
         err_add(err, ST_FAIL, "%s: its crc32c does not match its text (edited by hand? then remove that member)", s->manifest_path);
     buf_free(&text);
     for (size_t i = 0; i < s->index.n; i++) {
@@ -83,7 +83,8 @@ enum status store_verify(const char *dir, size_t *n_sample, uint64_t *n_torn, st
         const struct entry *e = &s->index.v[i];
         const char *what = check_values(&t);
         if (what)
-            err_add(err, ST_FAIL, "%s: the frame at byte %llu: %s", s->shards[e->shard].targets_path, (unsigned long long)e->frame_at, what);
+            err_add(err, ST_FAIL, "%s: the frame at byte %llu: %s", s->shards[e->shard].targets_path, (unsigned long long)e->frame_at,
+                    what);
         sample_free(&x);
         targets_free(&t);
     }

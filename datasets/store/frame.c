@@ -1,7 +1,6 @@
-// Frames of targets-NNNNN.bin: the targets of one sample with all that is needed to read them. Log-probabilities are kept as the exact floats
-// of the capture. Layout: docs/formats.md.
+// Frames of targets-NNNNN.bin: the targets of one sample with all that is needed to read them. Log-probabilities are kept as the exact
+// floats of the capture. Layout: docs/formats.md.
 #include "datasets/store/internal.h"
-
 #include "kernels/base/crc32c.h"
 
 #include <string.h>
@@ -10,7 +9,10 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "frames are little-end
 
 static const char MAGIC[4] = {'D', 'S', 'T', 'F'};
 
-static void put(struct buf *b, uint64_t v, size_t n_bytes) { buf_put(b, &v, n_bytes); }
+static void put(struct buf *b, uint64_t v, size_t n_bytes)
+{
+    buf_put(b, &v, n_bytes);
+}
 static uint64_t get(const uint8_t *p, size_t n_bytes)
 {
     uint64_t v = 0;
@@ -48,7 +50,8 @@ static enum status put_sampled(struct buf *out, const struct targets *t, size_t 
     return ST_OK;
 }
 
-enum status frame_encode(struct buf *out, const char *id, int sample, const struct targets_spec *spec, const struct targets *t, struct err *err)
+enum status frame_encode(struct buf *out, const char *id, int sample, const struct targets_spec *spec, const struct targets *t,
+                         struct err *err)
 {
     size_t start = out->size, id_bytes = strlen(id), rows = (size_t)t->n_tok;
     if (id_bytes > FRAME_MAX_ID) return err_set(err, ST_BAD_INPUT, "id \"%.40s…\" is longer than %d bytes", id, FRAME_MAX_ID);
@@ -90,7 +93,8 @@ enum status frame_check(struct frame_head *h, const uint8_t *f, uint64_t size, c
     unsigned version = (unsigned)get(f + 4, 2);
     bool crc_ok = crc32c(0, f, (size_t)size - 4) == get(f + size - 4, 4);
     if (version > FRAME_VERSION && crc_ok)
-        return err_set(err, ST_BAD_INPUT, "%s: the frame at byte %llu is of version %u; this distill reads frames up to version %d: take a newer distill",
+        return err_set(err, ST_BAD_INPUT,
+                       "%s: the frame at byte %llu is of version %u; this distill reads frames up to version %d: take a newer distill",
                        where, (unsigned long long)at, version, FRAME_VERSION);
     if (!crc_ok) return damaged(where, at, "its CRC does not match", err);
     *h = (struct frame_head){.kind = f[6],
@@ -103,8 +107,9 @@ enum status frame_check(struct frame_head *h, const uint8_t *f, uint64_t size, c
                              .id_bytes = (size_t)get(f + 30, 2)};
     if (h->size_bytes != size) return damaged(where, at, "its length differs from what its line says", err);
     if ((h->kind != TARGETS_TOPK && h->kind != TARGETS_SAMPLED) || h->codec != CODEC_RAW)
-        return err_set(err, ST_BAD_INPUT, "%s: the frame at byte %llu is of kind %d, codec %d; this distill does not know them: take a newer distill",
-                       where, (unsigned long long)at, h->kind, h->codec);
+        return err_set(err, ST_BAD_INPUT,
+                       "%s: the frame at byte %llu is of kind %d, codec %d; this distill does not know them: take a newer distill", where,
+                       (unsigned long long)at, h->kind, h->codec);
     if (h->n_temperature > 8) return damaged(where, at, "more than 8 temperatures", err);
     size_t id_at = FRAME_HEAD + 4 * (size_t)h->n_temperature;
     h->payload = (id_at + h->id_bytes + 3) / 4 * 4;
@@ -140,7 +145,8 @@ static enum status get_sampled(struct targets *t, const uint8_t *p, const uint8_
     return ST_OK;
 }
 
-enum status frame_decode(struct targets *t, const struct frame_head *h, const uint8_t *frame, const char *where, uint64_t at, struct err *err)
+enum status frame_decode(struct targets *t, const struct frame_head *h, const uint8_t *frame, const char *where, uint64_t at,
+                         struct err *err)
 {
     *t = (struct targets){0};
     const uint8_t *p = frame + h->payload, *end = frame + h->size_bytes - 4;

@@ -1,6 +1,5 @@
 // The samples of an open store, found by (id, sample): open addressing over the entries, which stand in file order.
 #include "datasets/store/internal.h"
-
 #include "kernels/base/rng.h"
 
 #include <string.h>

@@ -28,12 +28,14 @@ struct frame_head {
     size_t payload; // offset of the payload
 };
 // Appends the frame. ST_BAD_INPUT when the targets break the contract (sampled: more draws than 65535, a count below 1).
-enum status frame_encode(struct buf *out, const char *id, int sample, const struct targets_spec *spec, const struct targets *t, struct err *err);
-// Checks a whole frame of `size` bytes: magic, version, lengths, CRC. `where` names the file, `at` the place in it. ST_BAD_INPUT for a frame of
-// a newer version; ST_FAIL for damage.
+enum status frame_encode(struct buf *out, const char *id, int sample, const struct targets_spec *spec, const struct targets *t,
+                         struct err *err);
+// Checks a whole frame of `size` bytes: magic, version, lengths, CRC. `where` names the file, `at` the place in it. ST_BAD_INPUT for a
+// frame of a newer version; ST_FAIL for damage.
 enum status frame_check(struct frame_head *h, const uint8_t *frame, uint64_t size, const char *where, uint64_t at, struct err *err);
 // Arrays of a checked frame, allocated here.
-enum status frame_decode(struct targets *t, const struct frame_head *h, const uint8_t *frame, const char *where, uint64_t at, struct err *err);
+enum status frame_decode(struct targets *t, const struct frame_head *h, const uint8_t *frame, const char *where, uint64_t at,
+                         struct err *err);
 
 // ---- line.c
 
@@ -68,7 +70,10 @@ struct index {
 const struct entry *index_find(const struct index *ix, const char *id, int sample);
 void index_add(struct index *ix, const struct entry *e, const char *id); // fills hash and id_at; the key must not be there
 void index_free(struct index *ix);
-static inline const char *index_id(const struct index *ix, const struct entry *e) { return ix->ids.data + e->id_at; }
+static inline const char *index_id(const struct index *ix, const struct entry *e)
+{
+    return ix->ids.data + e->id_at;
+}
 
 // ---- shard.c
 
@@ -96,11 +101,13 @@ json_t *spec_to_json(const struct targets_spec *spec);
 enum status manifest_read(json_t **out, struct targets_spec *spec, const char *path, struct err *err);
 // The text has a CRC of its own as its last member.
 enum status manifest_write(const json_t *manifest, const char *path, struct err *err);
-// False when the file's text does not match its CRC (true if it has none: edited by hand and the member removed).
-bool manifest_crc_ok(const char *text, size_t n);
+// False when the file's text does not match its CRC. Without one (edited by hand and the member removed): whether it has the known members
+// only, lest a damaged name pass for a missing one.
+bool manifest_crc_ok(const json_t *manifest, const char *text, size_t n);
 json_t *manifest_new(const json_t *identity, const struct targets_spec *spec);
 // Every difference between stored and given identity, and spec, by err_add. ST_OK if none.
-enum status manifest_compare(const json_t *manifest, const char *path, const json_t *identity, const struct targets_spec *spec, struct err *err);
+enum status manifest_compare(const json_t *manifest, const char *path, const json_t *identity, const struct targets_spec *spec,
+                             struct err *err);
 // The entry of a shard in the manifest (borrowed), NULL if none.
 json_t *manifest_shard(const json_t *manifest, const struct shard *sh);
 // Hashes the shard's files and puts its entry, unless the present one is still right. *wrote says whether the manifest changed.

@@ -1,7 +1,6 @@
 // Lines of traces-NNNNN.jsonl. The first members stand in a fixed order so that opening a store of millions of lines reads only each line's
 // head; the last member is the CRC32C of what stands before it.
 #include "datasets/store/internal.h"
-
 #include "kernels/base/crc32c.h"
 
 #include <errno.h>
@@ -157,13 +156,15 @@ static int32_t *take_ids(const json_t *j, int *n, bool *ok)
     return ids;
 }
 
-static json_t *object_or_null(json_t *j) { return json_is_object(j) ? json_incref(j) : NULL; }
+static json_t *object_or_null(json_t *j)
+{
+    return json_is_object(j) ? json_incref(j) : NULL;
+}
 
 enum status line_decode(struct sample *out, const char *line, size_t n, const char *where, long line_number, struct err *err)
 {
     *out = (struct sample){0};
-    if (!line_crc_ok(line, n))
-        return err_set(err, ST_FAIL, "%s:%ld: the line is damaged: its crc32c does not match", where, line_number);
+    if (!line_crc_ok(line, n)) return err_set(err, ST_FAIL, "%s:%ld: the line is damaged: its crc32c does not match", where, line_number);
     json_t *j = NULL;
     TRY(json_parse(&j, line, n, where, line_number, err));
     const json_t *sample = json_object_get(j, "sample"), *seed = json_object_get(j, "seed");
@@ -205,5 +206,11 @@ static const char *last_message(const struct sample *s, const char *key)
     const char *text = json_string_value(json_object_get(json_array_get(s->messages, json_array_size(s->messages) - 1), key));
     return text ? text : "";
 }
-const char *sample_content(const struct sample *s) { return last_message(s, "content"); }
-const char *sample_reasoning(const struct sample *s) { return last_message(s, "reasoning_content"); }
+const char *sample_content(const struct sample *s)
+{
+    return last_message(s, "content");
+}
+const char *sample_reasoning(const struct sample *s)
+{
+    return last_message(s, "reasoning_content");
+}

@@ -1,7 +1,6 @@
-// manifest.json: who wrote the store and how, and the finished shards with counts and checksums. Always replaced atomically. Its last member
-// is the CRC32C of the text before it; who edits the file by hand takes that member out.
+// manifest.json: who wrote the store and how, and the finished shards with counts and checksums. Always replaced atomically. Its last
+// member is the CRC32C of the text before it; who edits the file by hand takes that member out.
 #include "datasets/store/internal.h"
-
 #include "kernels/base/crc32c.h"
 
 #include <stdlib.h>
@@ -29,10 +28,10 @@ enum status manifest_write(const json_t *manifest, const char *path, struct err 
     return st;
 }
 
-bool manifest_crc_ok(const char *text, size_t n)
+bool manifest_crc_ok(const json_t *manifest, const char *text, size_t n)
 {
-    const size_t tail = sizeof CRC_MEMBER - 1 + 8 + strlen("\"\n}\n");
-    if (n < tail || memcmp(text + n - tail, CRC_MEMBER, sizeof CRC_MEMBER - 1) != 0) return !memmem(text, n, "\"crc32c\"", 8);
+    const size_t tail = sizeof CRC_MEMBER - 1 + 8 + strlen("\"\n}\n"), n_known = 6;
+    if (n < tail || memcmp(text + n - tail, CRC_MEMBER, sizeof CRC_MEMBER - 1) != 0) return json_object_size(manifest) == n_known;
     char want[9];
     snprintf(want, sizeof want, "%08x", crc32c(0, text, n - tail));
     return !memcmp(text + n - tail + sizeof CRC_MEMBER - 1, want, 8);
@@ -51,8 +50,9 @@ enum status manifest_read(json_t **out, struct targets_spec *spec, const char *p
     else if (!json_is_integer(version) || json_integer_value(version) < 1)
         st = err_set(err, ST_BAD_INPUT, "%s: version: wanted an integer", path);
     else if (json_integer_value(version) > STORE_VERSION)
-        st = err_set(err, ST_BAD_INPUT, "%s: the store is of version %lld; this distill reads stores up to version %d: take a newer distill", path,
-                     (long long)json_integer_value(version), STORE_VERSION);
+        st =
+            err_set(err, ST_BAD_INPUT, "%s: the store is of version %lld; this distill reads stores up to version %d: take a newer distill",
+                    path, (long long)json_integer_value(version), STORE_VERSION);
     else if (!json_is_object(json_object_get(m, "identity")) || !json_is_array(json_object_get(m, "shards")))
         st = err_set(err, ST_BAD_INPUT, "%s: wanted an object \"identity\" and a list \"shards\"", path);
     else
@@ -127,15 +127,16 @@ static void compare(struct compare *c, const char *name, json_t *stored, json_t 
     }
     if (stored && given && same_value(stored, given)) return;
     if (!c->n++)
-        err_add(c->err, ST_BAD_INPUT, "%s: the store was made with other settings; give those again, or another folder for the new samples:",
-                c->path);
+        err_add(c->err, ST_BAD_INPUT,
+                "%s: the store was made with other settings; give those again, or another folder for the new samples:", c->path);
     char a[80], b[80];
     show(stored, a);
     show(given, b);
     err_add(c->err, ST_BAD_INPUT, "  %s: stored %s, given %s", name, a, b);
 }
 
-enum status manifest_compare(const json_t *manifest, const char *path, const json_t *identity, const struct targets_spec *spec, struct err *err)
+enum status manifest_compare(const json_t *manifest, const char *path, const json_t *identity, const struct targets_spec *spec,
+                             struct err *err)
 {
     struct compare c = {.path = path, .err = err};
     json_t *given = manifest_new(identity, spec);

@@ -1,8 +1,8 @@
 // Finding what is whole in a shard.
 //
-// A kill leaves at most a frame without its line, or a line without its end. A lost machine may leave more of the tail unwritten, or zeros in
-// it. So the tail is walked back while its last line is not whole, or its frame is not; what is left must be whole, else the shard is damaged
-// and nobody may write to it before a human has looked.
+// A kill leaves at most a frame without its line, or a line without its end. A lost machine may leave more of the tail unwritten, or zeros
+// in it. So the tail is walked back while its last line is not whole, or its frame is not; what is left must be whole, else the shard is
+// damaged and nobody may write to it before a human has looked.
 #include "datasets/store/internal.h"
 
 #include <dirent.h>
@@ -108,9 +108,10 @@ static enum status open_files(struct shard *sh, struct file_map *traces, struct 
     if (file_exists(sh->targets_path)) {
         TRY(file_map(targets, sh->targets_path, err));
     } else if (traces->size) {
-        return err_set(err, ST_FAIL,
-                       "%s: missing, but %s has lines whose targets it held; restore it, or remove that file too to have its samples made again",
-                       sh->targets_path, sh->traces_path);
+        return err_set(
+            err, ST_FAIL,
+            "%s: missing, but %s has lines whose targets it held; restore it, or remove that file too to have its samples made again",
+            sh->targets_path, sh->traces_path);
     }
     sh->traces_size = traces->size;
     sh->targets_size = targets->size;
@@ -141,9 +142,10 @@ enum status shard_scan(struct shard *sh, struct index *ix, int place, enum targe
                            : s->key.frame_bytes && frame_end > targets.size            ? "names a frame past the end of its file"
                                                                                        : NULL;
         if (what) {
-            st = err_set(err, ST_FAIL,
-                         "%s:%zu: the line is damaged: it %s. Restore the file from a copy, or delete this line: its sample will be made again",
-                         sh->traces_path, i + 1, what);
+            st = err_set(
+                err, ST_FAIL,
+                "%s:%zu: the line is damaged: it %s. Restore the file from a copy, or delete this line: its sample will be made again",
+                sh->traces_path, i + 1, what);
             goto out;
         }
         sh->traces_bytes = s->at + s->bytes;

@@ -18,7 +18,8 @@ static enum status parse_temperatures(struct targets_spec *out, const char *text
         int i = 0;
         while (i < out->n_temperature && out->temperature[i] < t) i++;
         if (i < out->n_temperature && !(out->temperature[i] > t)) continue; // there already
-        if (out->n_temperature == 8) return err_set(err, ST_BAD_INPUT, "--target-temperatures %s: at most 8, with 1 always among them", text);
+        if (out->n_temperature == 8)
+            return err_set(err, ST_BAD_INPUT, "--target-temperatures %s: at most 8, with 1 always among them", text);
         memmove(&out->temperature[i + 1], &out->temperature[i], sizeof(float) * (size_t)(out->n_temperature - i));
         out->temperature[i] = t;
         out->n_temperature++;
@@ -99,7 +100,8 @@ enum status spec_from_json(struct targets_spec *out, const json_t *j, const char
     int i = 0;
     while (kind && i < 3 && strcmp(KIND[i], kind) != 0) i++;
     if (!kind || i == 3)
-        return err_set(err, ST_BAD_INPUT, "%s: targets.kind: found \"%s\", this distill knows none, topk, sampled", where, kind ? kind : "");
+        return err_set(err, ST_BAD_INPUT, "%s: targets.kind: found \"%s\", this distill knows none, topk, sampled", where,
+                       kind ? kind : "");
     if (!json_is_integer(k) || json_integer_value(k) < 0 || json_integer_value(k) > 1 << 24 || n > 8)
         return err_set(err, ST_BAD_INPUT, "%s: targets: wanted an integer k and at most 8 temperatures", where);
     out->kind = (enum targets_kind)i;

@@ -71,8 +71,8 @@ static enum status take_lock(struct store *s, struct err *err)
             long holder = n > 0 ? strtol(pid, NULL, 10) : 0;
             char who[48] = "another process";
             if (holder > 0) snprintf(who, sizeof who, "process %ld", holder);
-            st = err_set(err, ST_BAD_INPUT, "%s: %s is writing to this store; wait until it is done, or stop it, and run the same command again",
-                         s->dir, who);
+            st = err_set(err, ST_BAD_INPUT,
+                         "%s: %s is writing to this store; wait until it is done, or stop it, and run the same command again", s->dir, who);
         } else {
             st = err_errno(err, "lock", path);
         }
@@ -110,8 +110,8 @@ static enum status open_manifest(struct store *s, const json_t *identity, const 
     mem_free(numbers);
     if (st) return st;
     if (n)
-        return err_set(err, ST_BAD_INPUT, "%s: has traces but no manifest.json, which says who wrote them; restore it, or give another folder",
-                       s->dir);
+        return err_set(err, ST_BAD_INPUT,
+                       "%s: has traces but no manifest.json, which says who wrote them; restore it, or give another folder", s->dir);
     s->manifest = manifest_new(identity, spec);
     s->spec = *spec;
     return manifest_write(s->manifest, s->manifest_path, err);
@@ -240,10 +240,10 @@ static enum status check_sample(const struct store *s, const struct sample *x, c
     if (!t != (spec->kind == TARGETS_NONE))
         return err_set(err, ST_BAD_INPUT, "%s: sample \"%s\": %s targets, but the store's kind %s them", s->dir, x->id, t ? "has" : "lacks",
                        t ? "does not take" : "needs");
-    if (t && (t->n_tok != x->n_tok || t->k != spec->k || t->n_temperature != spec->n_temperature ||
-              !t->count != (spec->kind == TARGETS_TOPK)))
-        return err_set(err, ST_BAD_INPUT, "%s: sample \"%s\": targets of %d positions, k %d, %d temperatures; wanted %d, %d, %d", s->dir, x->id,
-                       t->n_tok, t->k, t->n_temperature, x->n_tok, spec->k, spec->n_temperature);
+    if (t &&
+        (t->n_tok != x->n_tok || t->k != spec->k || t->n_temperature != spec->n_temperature || !t->count != (spec->kind == TARGETS_TOPK)))
+        return err_set(err, ST_BAD_INPUT, "%s: sample \"%s\": targets of %d positions, k %d, %d temperatures; wanted %d, %d, %d", s->dir,
+                       x->id, t->n_tok, t->k, t->n_temperature, x->n_tok, spec->k, spec->n_temperature);
     return ST_OK;
 }
 
@@ -305,12 +305,30 @@ enum status store_close(struct store *s, struct err *err)
 
 // ---- reading
 
-bool store_has(const struct store *s, const char *id, int sample) { return index_find(&s->index, id, sample) != NULL; }
-size_t store_n_sample(const struct store *s) { return s->index.n; }
-uint64_t store_n_torn(const struct store *s) { return s->n_torn; }
-const struct targets_spec *store_spec(const struct store *s) { return &s->spec; }
-const json_t *store_manifest(const struct store *s) { return s->manifest; }
-void store_set_shard_bytes(struct store *s, uint64_t shard_bytes) { s->shard_bytes = shard_bytes; }
+bool store_has(const struct store *s, const char *id, int sample)
+{
+    return index_find(&s->index, id, sample) != NULL;
+}
+size_t store_n_sample(const struct store *s)
+{
+    return s->index.n;
+}
+uint64_t store_n_torn(const struct store *s)
+{
+    return s->n_torn;
+}
+const struct targets_spec *store_spec(const struct store *s)
+{
+    return &s->spec;
+}
+const json_t *store_manifest(const struct store *s)
+{
+    return s->manifest;
+}
+void store_set_shard_bytes(struct store *s, uint64_t shard_bytes)
+{
+    s->shard_bytes = shard_bytes;
+}
 
 void store_set_info(struct store *s, const char *key, json_t *value)
 {
@@ -337,8 +355,9 @@ static enum status read_at(const char *path, uint64_t at, void *to, size_t n, st
         ssize_t got = pread(fd, (char *)to + done, n - done, (off_t)(at + done));
         if (got < 0 && errno == EINTR) continue;
         if (got < 0) st = err_errno(err, "read", path);
-        if (got == 0) st = err_set(err, ST_FAIL, "%s: ends before byte %llu: it was cut after the store was opened", path,
-                                   (unsigned long long)(at + n));
+        if (got == 0)
+            st = err_set(err, ST_FAIL, "%s: ends before byte %llu: it was cut after the store was opened", path,
+                         (unsigned long long)(at + n));
         if (got > 0) done += (size_t)got;
     }
     close(fd);
@@ -353,8 +372,9 @@ static enum status read_frame(const struct store *s, const struct entry *e, stru
     struct frame_head h;
     enum status st = read_at(sh->targets_path, e->frame_at, frame, (size_t)e->frame_bytes, err);
     if (!st) st = frame_check(&h, frame, e->frame_bytes, sh->targets_path, e->frame_at, err);
-    if (!st && (h.sample != (uint32_t)e->sample || h.n_tok != (uint32_t)e->n_tok || h.id_bytes != strlen(id) || memcmp(h.id, id, h.id_bytes) != 0 ||
-                h.kind != (int)s->spec.kind || h.k != (uint32_t)s->spec.k || h.n_temperature != s->spec.n_temperature))
+    if (!st && (h.sample != (uint32_t)e->sample || h.n_tok != (uint32_t)e->n_tok || h.id_bytes != strlen(id) ||
+                memcmp(h.id, id, h.id_bytes) != 0 || h.kind != (int)s->spec.kind || h.k != (uint32_t)s->spec.k ||
+                h.n_temperature != s->spec.n_temperature))
         st = err_set(err, ST_FAIL, "%s: the frame at byte %llu does not belong to line %u of %s (sample %d of \"%s\")", sh->targets_path,
                      (unsigned long long)e->frame_at, e->line_number, sh->traces_path, e->sample, id);
     if (!st) st = frame_decode(t, &h, frame, sh->targets_path, e->frame_at, err);
