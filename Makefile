@@ -31,7 +31,7 @@ SUITES := $(patsubst test_%.c,%,$(notdir $(filter %.c,$(foreach f,$(TEST_SRC),$(
 
 # kernels/cpu/isa is compiled once for each instruction set; which copy runs is chosen at run time. Elsewhere: portable x86-64.
 ISAS := generic
-ifneq ($(filter x86_64% amd64%,$(shell $(CC) -dumpmachine)),)
+ifneq ($(filter x86_64% amd64%,$(shell $(CC) -dumpmachine 2>/dev/null)),)
 ISAS := generic avx2 avx512 avx512bf16
 endif
 ISA_FLAGS_generic :=

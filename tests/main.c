@@ -1,12 +1,13 @@
 // The runner of all suites: build/tests/run-all [NAME…].
 //
-// A new suite is one new file, tests/ROOM/test_NAME.c, that defines `Suite *suite_NAME(void)`; the Makefile finds it by its name and lists it
-// in build/tests/suites.c. Without arguments all suites run, with names only those. Each prints Check's summary line and its failures.
+// A new suite is one new file, tests/ROOM/test_NAME.c, that defines `Suite *suite_NAME(void)`; the Makefile finds it by its name and lists
+// it in build/tests/suites.c. Without arguments all suites run, with names only those. Each prints Check's summary line and its failures.
 //
 // Every test runs in a process of its own (Check's fork mode), so it may crash, leak, or change limits without harm to others; CK_FORK=no
 // runs them in this one, for a debugger. This process itself never starts OpenMP threads: a forked child of a process that did hangs at its
 // first parallel region. So no unchecked fixtures that compute. A test has 120 s (CK_TIMEOUT_MULTIPLIER stretches it for sanitizers).
 #include "tests/test.h"
+
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>

@@ -1,5 +1,6 @@
 // Where tests find their files, and folders to write in.
 #include "tests/test.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,7 +34,10 @@ const char *test_material_at(const char *test, const char *sub)
     return NULL;
 }
 
-const char *test_golden(const char *file) { return keep(TEST_ROOT "/tests/golden", file); }
+const char *test_golden(const char *file)
+{
+    return keep(TEST_ROOT "/tests/golden", file);
+}
 
 static char tmpdir[64];
 static pid_t tmpdir_owner;

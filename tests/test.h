@@ -2,6 +2,7 @@
 #pragma once
 #include "kernels/base/file.h"
 #include "kernels/base/status.h"
+
 #include <check.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,9 +13,9 @@ struct suite_entry {
 };
 extern const struct suite_entry all_suites[]; // made by the Makefile from the file names; ends with {0}
 
-// The path of `sub` in the material, real files of other makers that are not part of the project: $DISTILL_MATERIAL, else ../shared/material
-// beside the checkout. NULL where it is absent, and then a line names the test that is skipped; the test returns. The path lives until
-// the test ends.
+// The path of `sub` in the material, real files of other makers that are not part of the project: $DISTILL_MATERIAL, else
+// ../shared/material beside the checkout. NULL where it is absent, and then a line names the test that is skipped; the test returns. The
+// path lives until the test ends.
 #define test_material(sub) test_material_at(__func__, sub)
 const char *test_material_at(const char *test, const char *sub);
 // The path of tests/golden/<file>. Lives until the test ends.
