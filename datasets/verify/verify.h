@@ -11,8 +11,8 @@ struct verifier {
     const char *help;
     void (*judge)(struct verdict *v, const char *content, const char *reference);
 };
-extern const struct verifier verify_math;  // numeric: last \boxed{…}, else #### N, else "answer is N", else the last number; compares values
-                                           // (commas, currency, percent, fractions, decimals, signs)
-extern const struct verifier verify_exact; // equal after trimming white space
-extern const struct verifier *const verifiers[]; // NULL-terminated
+extern const struct verifier verify_math; // numeric: last \boxed{…}, else #### N, else "answer is N", else the last number; compares values
+                                          // (commas, currency, percent, fractions, decimals, signs)
+extern const struct verifier verify_exact;              // equal after trimming white space
+extern const struct verifier *const verifiers[];        // NULL-terminated
 const struct verifier *verifier_find(const char *name); // NULL if none
