@@ -12,7 +12,6 @@ rate is constant and falls over the last --decay part of the steps.
 """
 import argparse
 import json
-import math
 import os
 import random
 import time
@@ -474,6 +473,7 @@ def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("kind", choices=("moe", "base"))
     ap.add_argument("--steps", type=int, required=True)
+    ap.add_argument("--stop", type=int, default=0, help="stop at this step, with the state saved, to go on with --resume")
     ap.add_argument("--decay", type=float, default=0.35)
     ap.add_argument("--tokens", type=int, default=4096, help="tokens of a batch, padding included")
     ap.add_argument("--lr", type=float, default=0.02)
@@ -522,7 +522,7 @@ def main():
             el = time.time() - t0
             print(f"{step + 1} loss {sum(acc) / len(acc):.4f} lr {f:.3f} {ntok / el:.0f} tok/s {spent + el:.0f} s", flush=True)
             acc = []
-        if (step + 1) % a.eval_every == 0 or step + 1 == a.steps:
+        if (step + 1) % a.eval_every == 0 or step + 1 in (a.steps, a.stop):
             with torch.autocast("cpu", torch.bfloat16, enabled=bool(a.bf16)):
                 e = evaluate(model, tok, a.eval_n)
                 h = evaluate(model, tok, a.eval_n, 1.0)
@@ -533,6 +533,8 @@ def main():
                 torch.save({"model": model.state_dict(), "opt": opt.state(), "step": step + 1,
                             "spent": spent + time.time() - t0}, a.state + ".tmp")
                 os.replace(a.state + ".tmp", a.state)
+        if step + 1 == a.stop:
+            break
 
 
 if __name__ == "__main__":
