@@ -164,8 +164,8 @@ static size_t encode(void *out, const float *x, size_t n, const char *dtype)
         return n * 4;
     }
     uint16_t *h = out;
-    bool f16 = !strcmp(dtype, "F16");
-    for (size_t i = 0; i < n; i++) h[i] = f16 ? f32_to_f16(x[i]) : f32_to_bf16(x[i]);
+    bool half = !strcmp(dtype, "F16");
+    for (size_t i = 0; i < n; i++) h[i] = half ? f32_to_f16(x[i]) : f32_to_bf16(x[i]);
     return n * 2;
 }
 
