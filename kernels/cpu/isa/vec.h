@@ -293,6 +293,12 @@ VEC_FN void vf_store_bf16(bf16 *p, vf a)
 }
 #endif
 
+VEC_FN float fma_f32(float a, float b, float c) // as a lane of vf_fma
+{
+    float r[VL];
+    vf_store(r, vf_fma(vf_set1(a), vf_set1(b), vf_set1(c)));
+    return r[0];
+}
 VEC_FN vf vf_zero(void)
 {
     return vf_set1(0.0f);
