@@ -1,6 +1,7 @@
 // What is compiled in: a line a command, X(NAME) for the command_NAME of distill/NAME.c; in the order of `distill --help`.
-#include "distill/command.h"
 #include "distill/registry.h"
+
+#include "distill/command.h"
 
 // clang-format off
 #define COMMANDS(X) \

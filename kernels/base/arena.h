@@ -5,16 +5,17 @@
 // that must never be dereferenced (the device's ops return before touching data when it measures).
 #pragma once
 #include "kernels/base/status.h"
+
 #include <stdint.h>
 
 enum { ARENA_ALIGN = 64 }; // bytes; every allocation starts on this
 
 struct arena {
     uint8_t *base;
-    size_t size;    // bytes reserved; SIZE_MAX while measuring
-    size_t used;    // bytes handed out now
-    size_t peak;    // the most ever handed out
-    bool measuring; // no memory behind
+    size_t size;      // bytes reserved; SIZE_MAX while measuring
+    size_t used;      // bytes handed out now
+    size_t peak;      // the most ever handed out
+    bool measuring;   // no memory behind
     const char *name; // for messages; static or outliving the arena
 };
 

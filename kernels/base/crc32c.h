@@ -3,4 +3,5 @@
 #include <stddef.h>
 #include <stdint.h>
 uint32_t crc32c(uint32_t crc, const void *data, size_t size); // crc of the bytes before, 0 at the start
-uint32_t crc32c_portable(uint32_t crc, const void *data, size_t size); // the same by table: where there is no instruction, and the test's oracle
+uint32_t crc32c_portable(uint32_t crc, const void *data,
+                         size_t size); // the same by table: where there is no instruction, and the test's oracle

@@ -2,6 +2,7 @@
 #pragma once
 #include "kernels/base/mem.h"
 #include "kernels/base/status.h"
+
 #include <stdint.h>
 #include <stdio.h>
 
@@ -17,13 +18,13 @@ void file_unmap(struct file_map *m);
 enum status file_read(struct buf *out, const char *path, size_t max_bytes, struct err *err);
 // Writes path.tmp.PID, fsyncs, renames over path, fsyncs the folder. On failure nothing of the old file is lost and the tmp is removed.
 enum status file_write_atomic(const char *path, const void *data, size_t size, struct err *err);
-// The same for content that comes in pieces. After file_out_open, one of commit and abort must follow; commit frees `f` whatever it returns.
-// A failed file_out_put leaves the abort to the caller (or to commit, which then only aborts and reports that failure again).
+// The same for content that comes in pieces. After file_out_open, one of commit and abort must follow; commit frees `f` whatever it
+// returns. A failed file_out_put leaves the abort to the caller (or to commit, which then only aborts and reports that failure again).
 struct file_out;
 enum status file_out_open(struct file_out **f, const char *path, struct err *err);
 enum status file_out_put(struct file_out *f, const void *data, size_t size, struct err *err);
 enum status file_out_commit(struct file_out *f, struct err *err);
-void file_out_abort(struct file_out *f); // NULL is fine
+void file_out_abort(struct file_out *f);                                  // NULL is fine
 enum status file_copy(const char *from, const char *to, struct err *err); // atomic as above
 bool file_exists(const char *path);
 enum status dir_make(const char *path, struct err *err); // with parents; fine if it exists

@@ -2,6 +2,7 @@
 // strings is allowed, errors name file, line and column.
 #pragma once
 #include "kernels/base/file.h"
+
 #include <jansson.h>
 
 // Parses a whole file. *root is owned by the caller (json_decref).
@@ -18,4 +19,5 @@ void json_append_pretty(struct buf *out, const json_t *root);                   
 int64_t json_get_int(const json_t *obj, const char *key, int64_t def, bool required, const char *where, struct err *err);
 double json_get_real(const json_t *obj, const char *key, double def, bool required, const char *where, struct err *err);
 bool json_get_bool(const json_t *obj, const char *key, bool def, bool required, const char *where, struct err *err);
-const char *json_get_str(const json_t *obj, const char *key, const char *def, bool required, const char *where, struct err *err); // borrowed
+const char *json_get_str(const json_t *obj, const char *key, const char *def, bool required, const char *where,
+                         struct err *err); // borrowed

@@ -7,9 +7,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-void *mem_alloc(size_t size_bytes);                      // zeroed
-void *mem_realloc(void *old, size_t size_bytes);         // new part not zeroed
-void mem_free(void *p);                                  // NULL is fine
+void *mem_alloc(size_t size_bytes);              // zeroed
+void *mem_realloc(void *old, size_t size_bytes); // new part not zeroed
+void mem_free(void *p);                          // NULL is fine
 char *mem_strdup(const char *s);
 char *mem_strndup(const char *s, size_t n);
 char *mem_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

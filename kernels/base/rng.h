@@ -46,6 +46,6 @@ RNG_FN uint64_t rng_below(uint64_t seed, uint64_t stream, uint64_t counter, uint
 }
 #undef RNG_FN
 
-uint64_t rng_hash(const void *data, uint64_t size); // FNV-1a 64 finished by a mix: keys of streams from strings
+uint64_t rng_hash(const void *data, uint64_t size);                            // FNV-1a 64 finished by a mix: keys of streams from strings
 void rng_shuffle(uint64_t seed, uint64_t stream, uint32_t *items, uint64_t n); // Fisher-Yates, a fixed permutation for (seed, stream, n)
 double rng_normal(uint64_t seed, uint64_t stream, uint64_t counter);           // standard normal, Box-Muller
