@@ -230,7 +230,7 @@ void op_bias_bwd(struct device *dev, struct tensor dbias, struct tensor dout)
 void op_head_linear(struct device *dev, struct tensor out, struct tensor x, struct tensor w)
 {
     WANT(x, T_A, STRIDED, 3, ANY_N, ANY_N, ANY_N);
-    WANT(w, T_A, PANEL, 3, x.shape[1], ANY_N, x.shape[2]);
+    WANT(w, T_A, PANEL | STRIDED, 3, x.shape[1], ANY_N, x.shape[2]);
     WANT(out, T_F32 | 1 << x.dtype, STRIDED, 3, x.shape[0], x.shape[1], w.shape[1]);
     REQUIRE(x.shape[2] > 0, "x has no columns");
     if (!tensor_numel(out)) return;
