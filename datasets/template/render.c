@@ -1,0 +1,239 @@
+// Statements: what a template does, in order. for, macro, call, with and filter blocks open a scope, so that what is set inside does not
+// leak out; if does not (Jinja's rules).
+#include "datasets/template/eval.h"
+#include <string.h>
+
+enum flow { F_NEXT, F_BREAK, F_CONTINUE };
+static enum flow run_body(struct eval *e, const struct body *b);
+
+static void assign(struct eval *e, const struct expr *target, struct value v)
+{
+    e->line = target->line;
+    if (target->kind == X_NAME) {
+        scope_set(e, e->scope, target->name, v);
+        return;
+    }
+    if (target->kind == X_ATTR) {
+        struct value ns = eval(e, target->a);
+        if (ns.type != V_NAMESPACE) fail(e, "'%s' is a %s: only a namespace's attributes can be set", target->a->name, type_name(ns));
+        dict_set(e, ns.dict, v_cstr(target->name), v);
+        return;
+    }
+    struct list *l = iterate(e, v);
+    if (l->n != target->args.n) fail(e, "%zu values for %zu names", l->n, target->args.n);
+    for (size_t i = 0; i < l->n; i++) assign(e, target->args.v[i], l->v[i]);
+}
+
+// Runs a body with its text caught instead of printed, in a scope of its own.
+static struct value capture(struct eval *e, const struct body *b)
+{
+    struct out o = {0}, *before = e->out;
+    struct scope *outer = scope_push(e);
+    e->out = &o;
+    run_body(e, b);
+    e->out = before;
+    e->scope = outer;
+    return v_str(o.n ? o.p : "", o.n);
+}
+
+struct value macro_call(struct eval *e, const struct macro *m, const struct call *c)
+{
+    if (++e->depth > MAX_EVAL_DEPTH) fail(e, "macro '%s' calls too deeply", m->name);
+    int loop_depth = e->loop_depth;
+    struct scope *before = e->scope;
+    e->scope = m->scope;
+    scope_push(e);
+    size_t n_known = m->n_param < c->n ? m->n_param : c->n;
+    for (size_t i = 0; i < n_known; i++) scope_set(e, e->scope, m->param[i], c->v[i]);
+    if (c->n > m->n_param) fail(e, "macro '%s' takes %zu arguments, %zu given", m->name, m->n_param, c->n);
+    for (size_t k = 0; k < c->n_kw; k++) {
+        size_t i = 0;
+        while (i < m->n_param && strcmp(m->param[i], c->kw[k].name) != 0) i++;
+        if (i == m->n_param && strcmp(c->kw[k].name, "caller") != 0) fail(e, "macro '%s' has no parameter '%s'", m->name, c->kw[k].name);
+        if (i < n_known) fail(e, "macro '%s' is given '%s' twice", m->name, c->kw[k].name);
+        scope_set(e, e->scope, c->kw[k].name, c->kw[k].value);
+    }
+    for (size_t i = n_known; i < m->n_param; i++) {
+        bool given = false;
+        for (size_t k = 0; k < c->n_kw; k++) given |= strcmp(m->param[i], c->kw[k].name) == 0;
+        if (!given) scope_set(e, e->scope, m->param[i], m->def[i] ? eval(e, m->def[i]) : v_undefined(m->param[i]));
+    }
+    struct value text = capture(e, &m->body);
+    e->scope = before;
+    e->loop_depth = loop_depth;
+    e->depth--;
+    return text;
+}
+
+// The macro as a value: the tree's one with the scope it is defined in.
+static struct value macro_value(struct eval *e, const struct macro *m)
+{
+    struct macro *bound = ev_alloc(e, sizeof *bound);
+    *bound = *m;
+    bound->scope = e->scope;
+    return V(V_MACRO, .macro = bound);
+}
+
+static void run_call(struct eval *e, const struct stmt *s)
+{
+    const struct expr *x = s->expr; // {% call macro(args) %}: the body becomes its argument `caller`
+    struct value f = eval(e, x->a);
+    struct call c = {.v = ev_alloc(e, x->args.n * sizeof *c.v), .kw = ev_alloc(e, (x->args.n_kw + 1) * sizeof *c.kw)};
+    for (; c.n < x->args.n; c.n++) c.v[c.n] = eval(e, x->args.v[c.n]);
+    for (; c.n_kw < x->args.n_kw; c.n_kw++) {
+        c.kw[c.n_kw].name = x->args.kw[c.n_kw].name;
+        c.kw[c.n_kw].value = eval(e, x->args.kw[c.n_kw].value);
+    }
+    c.kw[c.n_kw].name = "caller";
+    c.kw[c.n_kw++].value = macro_value(e, s->macro);
+    e->line = s->line;
+    if (f.type != V_MACRO) fail(e, "{%% call %%} wants a macro, not a %s", type_name(f));
+    out_value(e, e->out, call_value(e, f, &c));
+}
+
+static enum flow run_for(struct eval *e, const struct stmt *s)
+{
+    struct list *items = iterate(e, eval(e, s->expr));
+    struct scope *outer = e->scope;
+    e->line = s->line;
+    if (s->cond) { // loop counts only the items that pass
+        struct value kept = v_list(e);
+        for (size_t i = 0; i < items->n; i++) {
+            scope_push(e);
+            assign(e, s->target, items->v[i]);
+            if (truthy(eval(e, s->cond))) list_push(e, kept.list, items->v[i]);
+            e->scope = outer;
+        }
+        items = kept.list;
+    }
+    struct loop *loop = ev_alloc(e, sizeof *loop);
+    *loop = (struct loop){.items = items, .depth = ++e->loop_depth};
+    for (; loop->at < items->n; loop->at++) {
+        ev_step(e, 1);
+        scope_push(e);
+        scope_set(e, e->scope, "loop", V(V_LOOP, .loop = loop));
+        assign(e, s->target, items->v[loop->at]);
+        enum flow f = run_body(e, &s->body);
+        e->scope = outer;
+        if (f == F_BREAK) break;
+    }
+    e->loop_depth--;
+    if (!items->n) {
+        scope_push(e);
+        enum flow f = run_body(e, &s->otherwise);
+        e->scope = outer;
+        return f;
+    }
+    return F_NEXT;
+}
+
+static void run_generation(struct eval *e, const struct stmt *s)
+{
+    struct value text = capture(e, &s->body);
+    size_t span[2] = {e->out->n, e->out->n + text.s.n};
+    out_put(e, e->out, text.s.p, text.s.n);
+    // Inside a macro or a caught block the place in the whole text is not known yet; transformers' extension fails there too.
+    if (e->spans && e->out == e->top) buf_put(e->spans, span, sizeof span);
+}
+
+static enum flow run_stmt(struct eval *e, const struct stmt *s)
+{
+    struct scope *outer = e->scope;
+    enum flow f = F_NEXT;
+    switch (s->kind) {
+    case S_DATA: out_put(e, e->out, s->data.p, s->data.n); break;
+    case S_PRINT: {
+        struct value v = eval(e, s->expr);
+        e->line = s->line;
+        out_value(e, e->out, v);
+        break;
+    }
+    case S_IF:
+        for (size_t i = 0; i < s->n_branch; i++)
+            if (!s->branch[i].cond || truthy(eval(e, s->branch[i].cond))) return run_body(e, &s->branch[i].body);
+        break;
+    case S_FOR: return run_for(e, s);
+    case S_SET: assign(e, s->target, eval(e, s->expr)); break;
+    case S_SET_BLOCK: assign(e, s->target, eval_filters(e, s->filter, capture(e, &s->body))); break;
+    case S_MACRO: scope_set(e, e->scope, s->macro->name, macro_value(e, s->macro)); break;
+    case S_CALL: run_call(e, s); break;
+    case S_FILTER: out_value(e, e->out, eval_filters(e, s->filter, capture(e, &s->body))); break;
+    case S_WITH: {
+        struct value *v = ev_alloc(e, s->n_with * sizeof *v);
+        for (size_t i = 0; i < s->n_with; i++) v[i] = eval(e, s->with[i].value); // in the outer scope, all of them
+        scope_push(e);
+        for (size_t i = 0; i < s->n_with; i++) scope_set(e, e->scope, s->with[i].name, v[i]);
+        f = run_body(e, &s->body);
+        e->scope = outer;
+        break;
+    }
+    case S_GENERATION: run_generation(e, s); break;
+    case S_BREAK: return F_BREAK;
+    case S_CONTINUE: return F_CONTINUE;
+    }
+    return f;
+}
+
+static enum flow run_body(struct eval *e, const struct body *b)
+{
+    if (++e->depth > MAX_EVAL_DEPTH) fail(e, "nested more than %d deep", MAX_EVAL_DEPTH);
+    enum flow f = F_NEXT;
+    for (size_t i = 0; i < b->n && f == F_NEXT; i++) {
+        ev_step(e, 1);
+        e->line = b->v[i]->line;
+        f = run_stmt(e, b->v[i]);
+    }
+    e->depth--;
+    return f;
+}
+
+// ---- template.h ----
+
+enum status template_parse(struct template **out, const char *text, size_t n, struct err *err)
+{
+    *out = NULL;
+    struct template *t = NEW(struct template);
+    jmp_buf bail;
+    struct source s = {&t->pool, err, &bail};
+    if (setjmp(bail)) {
+        template_free(t);
+        return ST_BAD_INPUT;
+    }
+    size_t n_token;
+    const struct token *tokens = lex(&s, text, n, &n_token);
+    t->body = parse(&s, tokens, n_token, &t->has_generation);
+    *out = t;
+    return ST_OK;
+}
+
+void template_free(struct template *t)
+{
+    if (!t) return;
+    pool_free(&t->pool);
+    mem_free(t);
+}
+
+bool template_has_generation(const struct template *t) { return t->has_generation; }
+
+enum status template_render_spans(const struct template *t, const json_t *vars, struct buf *out, struct buf *spans, struct err *err)
+{
+    struct out text = {0};
+    struct eval e = {.t = t, .err = err, .line = 1, .out = &text, .top = &text, .spans = spans};
+    if (setjmp(e.bail)) {
+        pool_free(&e.pool);
+        return ST_BAD_INPUT;
+    }
+    scope_push(&e);
+    struct value globals = from_json(&e, vars);
+    if (globals.type != V_DICT) fail(&e, "the variables are not an object");
+    for (size_t i = 0; i < globals.dict->n; i++) scope_set(&e, e.scope, globals.dict->v[i].key.s.p, globals.dict->v[i].value);
+    run_body(&e, &t->body);
+    buf_put(out, text.n ? text.p : "", text.n);
+    pool_free(&e.pool);
+    return ST_OK;
+}
+
+enum status template_render(const struct template *t, const json_t *vars, struct buf *out, struct err *err)
+{
+    return template_render_spans(t, vars, out, NULL, err);
+}

@@ -1,0 +1,77 @@
+// The tests of Jinja2: what may stand after `is`.
+#include "datasets/template/internal.h"
+#include <math.h>
+#include <string.h>
+
+#define TEST(name, expr)                                                                                                                   \
+    static bool name(struct eval *e, struct value v, const struct call *c)                                                                 \
+    {                                                                                                                                      \
+        (void)e, (void)c;                                                                                                                  \
+        return expr;                                                                                                                       \
+    }
+static struct value first(struct eval *e, const struct call *c)
+{
+    if (!c->n) fail(e, "a test lacks its argument");
+    return c->v[0];
+}
+static int64_t whole(struct eval *e, struct value v)
+{
+    if (v.type == V_BOOL) return v.b;
+    if (v.type != V_INT) fail(e, "a test on a %s, wanted an int", type_name(v));
+    return v.i;
+}
+static bool divides(struct eval *e, int64_t n, int64_t by)
+{
+    if (by == 0) fail(e, "division by zero");
+    return by == -1 || n % by == 0;
+}
+static bool cased(struct eval *e, struct value v, char how)
+{
+    struct str s = to_str(e, v).s, same = change_case(e, s, how).s, other = change_case(e, s, how == 'u' ? 'l' : 'u').s;
+    return s.n == same.n && memcmp(s.p, same.p, s.n) == 0 && (s.n != other.n || memcmp(s.p, other.p, s.n) != 0);
+}
+TEST(t_defined, v.type != V_UNDEFINED)
+TEST(t_undefined, v.type == V_UNDEFINED)
+TEST(t_none, v.type == V_NONE)
+TEST(t_boolean, v.type == V_BOOL)
+TEST(t_true, v.type == V_BOOL && v.b)
+TEST(t_false, v.type == V_BOOL && !v.b)
+TEST(t_integer, v.type == V_INT)
+TEST(t_float, v.type == V_REAL)
+TEST(t_number, is_number(v))
+TEST(t_string, v.type == V_STRING)
+TEST(t_mapping, v.type == V_DICT)
+TEST(t_sequence, v.type == V_STRING || v.type == V_LIST || v.type == V_DICT || v.type == V_UNDEFINED)
+TEST(t_iterable, v.type == V_STRING || v.type == V_LIST || v.type == V_DICT || v.type == V_UNDEFINED || v.type == V_LOOP)
+TEST(t_callable, v.type == V_FUNCTION || v.type == V_MACRO || v.type == V_METHOD)
+TEST(t_eq, equal(e, v, first(e, c)))
+TEST(t_ne, !equal(e, v, first(e, c)))
+TEST(t_lt, order(e, v, first(e, c)) < 0)
+TEST(t_le, order(e, v, first(e, c)) <= 0)
+TEST(t_gt, order(e, v, first(e, c)) > 0)
+TEST(t_ge, order(e, v, first(e, c)) >= 0)
+TEST(t_in, contains(e, v, first(e, c)))
+TEST(t_odd, !divides(e, whole(e, v), 2))
+TEST(t_even, divides(e, whole(e, v), 2))
+TEST(t_divisibleby, divides(e, whole(e, v), whole(e, first(e, c))))
+TEST(t_sameas, v.type == first(e, c).type && equal(e, v, first(e, c)))
+TEST(t_upper, cased(e, v, 'u'))
+TEST(t_lower, cased(e, v, 'l'))
+TEST(t_filter, v.type == V_STRING && filter_find(v_copy(e, v.s.p, v.s.n).s.p) != NULL)
+TEST(t_test, v.type == V_STRING && test_find(v_copy(e, v.s.p, v.s.n).s.p) != NULL)
+
+const struct test *test_find(const char *name)
+{
+    static const struct test tests[] = {
+        {"!=", t_ne},           {"<", t_lt},             {"<=", t_le},       {"==", t_eq},         {">", t_gt},           {">=", t_ge},
+        {"boolean", t_boolean}, {"callable", t_callable}, {"defined", t_defined}, {"divisibleby", t_divisibleby},       {"eq", t_eq},
+        {"equalto", t_eq},      {"even", t_even},        {"false", t_false}, {"filter", t_filter}, {"float", t_float},    {"ge", t_ge},
+        {"greaterthan", t_gt},  {"gt", t_gt},            {"in", t_in},       {"integer", t_integer}, {"iterable", t_iterable}, {"le", t_le},
+        {"lessthan", t_lt},     {"lower", t_lower},      {"lt", t_lt},       {"mapping", t_mapping}, {"ne", t_ne},        {"none", t_none},
+        {"number", t_number},   {"odd", t_odd},          {"sameas", t_sameas}, {"sequence", t_sequence}, {"string", t_string}, {"test", t_test},
+        {"true", t_true},       {"undefined", t_undefined}, {"upper", t_upper},
+    };
+    for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
+        if (strcmp(tests[i].name, name) == 0) return &tests[i];
+    return NULL;
+}
