@@ -3,11 +3,11 @@
 #include "kernels/base/json.h"
 
 struct prompt {
-    char *id;         // "id" as text, or the 0-based line number when absent
-    json_t *messages; // array of {role, content, …}; {"prompt":"…"} becomes one user message
-    json_t *row;      // the whole object (holds "answer", "tools" and what else the line had)
+    char *id;           // "id" as text, or the 0-based line number when absent
+    json_t *messages;   // array of {role, content, …}; {"prompt":"…"} becomes one user message
+    json_t *row;        // the whole object (holds "answer", "tools" and what else the line had)
     const char *answer; // borrowed from row: "answer" as text (numbers are converted), NULL if none
-    long line;        // 1-based
+    long line;          // 1-based
 };
 struct prompts {
     struct prompt *v;
@@ -21,5 +21,5 @@ void prompts_free(struct prompts *p);
 
 // For any JSONL: calls fn for each parsed line in order (row is borrowed); stops at its first non-OK status. With skip_bad a line that does
 // not parse, or for which fn says ST_BAD_INPUT, is counted in *n_skipped (may be NULL) and passed over.
-enum status jsonl_each(const char *path, bool skip_bad, size_t *n_skipped, enum status (*fn)(void *arg, json_t *row, long line, struct err *err),
-                       void *arg, struct err *err);
+enum status jsonl_each(const char *path, bool skip_bad, size_t *n_skipped,
+                       enum status (*fn)(void *arg, json_t *row, long line, struct err *err), void *arg, struct err *err);

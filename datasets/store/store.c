@@ -399,3 +399,11 @@ enum status store_read(const struct store *s, size_t index, struct sample *out, 
     if (st) sample_free(out);
     return st;
 }
+
+enum status store_read_targets(const struct store *s, size_t index, struct targets *t, struct err *err)
+{
+    if (index >= s->index.n) BUG("store_read_targets: sample %zu of %zu", index, s->index.n);
+    const struct entry *e = &s->index.v[index];
+    *t = (struct targets){0};
+    return e->frame_bytes ? read_frame(s, e, t, err) : ST_OK;
+}

@@ -54,7 +54,7 @@ struct sample {
     json_t *cost;
     const char *answer; // reference answer of the prompt if it had one: kept in the line under "answer" for later judging; NULL if none
                         // (borrowed; after store_read it lies in `line`)
-    json_t *line; // after store_read: the whole line, as parsed; else NULL
+    json_t *line;       // after store_read: the whole line, as parsed; else NULL
 };
 void sample_free(struct sample *s); // for samples that store_read filled
 // The text that the teacher answered: the last message's content, "" if none (borrowed). Reasoning likewise.
@@ -94,6 +94,8 @@ const char *store_id(const struct store *s, size_t index, int *sample, int *n_to
 // Reading: samples in file order; index < store_n_sample. Caller frees both (targets may be NULL: not wanted; with kind none t is zeroed).
 // Both CRCs are checked: ST_FAIL names the file and the line.
 enum status store_read(const struct store *s, size_t index, struct sample *out, struct targets *t, struct err *err);
+// The targets alone: quicker where the texts are not wanted.
+enum status store_read_targets(const struct store *s, size_t index, struct targets *t, struct err *err);
 // Every frame and CRC, every line against its frame, counts and checksums against the manifest. Problems are listed in err (ST_FAIL). A
 // torn tail beyond what the manifest vouches for is no damage: *n_torn counts its bytes (n_sample, n_torn may be NULL).
 enum status store_verify(const char *dir, size_t *n_sample, uint64_t *n_torn, struct err *err);
