@@ -50,6 +50,7 @@ static void take_options(struct engine *e, const struct engine_options *opt)
     e->draw_seq = NEW_N(struct sequence *, e->head_rows);
     e->draw = NEW_N(struct sample_row, 2 * e->head_rows);
     e->drawn = NEW_N(int32_t, e->head_rows);
+    e->witness = NEW_N(float, e->head_rows);
     capture_open(&e->capture, &opt->targets, e->head_rows);
 }
 
@@ -135,6 +136,7 @@ void engine_close(struct engine *e)
     mem_free(e->draw_seq);
     mem_free(e->draw);
     mem_free(e->drawn);
+    mem_free(e->witness);
     mem_free(e);
 }
 

@@ -66,6 +66,7 @@ struct engine {
     struct sequence **draw_seq; // (head_rows)
     struct sample_row *draw;    // (2 * head_rows) streams of tokens, then of captures
     int32_t *drawn;             // (head_rows)
+    float *witness;             // (head_rows) a number of each row of hidden
     struct sequence *bad;       // whose logits were not finite
     int bad_row;
     struct engine_stats stats;

@@ -81,7 +81,11 @@ static void draw(struct engine *e, struct tensor hidden, int n)
     struct tensor logits = dev_2d(dev, DT_F32, n, e->m->config.n_vocab), token = dev_1d(dev, DT_I32, n);
     struct tensor stream = dev_1d(dev, DT_U8, (int64_t)sizeof(struct sample_row) * 2 * n);
     size_t inner = dev_mark(dev);
-    model_logits(e->m, dev, logits, rows_of(e, hidden, n));
+    struct tensor rows = rows_of(e, hidden, n), column = rows, witness = dev_2d(dev, DT_F32, n, 1);
+    column.shape[1] = 1;
+    model_logits(e->m, dev, logits, rows);
+    op_copy(dev, witness, column);
+    op_download(dev, e->witness, witness);
     dev_release(dev, inner);
     if (!dev->measuring) {
         for (int i = 0; i < n; i++) {
@@ -99,7 +103,9 @@ static void draw(struct engine *e, struct tensor hidden, int n)
     if (dev->measuring || dev->error.code) return;
     for (int i = 0; i < n; i++) {
         struct sequence *s = e->draw_seq[i];
-        if (e->drawn[i] < 0 || e->drawn[i] >= e->n_vocab || !capture_append(&e->capture, i, &s->targets)) {
+        // One column is witness enough: the final norm makes all of a row NaN when anything before it is not finite. Without this, sampling would
+        // quietly take token 0 where no targets are captured.
+        if (!isfinite(e->witness[i]) || e->drawn[i] < 0 || e->drawn[i] >= e->n_vocab || !capture_append(&e->capture, i, &s->targets)) {
             e->bad = s;
             e->bad_row = e->draw_row[i];
             return;
