@@ -1,0 +1,345 @@
+// Attention: forward against sums in double; backward against finite differences of them; and that a row's bits depend on its own keys
+// only: not on how queries are cut into chunks, on the other segments, the other rows of a decode step, or the threads. On every
+// instruction set.
+#include "tests/kernels/devices.h"
+
+#include <stdlib.h>
+
+static const struct backend *isa[N_CPU_ISA];
+
+struct setting {
+    int n_head, n_kv, dk, dv, window;
+    int n_seg, q_len[4], k_len[4];
+};
+static const struct setting setting[] = {
+    {1, 1, 1, 1, 0, 1, {1}, {1}},
+    {4, 2, 16, 16, 0, 3, {5, 40, 1}, {5, 40, 1}},
+    {7, 1, 33, 17, 0, 2, {20, 3}, {29, 150}},
+    {14, 2, 64, 64, 0, 2, {70, 131}, {70, 131}},
+    {2, 2, 24, 16, 7, 2, {300, 9}, {300, 9}},
+    {3, 3, 129, 70, 140, 1, {50}, {400}},
+    {6, 2, 8, 40, 0, 4, {0, 13, 0, 64}, {0, 13, 5, 64}},
+};
+enum { N_SETTING = sizeof setting / sizeof *setting };
+
+struct data {
+    struct attention a;
+    int32_t q_start[5], k_start[5];
+    struct tensor q, k, v, out, lse;
+};
+static struct data data_make(const struct setting *s, enum dtype t)
+{
+    struct data d = {.a = {.n_seg = s->n_seg, .scale = 0.7f / sqrtf((float)s->dk), .window = s->window}};
+    for (int i = 0; i < s->n_seg; i++) {
+        d.q_start[i + 1] = d.q_start[i] + s->q_len[i];
+        d.k_start[i + 1] = d.k_start[i] + s->k_len[i];
+        if (s->q_len[i] > d.a.max_len) d.a.max_len = s->q_len[i];
+    }
+    const int n = d.q_start[s->n_seg], m = d.k_start[s->n_seg];
+    d.q = make(t, n, s->n_head, s->dk, 3, 1), d.k = make(t, m, s->n_kv, s->dk, 5, 2), d.v = make(t, m, s->n_kv, s->dv, 1, 3);
+    d.out = make(t, n, s->n_head, s->dv, 2, 4), d.lse = make(DT_F32, n, 0, s->n_head, 0, 5);
+    return d;
+}
+static void data_starts(struct data *d)
+{
+    d->a.q_start = d->q_start, d->a.k_start = d->k_start;
+} // the struct has come to rest
+
+// One row of one head in double: o (dv), its scale Σ p |v|, the log-sum-exp.
+static void reference(const struct data *d, int s, int64_t i, int64_t h, double *o, double *size, double *lse)
+{
+    const int64_t n_head = d->q.shape[1], n_kv = d->k.shape[1], dk = d->q.shape[2], dv = d->v.shape[2];
+    const int64_t n_key = d->k_start[s + 1] - d->k_start[s], pos = n_key - (d->q_start[s + 1] - d->q_start[s]) + i,
+                  kh = h / (n_head / n_kv);
+    const int64_t first = d->a.window && pos - d->a.window + 1 > 0 ? pos - d->a.window + 1 : 0;
+    double *score = mem_alloc((size_t)(pos + 1) * sizeof *score), top = -INFINITY, sum = 0;
+    for (int64_t j = first; j <= pos; j++) {
+        for (int64_t c = 0; c < dk; c++)
+            score[j] += at(d->q, ((d->q_start[s] + i) * n_head + h) * dk + c) * at(d->k, ((d->k_start[s] + j) * n_kv + kh) * dk + c);
+        score[j] *= (double)d->a.scale;
+        top = fmax(top, score[j]);
+    }
+    for (int64_t j = first; j <= pos; j++) sum += exp(score[j] - top);
+    *lse = top + log(sum);
+    for (int64_t c = 0; c < dv; c++) {
+        o[c] = size[c] = 0;
+        for (int64_t j = first; j <= pos; j++) {
+            const double p = exp(score[j] - *lse), v = at(d->v, ((d->k_start[s] + j) * n_kv + kh) * dv + c);
+            o[c] += p * v;
+            size[c] += p * fabs(v);
+        }
+    }
+    mem_free(score);
+}
+
+START_TEST(forward_is_softmax_of_scores_times_values)
+{
+    struct device dev;
+    device_open(&dev, isa[_i]->name, 2);
+    for (int n = 0; n < N_SETTING; n++)
+        for (int t = 0; t < 2; t++) {
+            struct data d = data_make(&setting[n], t ? DT_BF16 : DT_F32);
+            data_starts(&d);
+            PLANNED(&dev, op_attention(&dev, d.out, d.lse, d.q, d.k, d.v, &d.a));
+            const int64_t n_head = d.q.shape[1], dv = d.v.shape[2];
+            double *o = NEW_N(double, dv), *size = NEW_N(double, dv), lse;
+            for (int s = 0; s < d.a.n_seg; s++)
+                for (int64_t i = 0; i < d.q_start[s + 1] - d.q_start[s]; i++)
+                    for (int64_t h = 0; h < n_head; h++) {
+                        reference(&d, s, i, h, o, size, &lse);
+                        const int64_t row = (d.q_start[s] + i) * n_head + h;
+                        // scores are off by about dk * eps * |score|, with |score| below 10 here; e^ turns that into a relative error
+                        ck_assert_msg(fabs(at(d.lse, row) - lse) < 2e-5, "setting %d %s: lse of row %d head %d: %g, wanted %g", n,
+                                      dtype_name(d.q.dtype), (int)i, (int)h, at(d.lse, row), lse);
+                        for (int64_t c = 0; c < dv; c++)
+                            ck_assert_msg(fabs(at(d.out, row * dv + c) - o[c]) <
+                                              size[c] * (t ? 1.0 / 200 : 2e-5) + (t ? fabs(o[c]) / 256 : 0) + 1e-7,
+                                          "setting %d %s: row %d of %d head %d [%d]: %g, wanted %g", n, dtype_name(d.q.dtype), (int)i, s,
+                                          (int)h, (int)c, at(d.out, row * dv + c), o[c]);
+                    }
+            mem_free(o), mem_free(size);
+        }
+    dev_close(&dev);
+}
+END_TEST
+
+static double total(const struct data *d, struct tensor dout) // Σ out · dout in double
+{
+    const int64_t n_head = d->q.shape[1], dv = d->v.shape[2];
+    double *o = NEW_N(double, dv), *size = NEW_N(double, dv), lse, sum = 0;
+    for (int s = 0; s < d->a.n_seg; s++)
+        for (int64_t i = 0; i < d->q_start[s + 1] - d->q_start[s]; i++)
+            for (int64_t h = 0; h < n_head; h++) {
+                reference(d, s, i, h, o, size, &lse);
+                for (int64_t c = 0; c < dv; c++) sum += o[c] * at(dout, ((d->q_start[s] + i) * n_head + h) * dv + c);
+            }
+    mem_free(o), mem_free(size);
+    return sum;
+}
+
+// Along each axis in turn where there are few, else along random directions: (L(x + h u) - L(x - h u)) / 2h = grad · u.
+static void check_gradient(int n, const struct data *d, struct tensor dout, struct tensor x, struct tensor grad, const char *name,
+                           double rel)
+{
+    const int64_t count = tensor_numel(x);
+    const bool axes = count < 400;
+    double *old = NEW_N(double, count), *u = NEW_N(double, count);
+    for (int64_t i = 0; i < count; i++) old[i] = at(x, i);
+    for (int64_t trial = 0; trial < (axes ? count : 3); trial++) {
+        double want = 0, norm = 0, got[2];
+        for (int64_t i = 0; i < count; i++) u[i] = axes ? i == trial : rng_normal(11, (uint64_t)trial, (uint64_t)i);
+        const double h = axes ? 1.0 / 256 : 1.0 / 1024;
+        for (int side = 0; side < 2; side++) {
+            for (int64_t i = 0; i < count; i++) put(x, i, old[i] + (side ? h : -h) * u[i]);
+            got[side] = total(d, dout);
+        }
+        for (int64_t i = 0; i < count; i++) { // the step really taken, after rounding to x's type
+            put(x, i, old[i] + h * u[i]);
+            const double up = at(x, i);
+            put(x, i, old[i] - h * u[i]);
+            want += at(grad, i) * (up - at(x, i)), norm += fabs(at(grad, i) * (up - at(x, i)));
+            put(x, i, old[i]);
+        }
+        const double diff = got[1] - got[0];
+        ck_assert_msg(fabs(diff - want) <= rel * norm / (axes ? 1 : sqrt((double)count)) + rel * 1e-2 * h + 2e-4 * fabs(diff),
+                      "setting %d: %s trial %d: difference %g, by the gradient %g (of %g)", n, name, (int)trial, diff, want, norm);
+    }
+    mem_free(old), mem_free(u);
+}
+
+START_TEST(backward_is_the_gradient_of_forward)
+{
+    struct device dev;
+    device_open(&dev, isa[_i]->name, 2);
+    for (int n = 0; n < N_SETTING; n++) {
+        struct data d = data_make(&setting[n], DT_F32);
+        data_starts(&d);
+        struct tensor dout = make(DT_F32, d.out.shape[0], d.out.shape[1], d.out.shape[2], 3, 6),
+                      dq = make(DT_F32, d.q.shape[0], d.q.shape[1], d.q.shape[2], 1, 7),
+                      dk = make(DT_F32, d.k.shape[0], d.k.shape[1], d.k.shape[2], 2, 8),
+                      dv = make(DT_F32, d.v.shape[0], d.v.shape[1], d.v.shape[2], 0, 9);
+        PLANNED(&dev, op_attention(&dev, d.out, d.lse, d.q, d.k, d.v, &d.a));
+        PLANNED(&dev, op_attention_bwd(&dev, dq, dk, dv, dout, d.q, d.k, d.v, d.out, d.lse, &d.a));
+        check_gradient(n, &d, dout, d.q, dq, "dq", 2e-3);
+        check_gradient(n, &d, dout, d.k, dk, "dk", 2e-3);
+        check_gradient(n, &d, dout, d.v, dv, "dv", 2e-3);
+
+        // bf16: the same numbers up to the rounding of inputs already rounded, probabilities and results
+        struct data e = data_make(&setting[n], DT_BF16), f = data_make(&setting[n], DT_F32);
+        data_starts(&e), data_starts(&f);
+        struct tensor g16 = make(DT_BF16, dout.shape[0], dout.shape[1], dout.shape[2], 0, 6),
+                      q16 = make(DT_BF16, dq.shape[0], dq.shape[1], dq.shape[2], 0, 7),
+                      k16 = make(DT_BF16, dk.shape[0], dk.shape[1], dk.shape[2], 2, 8),
+                      v16 = make(DT_BF16, dv.shape[0], dv.shape[1], dv.shape[2], 0, 9);
+        for (int64_t i = 0; i < tensor_numel(e.q); i++) put(f.q, i, at(e.q, i));
+        for (int64_t i = 0; i < tensor_numel(e.k); i++) put(f.k, i, at(e.k, i));
+        for (int64_t i = 0; i < tensor_numel(e.v); i++) put(f.v, i, at(e.v, i));
+        for (int64_t i = 0; i < tensor_numel(g16); i++) put(dout, i, at(g16, i));
+        PLANNED(&dev, op_attention(&dev, f.out, f.lse, f.q, f.k, f.v, &f.a));
+        PLANNED(&dev, op_attention_bwd(&dev, dq, dk, dv, dout, f.q, f.k, f.v, f.out, f.lse, &f.a));
+        PLANNED(&dev, op_attention(&dev, e.out, e.lse, e.q, e.k, e.v, &e.a));
+        PLANNED(&dev, op_attention_bwd(&dev, q16, k16, v16, g16, e.q, e.k, e.v, e.out, e.lse, &e.a));
+        struct tensor pair[3][2] = {{dq, q16}, {dk, k16}, {dv, v16}};
+        for (int i = 0; i < 3; i++) {
+            double diff = 0, size = 0;
+            for (int64_t j = 0; j < tensor_numel(pair[i][0]); j++) {
+                diff += pow(at(pair[i][0], j) - at(pair[i][1], j), 2);
+                size += pow(at(pair[i][0], j), 2);
+            }
+            ck_assert_msg(sqrt(diff) <= 0.01 * sqrt(size) + 1e-6, "setting %d: bf16 gradient %d is off by %g of %g", n, i, sqrt(diff),
+                          sqrt(size));
+        }
+    }
+    dev_close(&dev);
+}
+END_TEST
+
+static struct tensor rows(struct tensor t, int64_t first, int64_t n)
+{
+    return tensor_rows(t, first, n);
+}
+static void same_rows(struct tensor a, struct tensor b, const char *what, int n)
+{
+    for (int64_t i = 0; i < tensor_numel(a); i++)
+        ck_assert_msg(at(a, i) == at(b, i), "setting %d %s: %s: element %d: %.9g, %.9g", n, dtype_name(a.dtype), what, (int)i, at(a, i),
+                      at(b, i));
+}
+
+START_TEST(chunks_company_and_threads_do_not_show)
+{
+    struct device one, two, three;
+    device_open(&one, isa[_i]->name, 1);
+    device_open(&two, isa[_i]->name, 2);
+    device_open(&three, isa[_i]->name, 3);
+    for (int n = 0; n < N_SETTING; n++)
+        for (int t = 0; t < 2; t++) {
+            struct data d = data_make(&setting[n], t ? DT_BF16 : DT_F32), e = data_make(&setting[n], t ? DT_BF16 : DT_F32);
+            data_starts(&d), data_starts(&e);
+            PLANNED(&one, op_attention(&one, d.out, d.lse, d.q, d.k, d.v, &d.a));
+            PLANNED(&three, op_attention(&three, e.out, e.lse, e.q, e.k, e.v, &e.a));
+            same_rows(d.out, e.out, "threads", n);
+            for (int s = 0; s < d.a.n_seg; s++)
+                for (int chunk = 1; chunk < 1000; chunk = chunk * 5 + 2)
+                    for (int q = 0; q < setting[n].q_len[s]; q += chunk * (chunk < 20 ? 4 : 1)) {
+                        const int len = setting[n].q_len[s] - q < chunk ? setting[n].q_len[s] - q : chunk;
+                        const int32_t q_start[2] = {0, len}, k_start[2] = {0, setting[n].k_len[s] - setting[n].q_len[s] + q + len};
+                        struct attention a = {1, len, q_start, k_start, d.a.scale, d.a.window};
+                        const int64_t at_q = d.q_start[s] + q, at_k = d.k_start[s];
+                        PLANNED(&two, op_attention(&two, rows(e.out, at_q, len), rows(e.lse, at_q, len), rows(d.q, at_q, len),
+                                                   rows(d.k, at_k, k_start[1]), rows(d.v, at_k, k_start[1]), &a));
+                        same_rows(rows(d.out, at_q, len), rows(e.out, at_q, len), "chunk", n);
+                        same_rows(rows(d.lse, at_q, len), rows(e.lse, at_q, len), "chunk's lse", n);
+                    }
+            struct tensor g = make(d.q.dtype, d.out.shape[0], d.out.shape[1], d.out.shape[2], 3, 6), grad[2][3];
+            for (int i = 0; i < 2; i++) {
+                grad[i][0] = make(d.q.dtype, d.q.shape[0], d.q.shape[1], d.q.shape[2], 1, 7);
+                grad[i][1] = make(d.q.dtype, d.k.shape[0], d.k.shape[1], d.k.shape[2], 1, 7);
+                grad[i][2] = make(d.q.dtype, d.v.shape[0], d.v.shape[1], d.v.shape[2], 1, 7);
+                PLANNED(i ? &three : &one,
+                        op_attention_bwd(i ? &three : &one, grad[i][0], grad[i][1], grad[i][2], g, d.q, d.k, d.v, d.out, d.lse, &d.a));
+            }
+            for (int i = 0; i < 3; i++) same_rows(grad[0][i], grad[1][i], "gradients on 1 and 3 threads", n);
+        }
+    dev_close(&one), dev_close(&two), dev_close(&three);
+}
+END_TEST
+
+// A paged cache of sequences of the given lengths, its pages in a scattered order; every sequence's last row asks.
+START_TEST(paged_is_attention_of_the_last_row)
+{
+    static const struct {
+        int n_head, n_kv, dk, dv, window, page_len;
+        bool shared; // values are the first dv columns of keys
+    } cache[] = {{4, 2, 16, 16, 0, 16, false},
+                 {7, 1, 33, 20, 0, 5, false},
+                 {14, 2, 64, 64, 100, 16, false},
+                 {5, 1, 72, 64, 0, 16, true},
+                 {1, 1, 8, 8, 0, 64, false}};
+    static const int length[] = {1, 17, 128, 129, 700, 2600, 5, 64};
+    enum { N = sizeof length / sizeof *length };
+    struct device one, four;
+    device_open(&one, isa[_i]->name, 1);
+    device_open(&four, isa[_i]->name, 4);
+    for (size_t n = 0; n < sizeof cache / sizeof *cache; n++)
+        for (int types = 0; types < 2; types++) {
+            const enum dtype t = types ? DT_BF16 : DT_F32;
+            const int len = cache[n].page_len, max_page = 2600 / len + 1, n_page = N * max_page, n_kv = cache[n].n_kv, dk = cache[n].dk,
+                      dv = cache[n].dv;
+            int32_t *page = NEW_N(int32_t, n_page), start[N + 1], pos[N];
+            uint32_t *order = NEW_N(uint32_t, n_page);
+            for (int i = 0; i < n_page; i++) order[i] = (uint32_t)i;
+            rng_shuffle(1, 2, order, (uint64_t)n_page);
+            for (int i = 0; i < n_page; i++) page[i] = (int32_t)order[i];
+            for (int i = 0; i < N; i++) start[i] = i, pos[i] = length[i] - 1;
+            start[N] = N;
+            struct tensor keys = tensor_4d(mem_alloc((size_t)(n_page * len * n_kv * dk) * 4), t, n_page, len, n_kv, dk),
+                          values = cache[n].shared ? keys
+                                                   : tensor_4d(mem_alloc((size_t)(n_page * len * n_kv * dv) * 4), t, n_page, len, n_kv, dv);
+            values.shape[3] = dv;
+            struct segments seg = {N, N, 1, 2600, start, pos, page, max_page, len};
+            // written sequence by sequence, positions in two goes
+            struct data d[N];
+            for (int s = 0; s < N; s++) {
+                struct setting one_row = {cache[n].n_head, n_kv, dk, dv, cache[n].window, 1, {1}, {length[s]}};
+                d[s] = data_make(&one_row, t);
+                data_starts(&d[s]);
+                fill(d[s].k, 20 + (uint64_t)s, 1), fill(d[s].v, 40 + (uint64_t)s, 1), fill(d[s].q, 60 + (uint64_t)s, 1);
+                for (int64_t i = 0; cache[n].shared && i < tensor_numel(d[s].v); i++) put(d[s].v, i, at(d[s].k, i / dv * dk + i % dv));
+                int32_t *where = NEW_N(int32_t, length[s]);
+                for (int i = 0; i < length[s]; i++) where[i] = i;
+                for (int half = 0; half < 2; half++) {
+                    const int from = half ? length[s] / 2 : 0, to = half ? length[s] : length[s] / 2;
+                    const int32_t st[2] = {0, to - from};
+                    struct segments w = {1, to - from, to - from, to, st, where + from, page + s * max_page, max_page, len};
+                    PLANNED(&four, op_kv_write(&four, keys, rows(d[s].k, from, to - from), &w));
+                    if (!cache[n].shared) PLANNED(&four, op_kv_write(&four, values, rows(d[s].v, from, to - from), &w));
+                }
+                mem_free(where);
+            }
+            struct tensor q = make(t, N, cache[n].n_head, dk, 2, 9), out = make(t, N, cache[n].n_head, dv, 1, 10),
+                          again = make(t, N, cache[n].n_head, dv, 1, 10);
+            for (int s = 0; s < N; s++)
+                for (int64_t i = 0; i < tensor_numel(d[s].q); i++) put(rows(q, s, 1), i, at(d[s].q, i));
+            const float scale = d[0].a.scale;
+            PLANNED(&four, op_attention_paged(&four, out, q, keys, values, &seg, scale, cache[n].window));
+            double *o = NEW_N(double, dv), *size = NEW_N(double, dv), lse;
+            for (int s = 0; s < N; s++)
+                for (int h = 0; h < cache[n].n_head; h++) {
+                    reference(&d[s], 0, 0, h, o, size, &lse);
+                    for (int c = 0; c < dv; c++)
+                        ck_assert_msg(fabs(at(rows(out, s, 1), h * dv + c) - o[c]) <
+                                          size[c] * (types ? 1.0 / 200 : 2e-5) + (types ? fabs(o[c]) / 256 : 0) + 1e-7,
+                                      "cache %d %s: sequence %d head %d [%d]: %g, wanted %g", (int)n, dtype_name(t), s, h, c,
+                                      at(rows(out, s, 1), h * dv + c), o[c]);
+                }
+            for (int s = 0; s < N; s++) { // alone, on one thread and on four (which share the long ones out)
+                const int32_t st[2] = {0, 1};
+                struct segments w = {1, 1, 1, length[s], st, pos + s, page + s * max_page, max_page, len};
+                PLANNED(&one, op_attention_paged(&one, rows(again, s, 1), rows(q, s, 1), keys, values, &w, scale, cache[n].window));
+                same_rows(rows(out, s, 1), rows(again, s, 1), "alone on one thread", (int)n);
+                PLANNED(&four, op_attention_paged(&four, rows(again, s, 1), rows(q, s, 1), keys, values, &w, scale, cache[n].window));
+                same_rows(rows(out, s, 1), rows(again, s, 1), "alone on four threads", (int)n);
+            }
+            int32_t k_start[N + 1] = {0};
+            for (int s = 0; s < N; s++) k_start[s + 1] = k_start[s] + length[s];
+            struct tensor read = make(t, k_start[N], n_kv, dk, 0, 11);
+            PLANNED(&four, op_kv_read(&four, read, keys, &seg, k_start));
+            for (int s = 0; s < N; s++) same_rows(rows(read, k_start[s], length[s]), d[s].k, "read back", (int)n);
+            mem_free(o), mem_free(size), mem_free(page), mem_free(order);
+        }
+    dev_close(&one), dev_close(&four);
+}
+END_TEST
+
+Suite *suite_attention(void)
+{
+    const int n = cpu_backend_list(isa);
+    Suite *s = suite_create("attention");
+    TCase *t = tcase_create("attention");
+    tcase_add_loop_test(t, forward_is_softmax_of_scores_times_values, 0, n);
+    tcase_add_loop_test(t, backward_is_the_gradient_of_forward, 0, n);
+    tcase_add_loop_test(t, chunks_company_and_threads_do_not_show, 0, n);
+    tcase_add_loop_test(t, paged_is_attention_of_the_last_row, 0, n);
+    suite_add_tcase(s, t);
+    return s;
+}
