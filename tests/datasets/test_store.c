@@ -122,10 +122,11 @@ END_TEST
 // Each file cut at each byte, as by a kill or a lost machine, then opened again and filled up: the same store, byte for byte.
 START_TEST(a_file_cut_at_any_byte_is_mended_by_appending_again)
 {
+    enum { N = 2 };
     const char *whole = test_tmpdir(), *dir = test_tmpdir();
     const char *const file[] = {"traces-00000.jsonl", "targets-00000.bin"};
     struct err err = {0};
-    fill_store(whole, &spec_topk, 3, 0);
+    fill_store(whole, &spec_topk, N, 0);
     long size = size_of(in(whole, file[_i]));
     for (long at = 0; at < size; at++) {
         copy_store(whole, dir);
@@ -133,7 +134,7 @@ START_TEST(a_file_cut_at_any_byte_is_mended_by_appending_again)
         struct store *st;
         ck_ok(store_open_read(&st, dir, &err)); // reading passes over the tail and changes nothing
         size_t n = store_n_sample(st);
-        ck_assert_uint_lt(n, 3);
+        ck_assert_uint_lt(n, N);
         for (size_t k = 0; k < n; k++) {
             struct sample s;
             struct targets t;
@@ -145,7 +146,7 @@ START_TEST(a_file_cut_at_any_byte_is_mended_by_appending_again)
         ck_assert_int_eq(size_of(in(dir, file[_i])), at);
         ck_assert_int_eq(store_verify(dir, NULL, NULL, &err), ST_FAIL); // the manifest vouched for more
         err = (struct err){0};
-        fill_store(dir, &spec_topk, 3, 0);
+        fill_store(dir, &spec_topk, N, 0);
         for (int k = 0; k < 2; k++) ck_files_equal(in(dir, file[k]), in(whole, file[k]));
         ck_files_equal(in(dir, "manifest.json"), in(whole, "manifest.json"));
     }
