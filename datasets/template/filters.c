@@ -6,45 +6,45 @@
 
 #define NAMES(...) ((const char *const[]){__VA_ARGS__})
 
-struct value arg(const struct call *c, size_t i, const char *name, struct value def)
+struct value call_arg(const struct call *c, size_t i, const char *name, struct value def)
 {
     if (i < c->n) return c->v[i];
     for (size_t k = 0; k < c->n_kw; k++)
         if (strcmp(c->kw[k].name, name) == 0) return c->kw[k].value;
     return def;
 }
-bool has_arg(const struct call *c, size_t i, const char *name)
+bool call_has_arg(const struct call *c, size_t i, const char *name)
 {
     for (size_t k = 0; k < c->n_kw; k++)
         if (strcmp(c->kw[k].name, name) == 0) return true;
     return i < c->n;
 }
-int64_t arg_int(struct eval *e, const struct call *c, size_t i, const char *name, int64_t def)
+int64_t call_arg_int(struct eval *e, const struct call *c, size_t i, const char *name, int64_t def)
 {
-    struct value v = arg(c, i, name, v_int(def));
+    struct value v = call_arg(c, i, name, v_int(def));
     if (v.type == V_BOOL) return v.b;
-    if (v.type != V_INT) fail(e, "argument '%s' is a %s, wanted an int", name, type_name(v));
+    if (v.type != V_INT) ev_fail(e, "argument '%s' is a %s, wanted an int", name, type_name(v));
     return v.i;
 }
-struct str arg_str(struct eval *e, const struct call *c, size_t i, const char *name)
+struct str call_arg_str(struct eval *e, const struct call *c, size_t i, const char *name)
 {
-    struct value v = arg(c, i, name, v_undefined(name));
-    if (v.type != V_STRING) fail(e, "argument '%s' is a %s, wanted a str", name, type_name(v));
+    struct value v = call_arg(c, i, name, v_undefined(name));
+    if (v.type != V_STRING) ev_fail(e, "argument '%s' is a %s, wanted a str", name, type_name(v));
     return v.s;
 }
-void check_args(struct eval *e, const char *what, const struct call *c, size_t n, const char *const *names)
+void call_check(struct eval *e, const char *what, const struct call *c, size_t n, const char *const *names)
 {
-    if (c->n > n) fail(e, "%s takes at most %zu arguments, %zu given", what, n, c->n);
+    if (c->n > n) ev_fail(e, "%s takes at most %zu arguments, %zu given", what, n, c->n);
     for (size_t k = 0; k < c->n_kw; k++) {
         size_t i = 0;
         while (i < n && (!names || strcmp(names[i], c->kw[k].name) != 0)) i++;
-        if (i == n) fail(e, "%s knows no argument '%s'", what, c->kw[k].name);
+        if (i == n) ev_fail(e, "%s knows no argument '%s'", what, c->kw[k].name);
     }
 }
 
 static void want_defined(struct eval *e, struct value v)
 {
-    if (v.type == V_UNDEFINED) fail(e, "'%s' is undefined", v.s.p ? v.s.p : "the value");
+    if (v.type == V_UNDEFINED) ev_fail(e, "'%s' is undefined", v.s.p ? v.s.p : "the value");
 }
 
 // ---- text ----
@@ -62,14 +62,14 @@ static struct value f_title(struct eval *e, struct value v, const struct call *c
     for (size_t i = 0; i < s.n;) {
         size_t k = i;
         for (size_t len; k < s.n; k += len)
-            if (strchr("-([{<", s.p[k]) || is_space(get_char(s.p + k, s.n - k, &len))) break;
+            if (strchr("-([{<", s.p[k]) || char_is_space(char_get(s.p + k, s.n - k, &len))) break;
         if (k > i) {
             struct value word = change_case(e, (struct str){s.p + i, k - i}, 'c');
             out_put(e, &o, word.s.p, word.s.n);
         }
         if (k < s.n) {
             size_t len;
-            get_char(s.p + k, s.n - k, &len);
+            char_get(s.p + k, s.n - k, &len);
             out_put(e, &o, s.p + k, len);
             k += len;
         }
@@ -79,25 +79,25 @@ static struct value f_title(struct eval *e, struct value v, const struct call *c
 }
 static struct value f_trim(struct eval *e, struct value v, const struct call *c)
 {
-    struct value chars = arg(c, 0, "chars", v_none());
-    struct str s = strip(to_str(e, v).s, chars.type == V_STRING ? &chars.s : NULL, true, true);
+    struct value chars = call_arg(c, 0, "chars", v_none());
+    struct str s = str_strip(to_str(e, v).s, chars.type == V_STRING ? &chars.s : NULL, true, true);
     return v_str(s.p, s.n);
 }
 static struct value f_replace(struct eval *e, struct value v, const struct call *c)
 {
-    struct value old = to_str(e, arg(c, 0, "old", v_undefined("old"))), to = to_str(e, arg(c, 1, "new", v_undefined("new"))), most = arg(c, 2, "count", v_none());
-    return replace(e, to_str(e, v).s, old.s, to.s, most.type == V_INT ? most.i : -1);
+    struct value old = to_str(e, call_arg(c, 0, "old", v_undefined("old"))), to = to_str(e, call_arg(c, 1, "new", v_undefined("new"))), most = call_arg(c, 2, "count", v_none());
+    return str_replace(e, to_str(e, v).s, old.s, to.s, most.type == V_INT ? most.i : -1);
 }
 static struct value f_indent(struct eval *e, struct value v, const struct call *c)
 {
     struct str s = to_str(e, v).s;
-    struct value width = arg(c, 0, "width", v_int(4));
-    bool first = truthy(arg(c, 1, "first", v_bool(false))), blank = truthy(arg(c, 2, "blank", v_bool(false)));
+    struct value width = call_arg(c, 0, "width", v_int(4));
+    bool first = is_true(call_arg(c, 1, "first", v_bool(false))), blank = is_true(call_arg(c, 2, "blank", v_bool(false)));
     struct out pad = {0}, o = {0};
-    check_args(e, "indent", c, 3, NAMES("width", "first", "blank"));
+    call_check(e, "indent", c, 3, NAMES("width", "first", "blank"));
     if (width.type == V_STRING) out_put(e, &pad, width.s.p, width.s.n);
     else
-        for (int64_t i = arg_int(e, c, 0, "width", 4); i > 0; i--) out_puts(e, &pad, " ");
+        for (int64_t i = call_arg_int(e, c, 0, "width", 4); i > 0; i--) out_puts(e, &pad, " ");
     for (size_t i = 0, line = 0; i < s.n || line == 0; line++) {
         const char *end = i < s.n ? memchr(s.p + i, '\n', s.n - i) : NULL;
         size_t n = end ? (size_t)(end - s.p) - i : s.n - i;
@@ -125,19 +125,19 @@ static struct value f_escape(struct eval *e, struct value v, const struct call *
 }
 static struct value f_tojson(struct eval *e, struct value v, const struct call *c)
 {
-    check_args(e, "tojson", c, 4, NAMES("ensure_ascii", "indent", "separators", "sort_keys"));
-    struct value indent = arg(c, 1, "indent", v_none()), sep = arg(c, 2, "separators", v_none());
-    struct json_style style = {.indent = -1, .item = ", ", .key = ": ", .ascii = truthy(arg(c, 0, "ensure_ascii", v_bool(false))),
-                               .sort = truthy(arg(c, 3, "sort_keys", v_bool(false)))};
+    call_check(e, "tojson", c, 4, NAMES("ensure_ascii", "indent", "separators", "sort_keys"));
+    struct value indent = call_arg(c, 1, "indent", v_none()), sep = call_arg(c, 2, "separators", v_none());
+    struct json_style style = {.indent = -1, .item = ", ", .key = ": ", .ascii = is_true(call_arg(c, 0, "ensure_ascii", v_bool(false))),
+                               .sort = is_true(call_arg(c, 3, "sort_keys", v_bool(false)))};
     if (indent.type != V_NONE) {
-        int64_t n = arg_int(e, c, 1, "indent", 0);
+        int64_t n = call_arg_int(e, c, 1, "indent", 0);
         style.indent = n < 0 ? 0 : n > 64 ? 64 : (int)n;
         style.item = ",";
     }
     if (sep.type == V_LIST && sep.list->n == 2 && sep.list->v[0].type == V_STRING && sep.list->v[1].type == V_STRING) {
         style.item = v_copy(e, sep.list->v[0].s.p, sep.list->v[0].s.n).s.p;
         style.key = v_copy(e, sep.list->v[1].s.p, sep.list->v[1].s.n).s.p;
-    } else if (sep.type != V_NONE) fail(e, "tojson: separators wants two strings");
+    } else if (sep.type != V_NONE) ev_fail(e, "tojson: separators wants two strings");
     struct out o = {0};
     out_json(e, &o, v, &style, 0);
     return v_str(o.p, o.n);
@@ -147,13 +147,13 @@ static struct value f_tojson(struct eval *e, struct value v, const struct call *
 
 static struct value f_int(struct eval *e, struct value v, const struct call *c)
 {
-    struct value def = arg(c, 0, "default", v_int(0));
+    struct value def = call_arg(c, 0, "default", v_int(0));
     (void)e;
     if (v.type == V_BOOL) return v_int(v.b);
     if (v.type == V_INT) return v;
     if (v.type == V_REAL) return fabs(v.r) < 9e18 ? v_int((int64_t)v.r) : def;
     if (v.type != V_STRING) return def;
-    struct str s = strip(v.s, NULL, true, true);
+    struct str s = str_strip(v.s, NULL, true, true);
     char text[64], *end;
     if (!s.n || s.n >= sizeof text) return def;
     memcpy(text, s.p, s.n);
@@ -165,11 +165,11 @@ static struct value f_int(struct eval *e, struct value v, const struct call *c)
 }
 static struct value f_float(struct eval *e, struct value v, const struct call *c)
 {
-    struct value def = arg(c, 0, "default", v_real(0));
+    struct value def = call_arg(c, 0, "default", v_real(0));
     (void)e;
     if (is_number(v)) return v_real(as_real(v));
     if (v.type != V_STRING) return def;
-    struct str s = strip(v.s, NULL, true, true);
+    struct str s = str_strip(v.s, NULL, true, true);
     char text[64], *end;
     if (!s.n || s.n >= sizeof text) return def;
     memcpy(text, s.p, s.n);
@@ -180,14 +180,14 @@ static struct value f_float(struct eval *e, struct value v, const struct call *c
 static struct value f_abs(struct eval *e, struct value v, const struct call *c)
 {
     (void)c;
-    if (!is_number(v)) fail(e, "abs of a %s", type_name(v));
+    if (!is_number(v)) ev_fail(e, "abs of a %s", type_name(v));
     return v.type == V_REAL ? v_real(fabs(v.r)) : v.type == V_INT && v.i < 0 && v.i != INT64_MIN ? v_int(-v.i) : v;
 }
 static struct value f_round(struct eval *e, struct value v, const struct call *c)
 {
-    double scale = pow(10, (double)arg_int(e, c, 0, "precision", 0)), r;
-    struct value how = arg(c, 1, "method", v_cstr("common"));
-    if (!is_number(v)) fail(e, "round of a %s", type_name(v));
+    double scale = pow(10, (double)call_arg_int(e, c, 0, "precision", 0)), r;
+    struct value how = call_arg(c, 1, "method", v_cstr("common"));
+    if (!is_number(v)) ev_fail(e, "round of a %s", type_name(v));
     r = as_real(v) * scale;
     r = is_str(how, "ceil") ? ceil(r) : is_str(how, "floor") ? floor(r) : nearbyint(r); // Python rounds halves to even
     return v_real(r / scale);
@@ -195,30 +195,30 @@ static struct value f_round(struct eval *e, struct value v, const struct call *c
 
 // ---- sequences ----
 
-static struct value f_length(struct eval *e, struct value v, const struct call *c) { return (void)c, v_int(length(e, v)); }
+static struct value f_length(struct eval *e, struct value v, const struct call *c) { return (void)c, v_int(value_length(e, v)); }
 static struct value f_list(struct eval *e, struct value v, const struct call *c)
 {
     struct value out = v_list(e);
-    struct list *l = iterate(e, v);
+    struct list *l = value_items(e, v);
     (void)c;
     for (size_t i = 0; i < l->n; i++) list_push(e, out.list, l->v[i]);
     return out;
 }
 static struct value f_first(struct eval *e, struct value v, const struct call *c)
 {
-    struct list *l = iterate(e, v);
+    struct list *l = value_items(e, v);
     (void)c;
     return l->n ? l->v[0] : v_undefined("the first item of an empty sequence");
 }
 static struct value f_last(struct eval *e, struct value v, const struct call *c)
 {
-    struct list *l = iterate(e, v);
+    struct list *l = value_items(e, v);
     (void)c;
     return l->n ? l->v[l->n - 1] : v_undefined("the last item of an empty sequence");
 }
 static struct value f_reverse(struct eval *e, struct value v, const struct call *c)
 {
-    struct list *l = iterate(e, v);
+    struct list *l = value_items(e, v);
     struct value out = v_list(e);
     (void)c;
     for (size_t i = l->n; i-- > 0;) list_push(e, out.list, l->v[i]);
@@ -232,8 +232,8 @@ static struct value f_reverse(struct eval *e, struct value v, const struct call 
 static struct value attribute(struct eval *e, struct value v, struct value path)
 {
     if (path.type == V_INT) return get_item(e, v, path);
-    if (path.type != V_STRING) fail(e, "an attribute's name is a %s, wanted a str", type_name(path));
-    struct value parts = split(e, path.s, &(struct str){".", 1}, -1, false);
+    if (path.type != V_STRING) ev_fail(e, "an attribute's name is a %s, wanted a str", type_name(path));
+    struct value parts = str_split(e, path.s, &(struct str){".", 1}, -1, false);
     for (size_t i = 0; i < parts.list->n; i++) {
         struct str s = parts.list->v[i].s;
         bool digits = s.n > 0 && s.n < 10;
@@ -246,8 +246,8 @@ static struct value attribute(struct eval *e, struct value v, struct value path)
 
 static struct value f_join(struct eval *e, struct value v, const struct call *c)
 {
-    struct value sep = to_str(e, arg(c, 0, "d", v_cstr(""))), by = arg(c, 1, "attribute", v_none());
-    struct list *l = iterate(e, v);
+    struct value sep = to_str(e, call_arg(c, 0, "d", v_cstr(""))), by = call_arg(c, 1, "attribute", v_none());
+    struct list *l = value_items(e, v);
     struct out o = {0};
     for (size_t i = 0; i < l->n; i++) {
         if (i) out_put(e, &o, sep.s.p, sep.s.n);
@@ -260,7 +260,7 @@ static struct value f_items(struct eval *e, struct value v, const struct call *c
     struct value out = v_list(e);
     (void)c;
     if (v.type == V_UNDEFINED) return out;
-    if (v.type != V_DICT) fail(e, "items of a %s, wanted a dict", type_name(v));
+    if (v.type != V_DICT) ev_fail(e, "items of a %s, wanted a dict", type_name(v));
     for (size_t i = 0; i < v.dict->n; i++) list_push(e, out.list, v_tuple(e, 2, v.dict->v[i].key, v.dict->v[i].value));
     return out;
 }
@@ -278,7 +278,7 @@ static void sort_list(struct eval *e, struct list *l, struct value *keys, bool r
         for (size_t lo = 0; lo < l->n; lo += 2 * width) {
             size_t mid = lo + width < l->n ? lo + width : l->n, hi = lo + 2 * width < l->n ? lo + 2 * width : l->n, a = lo, b = mid;
             for (size_t k = lo; k < hi; k++) {
-                int cmp = a < mid && b < hi ? order(e, keys[b], keys[a]) : 0;
+                int cmp = a < mid && b < hi ? values_order(e, keys[b], keys[a]) : 0;
                 bool right = a >= mid || (b < hi && (reverse ? cmp > 0 : cmp < 0));
                 size_t from = right ? b++ : a++;
                 v2[k] = l->v[from];
@@ -291,29 +291,29 @@ static void sort_list(struct eval *e, struct list *l, struct value *keys, bool r
 }
 static struct value f_sort(struct eval *e, struct value v, const struct call *c)
 {
-    struct value out = f_list(e, v, c), by = arg(c, 2, "attribute", v_none());
-    check_args(e, "sort", c, 3, NAMES("reverse", "case_sensitive", "attribute"));
+    struct value out = f_list(e, v, c), by = call_arg(c, 2, "attribute", v_none());
+    call_check(e, "sort", c, 3, NAMES("reverse", "case_sensitive", "attribute"));
     struct value *keys = ev_alloc(e, out.list->n * sizeof *keys);
-    for (size_t i = 0; i < out.list->n; i++) keys[i] = sort_key(e, out.list->v[i], by, truthy(arg(c, 1, "case_sensitive", v_bool(false))));
-    sort_list(e, out.list, keys, truthy(arg(c, 0, "reverse", v_bool(false))));
+    for (size_t i = 0; i < out.list->n; i++) keys[i] = sort_key(e, out.list->v[i], by, is_true(call_arg(c, 1, "case_sensitive", v_bool(false))));
+    sort_list(e, out.list, keys, is_true(call_arg(c, 0, "reverse", v_bool(false))));
     return out;
 }
 static struct value f_dictsort(struct eval *e, struct value v, const struct call *c)
 {
-    struct value out = f_items(e, v, c), by = v_int(is_str(arg(c, 1, "by", v_cstr("key")), "value"));
-    check_args(e, "dictsort", c, 3, NAMES("case_sensitive", "by", "reverse"));
+    struct value out = f_items(e, v, c), by = v_int(is_str(call_arg(c, 1, "by", v_cstr("key")), "value"));
+    call_check(e, "dictsort", c, 3, NAMES("case_sensitive", "by", "reverse"));
     struct value *keys = ev_alloc(e, out.list->n * sizeof *keys);
-    for (size_t i = 0; i < out.list->n; i++) keys[i] = sort_key(e, out.list->v[i], by, truthy(arg(c, 0, "case_sensitive", v_bool(false))));
-    sort_list(e, out.list, keys, truthy(arg(c, 2, "reverse", v_bool(false))));
+    for (size_t i = 0; i < out.list->n; i++) keys[i] = sort_key(e, out.list->v[i], by, is_true(call_arg(c, 0, "case_sensitive", v_bool(false))));
+    sort_list(e, out.list, keys, is_true(call_arg(c, 2, "reverse", v_bool(false))));
     return out;
 }
 static struct value f_unique(struct eval *e, struct value v, const struct call *c)
 {
-    struct list *l = iterate(e, v);
-    struct value out = v_list(e), seen = v_list(e), by = arg(c, 1, "attribute", v_none());
+    struct list *l = value_items(e, v);
+    struct value out = v_list(e), seen = v_list(e), by = call_arg(c, 1, "attribute", v_none());
     for (size_t i = 0; i < l->n; i++) {
-        struct value key = sort_key(e, l->v[i], by, truthy(arg(c, 0, "case_sensitive", v_bool(false))));
-        if (contains(e, key, seen)) continue;
+        struct value key = sort_key(e, l->v[i], by, is_true(call_arg(c, 0, "case_sensitive", v_bool(false))));
+        if (value_contains(e, key, seen)) continue;
         list_push(e, seen.list, key);
         list_push(e, out.list, l->v[i]);
     }
@@ -321,11 +321,11 @@ static struct value f_unique(struct eval *e, struct value v, const struct call *
 }
 static struct value extreme(struct eval *e, struct value v, const struct call *c, int sign)
 {
-    struct list *l = iterate(e, v);
-    struct value best = v_undefined("an extreme of an empty sequence"), best_key = best, by = arg(c, 1, "attribute", v_none());
+    struct list *l = value_items(e, v);
+    struct value best = v_undefined("an extreme of an empty sequence"), best_key = best, by = call_arg(c, 1, "attribute", v_none());
     for (size_t i = 0; i < l->n; i++) {
-        struct value key = sort_key(e, l->v[i], by, truthy(arg(c, 0, "case_sensitive", v_bool(false))));
-        if (i && order(e, key, best_key) * sign <= 0) continue;
+        struct value key = sort_key(e, l->v[i], by, is_true(call_arg(c, 0, "case_sensitive", v_bool(false))));
+        if (i && values_order(e, key, best_key) * sign <= 0) continue;
         best = l->v[i];
         best_key = key;
     }
@@ -335,11 +335,11 @@ static struct value f_min(struct eval *e, struct value v, const struct call *c) 
 static struct value f_max(struct eval *e, struct value v, const struct call *c) { return extreme(e, v, c, 1); }
 static struct value f_sum(struct eval *e, struct value v, const struct call *c)
 {
-    struct list *l = iterate(e, v);
-    struct value by = arg(c, 0, "attribute", v_none()), total = arg(c, 1, "start", v_int(0));
+    struct list *l = value_items(e, v);
+    struct value by = call_arg(c, 0, "attribute", v_none()), total = call_arg(c, 1, "start", v_int(0));
     for (size_t i = 0; i < l->n; i++) {
         struct value x = by.type == V_NONE ? l->v[i] : attribute(e, l->v[i], by);
-        if (!is_number(x) || !is_number(total)) fail(e, "sum over a %s", type_name(x));
+        if (!is_number(x) || !is_number(total)) ev_fail(e, "sum over a %s", type_name(x));
         if (x.type == V_REAL || total.type == V_REAL) total = v_real(as_real(total) + as_real(x));
         else total = v_int((int64_t)((uint64_t)(int64_t)as_real(total) + (uint64_t)(x.type == V_BOOL ? x.b : x.i)));
     }
@@ -349,20 +349,20 @@ static struct value f_sum(struct eval *e, struct value v, const struct call *c)
 // select, reject, selectattr, rejectattr: items for which a test (truth, if none is named) says `wanted`.
 static struct value choose(struct eval *e, struct value v, const struct call *c, bool by_attribute, bool wanted)
 {
-    struct list *l = iterate(e, v);
+    struct list *l = value_items(e, v);
     struct value out = v_list(e);
     size_t at = by_attribute;
-    if (by_attribute && c->n == 0) fail(e, "selectattr and rejectattr want an attribute's name");
+    if (by_attribute && c->n == 0) ev_fail(e, "selectattr and rejectattr want an attribute's name");
     const struct test *t = NULL;
     if (c->n > at) {
-        struct str name = arg_str(e, c, at, "test");
+        struct str name = call_arg_str(e, c, at, "test");
         t = test_find(v_copy(e, name.p, name.n).s.p);
-        if (!t) fail(e, "test '%.*s' is not known", (int)name.n, name.p);
+        if (!t) ev_fail(e, "test '%.*s' is not known", (int)name.n, name.p);
     }
     struct call rest = {.v = c->n > at + 1 ? c->v + at + 1 : NULL, .n = c->n > at + 1 ? c->n - at - 1 : 0};
     for (size_t i = 0; i < l->n; i++) {
         struct value x = by_attribute ? attribute(e, l->v[i], c->v[0]) : l->v[i];
-        if ((t ? t->fn(e, x, &rest) : truthy(x)) == wanted) list_push(e, out.list, l->v[i]);
+        if ((t ? t->fn(e, x, &rest) : is_true(x)) == wanted) list_push(e, out.list, l->v[i]);
         ev_step(e, 1);
     }
     return out;
@@ -374,8 +374,8 @@ static struct value f_rejectattr(struct eval *e, struct value v, const struct ca
 
 static struct value f_map(struct eval *e, struct value v, const struct call *c)
 {
-    struct list *l = iterate(e, v);
-    struct value out = v_list(e), by = arg(c, SIZE_MAX, "attribute", v_none()), def = arg(c, SIZE_MAX, "default", v_undefined("attribute"));
+    struct list *l = value_items(e, v);
+    struct value out = v_list(e), by = call_arg(c, SIZE_MAX, "attribute", v_none()), def = call_arg(c, SIZE_MAX, "default", v_undefined("attribute"));
     if (by.type != V_NONE) {
         for (size_t i = 0; i < l->n; i++) {
             struct value x = attribute(e, l->v[i], by);
@@ -383,9 +383,9 @@ static struct value f_map(struct eval *e, struct value v, const struct call *c)
         }
         return out;
     }
-    struct str name = arg_str(e, c, 0, "filter");
+    struct str name = call_arg_str(e, c, 0, "filter");
     const struct filter *f = filter_find(v_copy(e, name.p, name.n).s.p);
-    if (!f) fail(e, "filter '%.*s' is not known", (int)name.n, name.p);
+    if (!f) ev_fail(e, "filter '%.*s' is not known", (int)name.n, name.p);
     struct call rest = *c;
     rest.v++;
     rest.n--;
@@ -395,19 +395,19 @@ static struct value f_map(struct eval *e, struct value v, const struct call *c)
 static struct value f_default(struct eval *e, struct value v, const struct call *c)
 {
     (void)e;
-    bool falsy = truthy(arg(c, 1, "boolean", v_bool(false)));
-    return v.type == V_UNDEFINED || (falsy && !truthy(v)) ? arg(c, 0, "default_value", v_cstr("")) : v;
+    bool falsy = is_true(call_arg(c, 1, "boolean", v_bool(false)));
+    return v.type == V_UNDEFINED || (falsy && !is_true(v)) ? call_arg(c, 0, "default_value", v_cstr("")) : v;
 }
 static struct value f_attr(struct eval *e, struct value v, const struct call *c)
 {
-    struct str name = arg_str(e, c, 0, "name");
+    struct str name = call_arg_str(e, c, 0, "name");
     want_defined(e, v);
     return get_attr(e, v, v_copy(e, name.p, name.n).s.p);
 }
 static struct value f_wordcount(struct eval *e, struct value v, const struct call *c)
 {
     (void)c;
-    return v_int((int64_t)split(e, to_str(e, v).s, NULL, -1, false).list->n);
+    return v_int((int64_t)str_split(e, to_str(e, v).s, NULL, -1, false).list->n);
 }
 
 const struct filter *filter_find(const char *name)

@@ -1,7 +1,7 @@
 // Inside the template interpreter: text → tokens (lexer.c) → tree (parser.c) → output (eval.c), over values (value.c, print.c) with the
 // built-in filters, tests, methods and functions of Jinja2 and Python that templates use (filters.c, tests.c, methods.c).
 //
-// All memory of a tree or of one rendering comes from a pool that is freed whole, so an error may leave from any depth by longjmp: fail().
+// All memory of a tree or of one rendering comes from a pool that is freed whole, so an error may leave from any depth by longjmp: ev_fail().
 // Rendering is bounded in steps, depth and memory, whatever the template says.
 #pragma once
 #include "datasets/template/template.h"
@@ -33,7 +33,7 @@ struct source { // what parsing needs to complain
     jmp_buf *bail;
 };
 void source_fail(struct source *s, int line, const char *fmt, ...) __attribute__((format(printf, 3, 4), noreturn));
-struct token *lex(struct source *s, const char *text, size_t n, size_t *n_token); // ends with T_END
+struct token *template_lex(struct source *s, const char *text, size_t n, size_t *n_token); // ends with T_END
 
 // ---- the tree (parser.c) ----
 enum expr_kind {
@@ -50,6 +50,7 @@ struct args {
         struct expr *value;
     } *kw;
     size_t n_kw;
+    struct expr *rest, *rest_kw; // *rest and **rest_kw of a call; NULL without
 };
 
 enum value_type { V_UNDEFINED, V_NONE, V_BOOL, V_INT, V_REAL, V_STRING, V_LIST, V_DICT, V_NAMESPACE, V_LOOP, V_FUNCTION, V_MACRO, V_METHOD };
@@ -79,7 +80,7 @@ struct expr {
     int line;
     struct value value;    // X_CONST
     const char *name;      // X_NAME, X_ATTR, X_FILTER, X_TEST
-    struct expr *a, *b, *c, *d;
+    struct expr *a, *b, *c, *d; // operands; c of X_COND is its else, b, c, d of X_SLICE its bounds and step
     bool negate;           // X_TEST
     struct args args;      // X_LIST and X_TUPLE (v), X_DICT (v: key, value, …), X_CALL, X_FILTER, X_TEST, X_COMPARE (v: operands after a)
     enum compare *ops;     // X_COMPARE (args.n of them)
@@ -126,7 +127,7 @@ struct template {
     struct body body;
     bool has_generation;
 };
-struct body parse(struct source *s, const struct token *tokens, size_t n, bool *has_generation);
+struct body template_tree(struct source *s, const struct token *tokens, size_t n, bool *has_generation);
 
 // ---- values (value.c) ----
 struct list {
@@ -179,7 +180,7 @@ struct eval {
 enum { MAX_STEPS = 20 * 1000 * 1000, MAX_EVAL_DEPTH = 600, MAX_PARSE_DEPTH = 120 };
 #define MAX_POOL ((size_t)512 << 20)
 
-void fail(struct eval *e, const char *fmt, ...) __attribute__((format(printf, 2, 3), noreturn));
+void ev_fail(struct eval *e, const char *fmt, ...) __attribute__((format(printf, 2, 3), noreturn));
 void *ev_alloc(struct eval *e, size_t n); // fails when the rendering's memory is spent
 void ev_step(struct eval *e, int64_t n);
 
@@ -199,28 +200,28 @@ void list_push(struct eval *e, struct list *l, struct value v);
 struct value *dict_find(const struct dict *d, struct value key);
 struct value *dict_find_str(const struct dict *d, const char *key);
 void dict_set(struct eval *e, struct dict *d, struct value key, struct value v);
-struct value from_json(struct eval *e, const json_t *j);
-bool truthy(struct value v);
-bool equal(struct eval *e, struct value a, struct value b);
-int order(struct eval *e, struct value a, struct value b); // <0, 0, >0; fails where Python raises
-bool contains(struct eval *e, struct value item, struct value in);
+struct value value_from_json(struct eval *e, const json_t *j);
+bool is_true(struct value v);
+bool values_equal(struct eval *e, struct value a, struct value b);
+int values_order(struct eval *e, struct value a, struct value b); // <0, 0, >0; fails where Python raises
+bool value_contains(struct eval *e, struct value item, struct value in);
 const char *type_name(struct value v); // as Python calls it
 bool is_number(struct value v);        // bool counts, as in Python
 double as_real(struct value v);
 bool is_str(struct value v, const char *s);
-struct list *iterate(struct eval *e, struct value v); // what a for loop goes over; may be v's own list: not to be changed
-int64_t length(struct eval *e, struct value v);
+struct list *value_items(struct eval *e, struct value v); // what a for loop goes over; may be v's own list: not to be changed
+int64_t value_length(struct eval *e, struct value v);
 
 // ---- text (text.c): Python's view of strings, in code points ----
-bool is_space(uint32_t c);
-uint32_t get_char(const char *p, size_t n, size_t *len); // lenient: a stray byte is itself
+bool char_is_space(uint32_t c);
+uint32_t char_get(const char *p, size_t n, size_t *len); // lenient: a stray byte is itself
 size_t n_chars(struct str s);
 size_t char_offset(struct str s, size_t chars); // byte offset of the chars-th character (or the end)
-struct str strip(struct str s, const struct str *chars, bool left, bool right); // chars NULL: white space
+struct str str_strip(struct str s, const struct str *chars, bool left, bool right); // chars NULL: white space
 struct value change_case(struct eval *e, struct str s, char how); // 'u' upper, 'l' lower, 'c' capitalize, 't' title
-struct value replace(struct eval *e, struct str s, struct str from, struct str to, int64_t most);
-struct value split(struct eval *e, struct str s, const struct str *sep, int64_t most, bool right);
-const char *find(struct str s, struct str needle);
+struct value str_replace(struct eval *e, struct str s, struct str from, struct str to, int64_t most);
+struct value str_split(struct eval *e, struct str s, const struct str *sep, int64_t most, bool right);
+const char *str_find(struct str s, struct str needle);
 
 // ---- print.c ----
 void out_put(struct eval *e, struct out *o, const char *p, size_t n);
@@ -245,12 +246,12 @@ struct call { // evaluated arguments
     size_t n_kw;
 };
 // The i-th parameter by place or name; `def` when it is absent.
-struct value arg(const struct call *c, size_t i, const char *name, struct value def);
-bool has_arg(const struct call *c, size_t i, const char *name);
-int64_t arg_int(struct eval *e, const struct call *c, size_t i, const char *name, int64_t def);
-struct str arg_str(struct eval *e, const struct call *c, size_t i, const char *name);
+struct value call_arg(const struct call *c, size_t i, const char *name, struct value def);
+bool call_has_arg(const struct call *c, size_t i, const char *name);
+int64_t call_arg_int(struct eval *e, const struct call *c, size_t i, const char *name, int64_t def);
+struct str call_arg_str(struct eval *e, const struct call *c, size_t i, const char *name);
 // Fails when there are more than n places or a keyword that is not among the n names.
-void check_args(struct eval *e, const char *what, const struct call *c, size_t n, const char *const *names);
+void call_check(struct eval *e, const char *what, const struct call *c, size_t n, const char *const *names);
 
 struct filter {
     const char *name;
@@ -266,12 +267,12 @@ struct function {
 };
 const struct filter *filter_find(const char *name);
 const struct test *test_find(const char *name);
-extern const struct function functions[]; // ends with {0}
+extern const struct function template_functions[]; // ends with {0}
 bool method_exists(struct value self, const char *name);
 struct value method_call(struct eval *e, const struct method *m, const struct call *c);
 struct value get_attr(struct eval *e, struct value v, const char *name);
 struct value get_item(struct eval *e, struct value v, struct value key);
-struct value slice(struct eval *e, struct value v, struct value lo, struct value hi, struct value step);
+struct value get_slice(struct eval *e, struct value v, struct value lo, struct value hi, struct value step);
 struct value call_value(struct eval *e, struct value f, const struct call *c);
 
 // template_render that also reports what {% generation %} blocks wrote: pairs of size_t (begin and end in the text) appended to spans.

@@ -51,7 +51,7 @@ static void skip(struct lexer *x, size_t n)
 static void skip_space(struct lexer *x)
 {
     size_t len;
-    while (x->at < x->n && is_space(get_char(x->s + x->at, x->n - x->at, &len))) skip(x, len);
+    while (x->at < x->n && char_is_space(char_get(x->s + x->at, x->n - x->at, &len))) skip(x, len);
 }
 
 static bool is_name(char c, bool first)
@@ -186,7 +186,7 @@ static void put_data(struct lexer *x, size_t from, int line, char sign, bool blo
 {
     size_t to = x->at;
     if (sign == '-') {
-        struct str kept = strip((struct str){x->s + from, to - from}, NULL, false, true);
+        struct str kept = str_strip((struct str){x->s + from, to - from}, NULL, false, true);
         to = from + kept.n;
     } else if (sign != '+' && block) {
         size_t start = to;
@@ -194,7 +194,7 @@ static void put_data(struct lexer *x, size_t from, int line, char sign, bool blo
         // At `from` itself a line starts only if a newline was the last thing taken before it.
         bool line_start = start > from || from == 0 || x->s[from - 1] == '\n';
         struct str blanks = {x->s + start, to - start};
-        if (line_start && strip(blanks, NULL, true, false).n == 0) to = start;
+        if (line_start && str_strip(blanks, NULL, true, false).n == 0) to = start;
     }
     if (to > from) push(x, T_DATA, x->s + from, to - from)->line = line;
 }
@@ -205,10 +205,10 @@ static size_t raw_tag(const struct lexer *x, size_t from, const char *name, bool
     size_t i = from + 2, len;
     *strip_before = i < x->n && x->s[i] == '-';
     if (i < x->n && (x->s[i] == '-' || x->s[i] == '+')) i++;
-    while (i < x->n && is_space(get_char(x->s + i, x->n - i, &len))) i += len;
+    while (i < x->n && char_is_space(char_get(x->s + i, x->n - i, &len))) i += len;
     if (x->n - i < strlen(name) || memcmp(x->s + i, name, strlen(name)) != 0) return 0;
     i += strlen(name);
-    while (i < x->n && is_space(get_char(x->s + i, x->n - i, &len))) i += len;
+    while (i < x->n && char_is_space(char_get(x->s + i, x->n - i, &len))) i += len;
     *strip_after = i < x->n && x->s[i] == '-';
     if (i < x->n && (x->s[i] == '-' || x->s[i] == '+')) i++;
     return x->n - i >= 2 && memcmp(x->s + i, "%}", 2) == 0 ? i + 2 - from : 0;
@@ -228,7 +228,7 @@ static bool lex_raw(struct lexer *x)
         if (x->n - end >= 2 && memcmp(x->s + end, "{%", 2) == 0 && (n_end = raw_tag(x, end, "endraw", &end_before, &end_after))) break;
     if (end >= x->n) source_fail(x->src, line, "{%% raw %%} is not closed");
     struct str text = {x->s + x->at, end - x->at};
-    if (end_before) text = strip(text, NULL, false, true);
+    if (end_before) text = str_strip(text, NULL, false, true);
     if (text.n) push(x, T_DATA, text.p, text.n);
     skip(x, end + n_end - x->at);
     if (end_after) skip_space(x);
@@ -236,7 +236,7 @@ static bool lex_raw(struct lexer *x)
     return true;
 }
 
-struct token *lex(struct source *src, const char *text, size_t n, size_t *n_token)
+struct token *template_lex(struct source *src, const char *text, size_t n, size_t *n_token)
 {
     // All line ends become \n, and one at the very end is dropped.
     char *s = pool_alloc(src->pool, n + 1);

@@ -9,7 +9,9 @@
 static const char *const string_methods[] = {"capitalize", "count", "endswith", "find",   "isalpha",   "isdigit",    "islower", "isspace", "isupper",
                                              "join",       "lower", "lstrip",   "replace", "rfind",    "rsplit",     "rstrip",  "split",   "splitlines",
                                              "startswith", "strip", "title",    "upper",   "removeprefix", "removesuffix", "isalnum", "isnumeric", NULL};
-static const char *const dict_methods[] = {"copy", "get", "items", "keys", "values", NULL};
+static const char *const dict_methods[] = {"clear", "copy", "get", "items", "keys", "pop", "popitem", "setdefault", "update", "values", NULL};
+static const char *const list_methods[] = {"append", "clear", "count", "extend", "index", "insert", "pop", "remove", "reverse", "sort", NULL};
+// Those of them that would change the value in place.
 static const char *const changing[] = {"append", "clear", "extend", "insert", "pop", "popitem", "remove", "reverse", "setdefault", "sort", "update", NULL};
 
 static bool among(const char *name, const char *const *list)
@@ -20,10 +22,12 @@ static bool among(const char *name, const char *const *list)
 }
 bool method_exists(struct value self, const char *name)
 {
-    if (self.type == V_STRING) return among(name, string_methods);
-    if (self.type == V_DICT) return among(name, dict_methods) || (among(name, changing) && strcmp(name, "append") && strcmp(name, "extend") && strcmp(name, "insert") && strcmp(name, "remove") && strcmp(name, "reverse") && strcmp(name, "sort"));
-    if (self.type == V_LIST && !self.tuple) return (among(name, changing) && strcmp(name, "popitem") && strcmp(name, "setdefault") && strcmp(name, "update")) || strcmp(name, "index") == 0 || strcmp(name, "count") == 0;
-    return false;
+    switch (self.type) {
+    case V_STRING: return among(name, string_methods);
+    case V_DICT: return among(name, dict_methods);
+    case V_LIST: return among(name, list_methods) && (!self.tuple || !among(name, changing));
+    default: return false;
+    }
 }
 
 static struct value loop_attr(struct eval *e, struct loop *l, const char *name)
@@ -52,7 +56,7 @@ struct value get_attr(struct eval *e, struct value v, const char *name)
 {
     struct value *at;
     switch (v.type) {
-    case V_UNDEFINED: fail(e, "'%s' is undefined: it has no attribute '%s'", v.s.p ? v.s.p : "a value", name);
+    case V_UNDEFINED: ev_fail(e, "'%s' is undefined: it has no attribute '%s'", v.s.p ? v.s.p : "a value", name);
     case V_LOOP: return loop_attr(e, v.loop, name);
     case V_NAMESPACE: return (at = dict_find_str(v.dict, name)) ? *at : v_undefined(name);
     case V_MACRO: return strcmp(name, "name") == 0 ? v_cstr(v.macro->name) : v_undefined(name);
@@ -70,38 +74,38 @@ struct value get_attr(struct eval *e, struct value v, const char *name)
 struct value get_item(struct eval *e, struct value v, struct value key)
 {
     struct value *at;
-    if (v.type == V_UNDEFINED) fail(e, "'%s' is undefined: nothing can be looked up in it", v.s.p ? v.s.p : "a value");
+    if (v.type == V_UNDEFINED) ev_fail(e, "'%s' is undefined: nothing can be looked up in it", v.s.p ? v.s.p : "a value");
     if (v.type == V_DICT && (ev_step(e, (int64_t)v.dict->n / 8), at = dict_find(v.dict, key))) return *at;
     if (key.type == V_STRING) return get_attr(e, v, v_copy(e, key.s.p, key.s.n).s.p);
     if (v.type == V_DICT || (key.type != V_INT && key.type != V_BOOL)) return v_undefined("the item");
-    int64_t i = key.type == V_BOOL ? key.b : key.i, n = v.type == V_LIST || v.type == V_STRING ? length(e, v) : 0;
+    int64_t i = key.type == V_BOOL ? key.b : key.i, n = v.type == V_LIST || v.type == V_STRING ? value_length(e, v) : 0;
     if (i < 0) i += n;
     if (i < 0 || i >= n) return v_undefined("an item past the end");
     if (v.type == V_LIST) return v.list->v[i];
     ev_step(e, n / 64);
     size_t from = char_offset(v.s, (size_t)i), len;
-    get_char(v.s.p + from, v.s.n - from, &len);
+    char_get(v.s.p + from, v.s.n - from, &len);
     return v_str(v.s.p + from, len);
 }
 
 static int64_t bound(struct eval *e, struct value v, int64_t def, int64_t n, int64_t low, int64_t high)
 {
     if (v.type == V_NONE) return def;
-    if (v.type != V_INT && v.type != V_BOOL) fail(e, "a slice by a %s, wanted an int", type_name(v));
+    if (v.type != V_INT && v.type != V_BOOL) ev_fail(e, "a slice by a %s, wanted an int", type_name(v));
     int64_t i = v.type == V_BOOL ? v.b : v.i;
     if (i < 0) i = i < -n ? low : i + n;
     return i < low ? low : i > high ? high : i;
 }
 
-struct value slice(struct eval *e, struct value v, struct value lo, struct value hi, struct value step)
+struct value get_slice(struct eval *e, struct value v, struct value lo, struct value hi, struct value step)
 {
     if (v.type != V_LIST && v.type != V_STRING) {
-        if (v.type == V_UNDEFINED) fail(e, "'%s' is undefined: it cannot be sliced", v.s.p ? v.s.p : "a value");
-        fail(e, "a %s cannot be sliced", type_name(v));
+        if (v.type == V_UNDEFINED) ev_fail(e, "'%s' is undefined: it cannot be sliced", v.s.p ? v.s.p : "a value");
+        ev_fail(e, "a %s cannot be sliced", type_name(v));
     }
-    int64_t n = length(e, v), by = step.type == V_NONE ? 1 : bound(e, step, 1, 0, INT64_MIN / 2, INT64_MAX / 2);
+    int64_t n = value_length(e, v), by = step.type == V_NONE ? 1 : bound(e, step, 1, 0, INT64_MIN / 2, INT64_MAX / 2);
     if (step.type == V_INT) by = step.i;
-    if (by == 0) fail(e, "a slice's step is zero");
+    if (by == 0) ev_fail(e, "a slice's step is zero");
     if (by > n + 1) by = n + 1;
     if (by < -n - 1) by = -n - 1;
     int64_t from = by > 0 ? bound(e, lo, 0, n, 0, n) : bound(e, lo, n - 1, n, -1, n - 1);
@@ -112,7 +116,7 @@ struct value slice(struct eval *e, struct value v, struct value lo, struct value
         size_t a = char_offset(v.s, (size_t)from), b = a + char_offset((struct str){v.s.p + a, v.s.n - a}, (size_t)(to - from));
         return v_str(v.s.p + a, b - a);
     }
-    struct list *l = iterate(e, v);
+    struct list *l = value_items(e, v);
     struct value out = v_list(e);
     out.tuple = v.tuple;
     for (int64_t i = from; by > 0 ? i < to : i > to; i += by) list_push(e, out.list, l->v[i]);
@@ -130,26 +134,26 @@ static bool has_affix(struct str s, struct str affix, bool end)
 }
 static bool affixed(struct eval *e, struct str s, const struct call *c, bool end)
 {
-    struct value what = arg(c, 0, "prefix", v_undefined("prefix"));
-    if (c->n > 1) fail(e, "startswith and endswith are known with one argument");
+    struct value what = call_arg(c, 0, "prefix", v_undefined("prefix"));
+    if (c->n > 1) ev_fail(e, "startswith and endswith are known with one argument");
     if (what.type == V_LIST && what.tuple) {
         for (size_t i = 0; i < what.list->n; i++)
             if (what.list->v[i].type == V_STRING && has_affix(s, what.list->v[i].s, end)) return true;
         return false;
     }
-    return has_affix(s, arg_str(e, c, 0, "prefix"), end);
+    return has_affix(s, call_arg_str(e, c, 0, "prefix"), end);
 }
 
 static bool all_chars(struct str s, const char *kind)
 {
     bool letter = false;
     for (size_t i = 0, len; i < s.n; i += len) {
-        uint32_t ch = get_char(s.p + i, s.n - i, &len);
+        uint32_t ch = char_get(s.p + i, s.n - i, &len);
         bool digit = ch >= '0' && ch <= '9', low = ch >= 'a' && ch <= 'z', up = ch >= 'A' && ch <= 'Z', beyond = ch >= 0x80;
         if (strcmp(kind, "isdigit") == 0 || strcmp(kind, "isnumeric") == 0) { if (!digit) return false; }
         else if (strcmp(kind, "isalpha") == 0) { if (!low && !up && !beyond) return false; }
         else if (strcmp(kind, "isalnum") == 0) { if (!low && !up && !digit && !beyond) return false; }
-        else if (strcmp(kind, "isspace") == 0) { if (!is_space(ch)) return false; }
+        else if (strcmp(kind, "isspace") == 0) { if (!char_is_space(ch)) return false; }
         else if (strcmp(kind, "islower") == 0) { if (up) return false; letter |= low; continue; }
         else { if (low) return false; letter |= up; continue; }
         letter = true;
@@ -172,9 +176,9 @@ static struct value split_lines(struct eval *e, struct str s, bool keep)
 
 static struct value find_index(struct eval *e, struct str s, const struct call *c, bool last)
 {
-    struct str what = arg_str(e, c, 0, "sub");
+    struct str what = call_arg_str(e, c, 0, "sub");
     const char *hit = NULL;
-    if (!last) hit = find(s, what);
+    if (!last) hit = str_find(s, what);
     else
         for (size_t i = s.n >= what.n ? s.n - what.n + 1 : 0; i-- > 0 && !hit;)
             if (memcmp(s.p + i, what.p, what.n) == 0) hit = s.p + i;
@@ -183,38 +187,38 @@ static struct value find_index(struct eval *e, struct str s, const struct call *
 
 static struct value string_method(struct eval *e, struct str s, const char *name, const struct call *c)
 {
-    struct value first = arg(c, 0, "chars", v_none());
+    struct value first = call_arg(c, 0, "chars", v_none());
     ev_step(e, (int64_t)(s.n / 64));
     if (strstr(name, "strip")) {
-        if (first.type != V_NONE && first.type != V_STRING) fail(e, "%s wants a str", name);
-        s = strip(s, first.type == V_STRING ? &first.s : NULL, name[0] != 'r', name[0] != 'l');
+        if (first.type != V_NONE && first.type != V_STRING) ev_fail(e, "%s wants a str", name);
+        s = str_strip(s, first.type == V_STRING ? &first.s : NULL, name[0] != 'r', name[0] != 'l');
         return v_str(s.p, s.n);
     }
     if (strcmp(name, "split") == 0 || strcmp(name, "rsplit") == 0) {
-        struct value sep = arg(c, 0, "sep", v_none());
-        if (sep.type != V_NONE && sep.type != V_STRING) fail(e, "%s wants a str", name);
-        return split(e, s, sep.type == V_STRING ? &sep.s : NULL, arg_int(e, c, 1, "maxsplit", -1), name[0] == 'r');
+        struct value sep = call_arg(c, 0, "sep", v_none());
+        if (sep.type != V_NONE && sep.type != V_STRING) ev_fail(e, "%s wants a str", name);
+        return str_split(e, s, sep.type == V_STRING ? &sep.s : NULL, call_arg_int(e, c, 1, "maxsplit", -1), name[0] == 'r');
     }
-    if (strcmp(name, "splitlines") == 0) return split_lines(e, s, truthy(arg(c, 0, "keepends", v_bool(false))));
+    if (strcmp(name, "splitlines") == 0) return split_lines(e, s, is_true(call_arg(c, 0, "keepends", v_bool(false))));
     if (strcmp(name, "startswith") == 0) return v_bool(affixed(e, s, c, false));
     if (strcmp(name, "endswith") == 0) return v_bool(affixed(e, s, c, true));
     if (strcmp(name, "removeprefix") == 0 || strcmp(name, "removesuffix") == 0) {
-        struct str affix = arg_str(e, c, 0, "prefix");
+        struct str affix = call_arg_str(e, c, 0, "prefix");
         bool end = name[6] == 's';
         if (has_affix(s, affix, end)) s.p += end ? 0 : affix.n, s.n -= affix.n;
         return v_str(s.p, s.n);
     }
-    if (strcmp(name, "replace") == 0) return replace(e, s, arg_str(e, c, 0, "old"), arg_str(e, c, 1, "new"), arg_int(e, c, 2, "count", -1));
+    if (strcmp(name, "replace") == 0) return str_replace(e, s, call_arg_str(e, c, 0, "old"), call_arg_str(e, c, 1, "new"), call_arg_int(e, c, 2, "count", -1));
     if (strcmp(name, "find") == 0 || strcmp(name, "rfind") == 0) return find_index(e, s, c, name[0] == 'r');
     if (strcmp(name, "count") == 0) {
-        struct str what = arg_str(e, c, 0, "sub");
-        return what.n ? v_int((int64_t)split(e, s, &what, -1, false).list->n - 1) : v_int((int64_t)n_chars(s) + 1);
+        struct str what = call_arg_str(e, c, 0, "sub");
+        return what.n ? v_int((int64_t)str_split(e, s, &what, -1, false).list->n - 1) : v_int((int64_t)n_chars(s) + 1);
     }
     if (strcmp(name, "join") == 0) {
-        struct list *l = iterate(e, arg(c, 0, "iterable", v_undefined("iterable")));
+        struct list *l = value_items(e, call_arg(c, 0, "iterable", v_undefined("iterable")));
         struct out o = {0};
         for (size_t i = 0; i < l->n; i++) {
-            if (l->v[i].type != V_STRING) fail(e, "join: item %zu is a %s, wanted a str", i, type_name(l->v[i]));
+            if (l->v[i].type != V_STRING) ev_fail(e, "join: item %zu is a %s, wanted a str", i, type_name(l->v[i]));
             if (i) out_put(e, &o, s.p, s.n);
             out_put(e, &o, l->v[i].s.p, l->v[i].s.n);
         }
@@ -227,9 +231,9 @@ static struct value string_method(struct eval *e, struct str s, const char *name
 static struct value dict_method(struct eval *e, struct dict *d, const char *name, const struct call *c)
 {
     if (strcmp(name, "get") == 0) {
-        struct value *at = dict_find(d, arg(c, 0, "key", v_undefined("key")));
+        struct value *at = dict_find(d, call_arg(c, 0, "key", v_undefined("key")));
         ev_step(e, (int64_t)d->n / 8);
-        return at ? *at : arg(c, 1, "default", v_none());
+        return at ? *at : call_arg(c, 1, "default", v_none());
     }
     struct value out = strcmp(name, "copy") == 0 ? v_dict(e) : v_list(e);
     for (size_t i = 0; i < d->n; i++) {
@@ -247,24 +251,24 @@ struct value method_call(struct eval *e, const struct method *m, const struct ca
     if (self.type == V_LOOP) {
         struct loop *l = self.loop;
         if (strcmp(m->name, "cycle") == 0) {
-            if (!c->n) fail(e, "cycle wants values");
+            if (!c->n) ev_fail(e, "cycle wants values");
             return c->v[l->at % c->n];
         }
         struct value now = v_list(e);
         for (size_t i = 0; i < c->n; i++) list_push(e, now.list, c->v[i]);
-        bool changed = !l->last_changed || !equal(e, V(V_LIST, .list = l->last_changed), now);
+        bool changed = !l->last_changed || !values_equal(e, V(V_LIST, .list = l->last_changed), now);
         l->last_changed = now.list;
         return v_bool(changed);
     }
-    if (among(m->name, changing)) fail(e, "%s.%s() would change a value in place, which templates may not", type_name(self), m->name);
+    if (among(m->name, changing)) ev_fail(e, "%s.%s() would change a value in place, which templates may not", type_name(self), m->name);
     if (self.type == V_DICT) return dict_method(e, self.dict, m->name, c);
     int64_t n = 0; // list.index, list.count
     for (size_t i = 0; i < self.list->n; i++) {
-        if (!equal(e, self.list->v[i], arg(c, 0, "value", v_undefined("value")))) continue;
+        if (!values_equal(e, self.list->v[i], call_arg(c, 0, "value", v_undefined("value")))) continue;
         if (m->name[0] == 'i') return v_int((int64_t)i);
         n++;
     }
-    if (m->name[0] == 'i') fail(e, "list.index: no such item");
+    if (m->name[0] == 'i') ev_fail(e, "list.index: no such item");
     return v_int(n);
 }
 
@@ -272,17 +276,17 @@ struct value method_call(struct eval *e, const struct method *m, const struct ca
 
 static struct value g_raise(struct eval *e, const struct call *c)
 {
-    struct value message = to_str(e, arg(c, 0, "message", v_cstr("")));
-    fail(e, "the template refuses the conversation: %.*s", (int)(message.s.n < 400 ? message.s.n : 400), message.s.p);
+    struct value message = to_str(e, call_arg(c, 0, "message", v_cstr("")));
+    ev_fail(e, "the template refuses the conversation: %.*s", (int)(message.s.n < 400 ? message.s.n : 400), message.s.p);
 }
 static struct value g_range(struct eval *e, const struct call *c)
 {
-    int64_t lo = c->n > 1 ? arg_int(e, c, 0, "start", 0) : 0, hi = arg_int(e, c, c->n > 1 ? 1 : 0, "stop", 0), step = arg_int(e, c, 2, "step", 1);
-    if (step == 0) fail(e, "range with a step of zero");
+    int64_t lo = c->n > 1 ? call_arg_int(e, c, 0, "start", 0) : 0, hi = call_arg_int(e, c, c->n > 1 ? 1 : 0, "stop", 0), step = call_arg_int(e, c, 2, "step", 1);
+    if (step == 0) ev_fail(e, "range with a step of zero");
     struct value out = v_list(e);
     __int128 i = lo;
     for (; step > 0 ? i < hi : i > hi; i += step) {
-        if (out.list->n >= 100000) fail(e, "a range of more than 100000 numbers"); // Jinja's sandbox has this limit
+        if (out.list->n >= 100000) ev_fail(e, "a range of more than 100000 numbers"); // Jinja's sandbox has this limit
         list_push(e, out.list, v_int((int64_t)i));
     }
     return out;
@@ -291,7 +295,7 @@ static struct value dict_from(struct eval *e, const struct call *c)
 {
     struct value out = v_dict(e);
     for (size_t i = 0; i < c->n; i++) {
-        if (c->v[i].type != V_DICT) fail(e, "dict of a %s is not known", type_name(c->v[i]));
+        if (c->v[i].type != V_DICT) ev_fail(e, "dict of a %s is not known", type_name(c->v[i]));
         for (size_t k = 0; k < c->v[i].dict->n; k++) dict_set(e, out.dict, c->v[i].dict->v[k].key, c->v[i].dict->v[k].value);
     }
     for (size_t i = 0; i < c->n_kw; i++) dict_set(e, out.dict, v_cstr(c->kw[i].name), c->kw[i].value);
@@ -305,7 +309,7 @@ static struct value g_namespace(struct eval *e, const struct call *c)
 }
 static struct value g_strftime(struct eval *e, const struct call *c)
 {
-    struct str format = arg_str(e, c, 0, "format");
+    struct str format = call_arg_str(e, c, 0, "format");
     char text[512];
     time_t now = time(NULL);
     struct tm tm;
@@ -314,5 +318,5 @@ static struct value g_strftime(struct eval *e, const struct call *c)
     return v_copy(e, text, n);
 }
 
-const struct function functions[] = {{"raise_exception", g_raise}, {"range", g_range}, {"dict", dict_from}, {"namespace", g_namespace},
+const struct function template_functions[] = {{"raise_exception", g_raise}, {"range", g_range}, {"dict", dict_from}, {"namespace", g_namespace},
                                      {"strftime_now", g_strftime}, {0}};

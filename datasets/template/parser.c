@@ -75,18 +75,19 @@ static struct args arguments(struct parser *p)
 {
     struct args a = {0};
     while (!take_op(p, ")")) {
-        if (a.n || a.n_kw) {
+        if (a.n || a.n_kw || a.rest || a.rest_kw) {
             want_op(p, ",");
             if (take_op(p, ")")) break;
         }
-        if (is_op(p, "*") || is_op(p, "**")) source_fail(p->src, cur(p)->line, "arguments by * and ** are not known");
-        if (cur(p)->kind == T_NAME && p->t[p->at + 1].kind == T_OP && strcmp(p->t[p->at + 1].s, "=") == 0) {
+        if (take_op(p, "*")) a.rest = expression(p);
+        else if (take_op(p, "**")) a.rest_kw = expression(p);
+        else if (cur(p)->kind == T_NAME && p->t[p->at + 1].kind == T_OP && strcmp(p->t[p->at + 1].s, "=") == 0) {
             a.kw = grow(p, a.kw, a.n_kw, sizeof *a.kw);
             a.kw[a.n_kw].name = want_name(p, "a name");
             p->at++;
             a.kw[a.n_kw++].value = expression(p);
         } else {
-            if (a.n_kw) source_fail(p->src, cur(p)->line, "a positional argument after name=value");
+            if (a.n_kw || a.rest || a.rest_kw) source_fail(p->src, cur(p)->line, "a positional argument after name=value, * or **");
             push_expr(p, &a, expression(p));
         }
     }
@@ -591,7 +592,7 @@ static struct body statements(struct parser *p, const char *const *ends)
     return b;
 }
 
-struct body parse(struct source *src, const struct token *tokens, size_t n, bool *has_generation)
+struct body template_tree(struct source *src, const struct token *tokens, size_t n, bool *has_generation)
 {
     (void)n;
     struct parser p = {.src = src, .t = tokens};

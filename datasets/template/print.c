@@ -75,7 +75,7 @@ static void put_repr_string(struct eval *e, struct out *o, struct str s)
     char quote = memchr(s.p, '\'', s.n) && !memchr(s.p, '"', s.n) ? '"' : '\'', text[16];
     out_put(e, o, &quote, 1);
     for (size_t i = 0, len; i < s.n; i += len) {
-        uint32_t c = get_char(s.p + i, s.n - i, &len);
+        uint32_t c = char_get(s.p + i, s.n - i, &len);
         if (c == '\\' || c == (uint32_t)quote) snprintf(text, sizeof text, "\\%c", (char)c);
         else if (c == '\n' || c == '\r' || c == '\t') snprintf(text, sizeof text, "\\%c", c == '\n' ? 'n' : c == '\r' ? 'r' : 't');
         else if (printable(c)) {
@@ -90,7 +90,7 @@ static void put_repr_string(struct eval *e, struct out *o, struct str s)
 static void put(struct eval *e, struct out *o, struct value v, bool repr)
 {
     ev_step(e, 1);
-    if (++e->depth > MAX_EVAL_DEPTH) fail(e, "a value nested too deeply to print");
+    if (++e->depth > MAX_EVAL_DEPTH) ev_fail(e, "a value nested too deeply to print");
     switch (v.type) {
     case V_UNDEFINED: if (repr) out_puts(e, o, "Undefined"); break;
     case V_NONE: out_puts(e, o, "None"); break;
@@ -120,7 +120,7 @@ static void put(struct eval *e, struct out *o, struct value v, bool repr)
         }
         out_puts(e, o, v.type == V_NAMESPACE ? "}>" : "}");
         break;
-    default: fail(e, "a %s is printed", type_name(v)); // Python would print an address
+    default: ev_fail(e, "a %s is printed", type_name(v)); // Python would print an address
     }
     e->depth--;
 }
@@ -143,7 +143,7 @@ static void put_json_string(struct eval *e, struct out *o, struct str s, bool as
     char text[16];
     out_puts(e, o, "\"");
     for (size_t i = 0, len; i < s.n; i += len) {
-        uint32_t c = get_char(s.p + i, s.n - i, &len);
+        uint32_t c = char_get(s.p + i, s.n - i, &len);
         const char *at = c && c < 128 ? strchr(named, (int)c) : NULL;
         if (at) snprintf(text, sizeof text, "\\%c", letter[at - named]);
         else if (c < 0x20 || (ascii && c >= 0x7F && c < 0x10000 && c != 0x7F)) snprintf(text, sizeof text, "\\u%04x", (unsigned)c);
@@ -183,7 +183,7 @@ static void put_json_dict(struct eval *e, struct out *o, const struct dict *d, c
     for (size_t i = 0; i < d->n; i++) at[i] = i;
     if (style->sort)
         for (size_t i = 1; i < d->n; i++) // by insertion: few keys, and stable
-            for (size_t k = i; k > 0 && order(e, d->v[at[k]].key, d->v[at[k - 1]].key) < 0; k--) {
+            for (size_t k = i; k > 0 && values_order(e, d->v[at[k]].key, d->v[at[k - 1]].key) < 0; k--) {
                 size_t t = at[k];
                 at[k] = at[k - 1];
                 at[k - 1] = t;
@@ -203,7 +203,7 @@ static void put_json_dict(struct eval *e, struct out *o, const struct dict *d, c
 void out_json(struct eval *e, struct out *o, struct value v, const struct json_style *style, int level)
 {
     ev_step(e, 1);
-    if (++e->depth > MAX_EVAL_DEPTH) fail(e, "a value nested too deeply for tojson");
+    if (++e->depth > MAX_EVAL_DEPTH) ev_fail(e, "a value nested too deeply for tojson");
     switch (v.type) {
     case V_NONE: out_puts(e, o, "null"); break;
     case V_BOOL: out_puts(e, o, v.b ? "true" : "false"); break;
@@ -221,7 +221,7 @@ void out_json(struct eval *e, struct out *o, struct value v, const struct json_s
         out_puts(e, o, "]");
         break;
     case V_DICT: put_json_dict(e, o, v.dict, style, level); break;
-    default: fail(e, "a value of type %s is not JSON serializable", type_name(v));
+    default: ev_fail(e, "a value of type %s is not JSON serializable", type_name(v));
     }
     e->depth--;
 }

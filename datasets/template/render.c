@@ -14,13 +14,13 @@ static void assign(struct eval *e, const struct expr *target, struct value v)
         return;
     }
     if (target->kind == X_ATTR) {
-        struct value ns = eval(e, target->a);
-        if (ns.type != V_NAMESPACE) fail(e, "'%s' is a %s: only a namespace's attributes can be set", target->a->name, type_name(ns));
+        struct value ns = ev_expr(e, target->a);
+        if (ns.type != V_NAMESPACE) ev_fail(e, "'%s' is a %s: only a namespace's attributes can be set", target->a->name, type_name(ns));
         dict_set(e, ns.dict, v_cstr(target->name), v);
         return;
     }
-    struct list *l = iterate(e, v);
-    if (l->n != target->args.n) fail(e, "%zu values for %zu names", l->n, target->args.n);
+    struct list *l = value_items(e, v);
+    if (l->n != target->args.n) ev_fail(e, "%zu values for %zu names", l->n, target->args.n);
     for (size_t i = 0; i < l->n; i++) assign(e, target->args.v[i], l->v[i]);
 }
 
@@ -38,25 +38,25 @@ static struct value capture(struct eval *e, const struct body *b)
 
 struct value macro_call(struct eval *e, const struct macro *m, const struct call *c)
 {
-    if (++e->depth > MAX_EVAL_DEPTH) fail(e, "macro '%s' calls too deeply", m->name);
+    if (++e->depth > MAX_EVAL_DEPTH) ev_fail(e, "macro '%s' calls too deeply", m->name);
     int loop_depth = e->loop_depth;
     struct scope *before = e->scope;
     e->scope = m->scope;
     scope_push(e);
     size_t n_known = m->n_param < c->n ? m->n_param : c->n;
     for (size_t i = 0; i < n_known; i++) scope_set(e, e->scope, m->param[i], c->v[i]);
-    if (c->n > m->n_param) fail(e, "macro '%s' takes %zu arguments, %zu given", m->name, m->n_param, c->n);
+    if (c->n > m->n_param) ev_fail(e, "macro '%s' takes %zu arguments, %zu given", m->name, m->n_param, c->n);
     for (size_t k = 0; k < c->n_kw; k++) {
         size_t i = 0;
         while (i < m->n_param && strcmp(m->param[i], c->kw[k].name) != 0) i++;
-        if (i == m->n_param && strcmp(c->kw[k].name, "caller") != 0) fail(e, "macro '%s' has no parameter '%s'", m->name, c->kw[k].name);
-        if (i < n_known) fail(e, "macro '%s' is given '%s' twice", m->name, c->kw[k].name);
+        if (i == m->n_param && strcmp(c->kw[k].name, "caller") != 0) ev_fail(e, "macro '%s' has no parameter '%s'", m->name, c->kw[k].name);
+        if (i < n_known) ev_fail(e, "macro '%s' is given '%s' twice", m->name, c->kw[k].name);
         scope_set(e, e->scope, c->kw[k].name, c->kw[k].value);
     }
     for (size_t i = n_known; i < m->n_param; i++) {
         bool given = false;
         for (size_t k = 0; k < c->n_kw; k++) given |= strcmp(m->param[i], c->kw[k].name) == 0;
-        if (!given) scope_set(e, e->scope, m->param[i], m->def[i] ? eval(e, m->def[i]) : v_undefined(m->param[i]));
+        if (!given) scope_set(e, e->scope, m->param[i], m->def[i] ? ev_expr(e, m->def[i]) : v_undefined(m->param[i]));
     }
     struct value text = capture(e, &m->body);
     e->scope = before;
@@ -77,23 +77,18 @@ static struct value macro_value(struct eval *e, const struct macro *m)
 static void run_call(struct eval *e, const struct stmt *s)
 {
     const struct expr *x = s->expr; // {% call macro(args) %}: the body becomes its argument `caller`
-    struct value f = eval(e, x->a);
-    struct call c = {.v = ev_alloc(e, x->args.n * sizeof *c.v), .kw = ev_alloc(e, (x->args.n_kw + 1) * sizeof *c.kw)};
-    for (; c.n < x->args.n; c.n++) c.v[c.n] = eval(e, x->args.v[c.n]);
-    for (; c.n_kw < x->args.n_kw; c.n_kw++) {
-        c.kw[c.n_kw].name = x->args.kw[c.n_kw].name;
-        c.kw[c.n_kw].value = eval(e, x->args.kw[c.n_kw].value);
-    }
+    struct value f = ev_expr(e, x->a);
+    struct call c = ev_args(e, &x->args);
     c.kw[c.n_kw].name = "caller";
     c.kw[c.n_kw++].value = macro_value(e, s->macro);
     e->line = s->line;
-    if (f.type != V_MACRO) fail(e, "{%% call %%} wants a macro, not a %s", type_name(f));
+    if (f.type != V_MACRO) ev_fail(e, "{%% call %%} wants a macro, not a %s", type_name(f));
     out_value(e, e->out, call_value(e, f, &c));
 }
 
 static enum flow run_for(struct eval *e, const struct stmt *s)
 {
-    struct list *items = iterate(e, eval(e, s->expr));
+    struct list *items = value_items(e, ev_expr(e, s->expr));
     struct scope *outer = e->scope;
     e->line = s->line;
     if (s->cond) { // loop counts only the items that pass
@@ -101,7 +96,7 @@ static enum flow run_for(struct eval *e, const struct stmt *s)
         for (size_t i = 0; i < items->n; i++) {
             scope_push(e);
             assign(e, s->target, items->v[i]);
-            if (truthy(eval(e, s->cond))) list_push(e, kept.list, items->v[i]);
+            if (is_true(ev_expr(e, s->cond))) list_push(e, kept.list, items->v[i]);
             e->scope = outer;
         }
         items = kept.list;
@@ -143,24 +138,24 @@ static enum flow run_stmt(struct eval *e, const struct stmt *s)
     switch (s->kind) {
     case S_DATA: out_put(e, e->out, s->data.p, s->data.n); break;
     case S_PRINT: {
-        struct value v = eval(e, s->expr);
+        struct value v = ev_expr(e, s->expr);
         e->line = s->line;
         out_value(e, e->out, v);
         break;
     }
     case S_IF:
         for (size_t i = 0; i < s->n_branch; i++)
-            if (!s->branch[i].cond || truthy(eval(e, s->branch[i].cond))) return run_body(e, &s->branch[i].body);
+            if (!s->branch[i].cond || is_true(ev_expr(e, s->branch[i].cond))) return run_body(e, &s->branch[i].body);
         break;
     case S_FOR: return run_for(e, s);
-    case S_SET: assign(e, s->target, eval(e, s->expr)); break;
-    case S_SET_BLOCK: assign(e, s->target, eval_filters(e, s->filter, capture(e, &s->body))); break;
+    case S_SET: assign(e, s->target, ev_expr(e, s->expr)); break;
+    case S_SET_BLOCK: assign(e, s->target, ev_filters(e, s->filter, capture(e, &s->body))); break;
     case S_MACRO: scope_set(e, e->scope, s->macro->name, macro_value(e, s->macro)); break;
     case S_CALL: run_call(e, s); break;
-    case S_FILTER: out_value(e, e->out, eval_filters(e, s->filter, capture(e, &s->body))); break;
+    case S_FILTER: out_value(e, e->out, ev_filters(e, s->filter, capture(e, &s->body))); break;
     case S_WITH: {
         struct value *v = ev_alloc(e, s->n_with * sizeof *v);
-        for (size_t i = 0; i < s->n_with; i++) v[i] = eval(e, s->with[i].value); // in the outer scope, all of them
+        for (size_t i = 0; i < s->n_with; i++) v[i] = ev_expr(e, s->with[i].value); // in the outer scope, all of them
         scope_push(e);
         for (size_t i = 0; i < s->n_with; i++) scope_set(e, e->scope, s->with[i].name, v[i]);
         f = run_body(e, &s->body);
@@ -176,7 +171,7 @@ static enum flow run_stmt(struct eval *e, const struct stmt *s)
 
 static enum flow run_body(struct eval *e, const struct body *b)
 {
-    if (++e->depth > MAX_EVAL_DEPTH) fail(e, "nested more than %d deep", MAX_EVAL_DEPTH);
+    if (++e->depth > MAX_EVAL_DEPTH) ev_fail(e, "nested more than %d deep", MAX_EVAL_DEPTH);
     enum flow f = F_NEXT;
     for (size_t i = 0; i < b->n && f == F_NEXT; i++) {
         ev_step(e, 1);
@@ -200,8 +195,8 @@ enum status template_parse(struct template **out, const char *text, size_t n, st
         return ST_BAD_INPUT;
     }
     size_t n_token;
-    const struct token *tokens = lex(&s, text, n, &n_token);
-    t->body = parse(&s, tokens, n_token, &t->has_generation);
+    const struct token *tokens = template_lex(&s, text, n, &n_token);
+    t->body = template_tree(&s, tokens, n_token, &t->has_generation);
     *out = t;
     return ST_OK;
 }
@@ -224,8 +219,8 @@ enum status template_render_spans(const struct template *t, const json_t *vars, 
         return ST_BAD_INPUT;
     }
     scope_push(&e);
-    struct value globals = from_json(&e, vars);
-    if (globals.type != V_DICT) fail(&e, "the variables are not an object");
+    struct value globals = value_from_json(&e, vars);
+    if (globals.type != V_DICT) ev_fail(&e, "the variables are not an object");
     for (size_t i = 0; i < globals.dict->n; i++) scope_set(&e, e.scope, globals.dict->v[i].key.s.p, globals.dict->v[i].value);
     run_body(&e, &t->body);
     buf_put(out, text.n ? text.p : "", text.n);

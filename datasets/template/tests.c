@@ -11,18 +11,18 @@
     }
 static struct value first(struct eval *e, const struct call *c)
 {
-    if (!c->n) fail(e, "a test lacks its argument");
+    if (!c->n) ev_fail(e, "a test lacks its argument");
     return c->v[0];
 }
 static int64_t whole(struct eval *e, struct value v)
 {
     if (v.type == V_BOOL) return v.b;
-    if (v.type != V_INT) fail(e, "a test on a %s, wanted an int", type_name(v));
+    if (v.type != V_INT) ev_fail(e, "a test on a %s, wanted an int", type_name(v));
     return v.i;
 }
 static bool divides(struct eval *e, int64_t n, int64_t by)
 {
-    if (by == 0) fail(e, "division by zero");
+    if (by == 0) ev_fail(e, "division by zero");
     return by == -1 || n % by == 0;
 }
 static bool cased(struct eval *e, struct value v, char how)
@@ -44,17 +44,17 @@ TEST(t_mapping, v.type == V_DICT)
 TEST(t_sequence, v.type == V_STRING || v.type == V_LIST || v.type == V_DICT || v.type == V_UNDEFINED)
 TEST(t_iterable, v.type == V_STRING || v.type == V_LIST || v.type == V_DICT || v.type == V_UNDEFINED || v.type == V_LOOP)
 TEST(t_callable, v.type == V_FUNCTION || v.type == V_MACRO || v.type == V_METHOD)
-TEST(t_eq, equal(e, v, first(e, c)))
-TEST(t_ne, !equal(e, v, first(e, c)))
-TEST(t_lt, order(e, v, first(e, c)) < 0)
-TEST(t_le, order(e, v, first(e, c)) <= 0)
-TEST(t_gt, order(e, v, first(e, c)) > 0)
-TEST(t_ge, order(e, v, first(e, c)) >= 0)
-TEST(t_in, contains(e, v, first(e, c)))
+TEST(t_eq, values_equal(e, v, first(e, c)))
+TEST(t_ne, !values_equal(e, v, first(e, c)))
+TEST(t_lt, values_order(e, v, first(e, c)) < 0)
+TEST(t_le, values_order(e, v, first(e, c)) <= 0)
+TEST(t_gt, values_order(e, v, first(e, c)) > 0)
+TEST(t_ge, values_order(e, v, first(e, c)) >= 0)
+TEST(t_in, value_contains(e, v, first(e, c)))
 TEST(t_odd, !divides(e, whole(e, v), 2))
 TEST(t_even, divides(e, whole(e, v), 2))
 TEST(t_divisibleby, divides(e, whole(e, v), whole(e, first(e, c))))
-TEST(t_sameas, v.type == first(e, c).type && equal(e, v, first(e, c)))
+TEST(t_sameas, v.type == first(e, c).type && values_equal(e, v, first(e, c)))
 TEST(t_upper, cased(e, v, 'u'))
 TEST(t_lower, cased(e, v, 'l'))
 TEST(t_filter, v.type == V_STRING && filter_find(v_copy(e, v.s.p, v.s.n).s.p) != NULL)

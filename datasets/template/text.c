@@ -3,13 +3,13 @@
 #include <string.h>
 #include <utf8proc.h>
 
-bool is_space(uint32_t c)
+bool char_is_space(uint32_t c)
 {
     return (c >= 9 && c <= 13) || (c >= 28 && c <= 32) || c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 ||
            c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
 }
 
-uint32_t get_char(const char *p, size_t n, size_t *len)
+uint32_t char_get(const char *p, size_t n, size_t *len)
 {
     utf8proc_int32_t c;
     utf8proc_ssize_t k = (uint8_t)*p < 0x80 ? 0 : utf8proc_iterate((const utf8proc_uint8_t *)p, (utf8proc_ssize_t)n, &c);
@@ -21,33 +21,33 @@ uint32_t get_char(const char *p, size_t n, size_t *len)
 size_t n_chars(struct str s)
 {
     size_t n = 0;
-    for (size_t i = 0, len; i < s.n; i += len, n++) get_char(s.p + i, s.n - i, &len);
+    for (size_t i = 0, len; i < s.n; i += len, n++) char_get(s.p + i, s.n - i, &len);
     return n;
 }
 
 size_t char_offset(struct str s, size_t chars)
 {
     size_t i = 0;
-    for (size_t len; i < s.n && chars; i += len, chars--) get_char(s.p + i, s.n - i, &len);
+    for (size_t len; i < s.n && chars; i += len, chars--) char_get(s.p + i, s.n - i, &len);
     return i;
 }
 
 static bool in_set(uint32_t c, const struct str *chars)
 {
-    if (!chars) return is_space(c);
+    if (!chars) return char_is_space(c);
     for (size_t i = 0, len; i < chars->n; i += len)
-        if (get_char(chars->p + i, chars->n - i, &len) == c) return true;
+        if (char_get(chars->p + i, chars->n - i, &len) == c) return true;
     return false;
 }
 
-struct str strip(struct str s, const struct str *chars, bool left, bool right)
+struct str str_strip(struct str s, const struct str *chars, bool left, bool right)
 {
     size_t len;
-    while (left && s.n && in_set(get_char(s.p, s.n, &len), chars)) s.p += len, s.n -= len;
+    while (left && s.n && in_set(char_get(s.p, s.n, &len), chars)) s.p += len, s.n -= len;
     while (right && s.n) {
         size_t i = s.n - 1;
         while (i > 0 && s.n - i < 4 && ((uint8_t)s.p[i] & 0xC0) == 0x80) i--;
-        if (!in_set(get_char(s.p + i, s.n - i, &len), chars)) break;
+        if (!in_set(char_get(s.p + i, s.n - i, &len), chars)) break;
         s.n = i;
     }
     return s;
@@ -59,7 +59,7 @@ struct value change_case(struct eval *e, struct str s, char how)
     bool start = true;
     ev_step(e, (int64_t)s.n / 16);
     for (size_t i = 0, len; i < s.n; i += len) {
-        uint32_t c = get_char(s.p + i, s.n - i, &len);
+        uint32_t c = char_get(s.p + i, s.n - i, &len);
         if (len == 1 && c >= 0x80) { // a stray byte
             *o++ = (char)c;
             continue;
@@ -79,18 +79,18 @@ struct value change_case(struct eval *e, struct str s, char how)
     return v_str(out, (size_t)(o - out));
 }
 
-const char *find(struct str s, struct str needle)
+const char *str_find(struct str s, struct str needle)
 {
     return needle.n == 0 ? s.p : memmem(s.p, s.n, needle.p, needle.n);
 }
 
-struct value replace(struct eval *e, struct str s, struct str from, struct str to, int64_t most)
+struct value str_replace(struct eval *e, struct str s, struct str from, struct str to, int64_t most)
 {
     struct out o = {0};
     const char *at = s.p, *end = s.p + s.n, *hit;
     if (from.n == 0) { // before every character and at the end
         for (size_t len; most != 0 && at < end; at += len, most--) {
-            get_char(at, (size_t)(end - at), &len);
+            char_get(at, (size_t)(end - at), &len);
             out_put(e, &o, to.p, to.n);
             out_put(e, &o, at, len);
             ev_step(e, 1);
@@ -112,7 +112,7 @@ static struct value split_space(struct eval *e, struct str s, int64_t most, bool
 {
     struct value out = v_list(e);
     size_t len;
-    for (s = strip(s, NULL, true, true); s.n; most--) {
+    for (s = str_strip(s, NULL, true, true); s.n; most--) {
         struct str word = s;
         if (most == 0) {
             list_push(e, out.list, v_str(s.p, s.n));
@@ -121,33 +121,33 @@ static struct value split_space(struct eval *e, struct str s, int64_t most, bool
         if (right) {
             size_t i = s.n, from = 0;
             for (size_t k = 0; k < s.n; k += len)
-                if (is_space(get_char(s.p + k, s.n - k, &len))) from = k + len;
+                if (char_is_space(char_get(s.p + k, s.n - k, &len))) from = k + len;
             word = (struct str){s.p + from, i - from};
             s.n = from;
         } else {
             size_t k = 0;
-            while (k < s.n && !is_space(get_char(s.p + k, s.n - k, &len))) k += len;
+            while (k < s.n && !char_is_space(char_get(s.p + k, s.n - k, &len))) k += len;
             word.n = k;
             s.p += k;
             s.n -= k;
         }
         list_push(e, out.list, v_str(word.p, word.n));
-        s = strip(s, NULL, !right, right);
+        s = str_strip(s, NULL, !right, right);
         ev_step(e, 1 + (right ? (int64_t)s.n / 64 : 0));
     }
     return out;
 }
 
-struct value split(struct eval *e, struct str s, const struct str *sep, int64_t most, bool right)
+struct value str_split(struct eval *e, struct str s, const struct str *sep, int64_t most, bool right)
 {
     struct value out;
     if (!sep) out = split_space(e, s, most, right);
     else {
-        if (!sep->n) fail(e, "split by an empty separator");
+        if (!sep->n) ev_fail(e, "split by an empty separator");
         out = v_list(e);
         while (most-- != 0) {
             const char *hit = NULL;
-            if (!right) hit = find(s, *sep);
+            if (!right) hit = str_find(s, *sep);
             else
                 for (size_t i = s.n >= sep->n ? s.n - sep->n + 1 : 0; i-- > 0 && !hit;)
                     if (memcmp(s.p + i, sep->p, sep->n) == 0) hit = s.p + i;

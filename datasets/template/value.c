@@ -67,16 +67,16 @@ static void dict_append(struct eval *e, struct dict *d, struct value key, struct
 
 void dict_set(struct eval *e, struct dict *d, struct value key, struct value v)
 {
-    if (key.type != V_STRING && key.type != V_NONE && !is_number(key)) fail(e, "a %s cannot be a key of a dict here", type_name(key));
+    if (key.type != V_STRING && key.type != V_NONE && !is_number(key)) ev_fail(e, "a %s cannot be a key of a dict here", type_name(key));
     ev_step(e, (int64_t)d->n / 8);
     struct value *at = dict_find(d, key);
     if (at) *at = v;
     else dict_append(e, d, key, v);
 }
 
-struct value from_json(struct eval *e, const json_t *j)
+struct value value_from_json(struct eval *e, const json_t *j)
 {
-    if (++e->depth > MAX_EVAL_DEPTH) fail(e, "the messages are nested more than %d deep", MAX_EVAL_DEPTH);
+    if (++e->depth > MAX_EVAL_DEPTH) ev_fail(e, "the messages are nested more than %d deep", MAX_EVAL_DEPTH);
     ev_step(e, 1);
     struct value v = v_none();
     switch (json_typeof(j)) {
@@ -85,13 +85,13 @@ struct value from_json(struct eval *e, const json_t *j)
         v = v_dict(e);
         for (void *it = json_object_iter(object); it; it = json_object_iter_next(object, it)) {
             const char *key = json_object_iter_key(it);
-            dict_append(e, v.dict, v_copy(e, key, strlen(key)), from_json(e, json_object_iter_value(it))); // JSON's keys differ already
+            dict_append(e, v.dict, v_copy(e, key, strlen(key)), value_from_json(e, json_object_iter_value(it))); // JSON's keys differ already
         }
         break;
     }
     case JSON_ARRAY:
         v = v_list(e);
-        for (size_t i = 0; i < json_array_size(j); i++) list_push(e, v.list, from_json(e, json_array_get(j, i)));
+        for (size_t i = 0; i < json_array_size(j); i++) list_push(e, v.list, value_from_json(e, json_array_get(j, i)));
         break;
     case JSON_STRING: v = v_copy(e, json_string_value(j), json_string_length(j)); break;
     case JSON_INTEGER: v = v_int(json_integer_value(j)); break;
@@ -108,7 +108,7 @@ bool is_number(struct value v) { return v.type == V_INT || v.type == V_REAL || v
 double as_real(struct value v) { return v.type == V_REAL ? v.r : v.type == V_BOOL ? v.b : (double)v.i; }
 bool is_str(struct value v, const char *s) { return v.type == V_STRING && v.s.n == strlen(s) && memcmp(v.s.p, s, v.s.n) == 0; }
 
-bool truthy(struct value v)
+bool is_true(struct value v)
 {
     switch (v.type) {
     case V_UNDEFINED: case V_NONE: return false;
@@ -129,7 +129,7 @@ const char *type_name(struct value v)
     return v.type == V_LIST && v.tuple ? "tuple" : names[v.type];
 }
 
-bool equal(struct eval *e, struct value a, struct value b)
+bool values_equal(struct eval *e, struct value a, struct value b)
 {
     ev_step(e, 1);
     if (is_number(a) && is_number(b)) return a.type != V_REAL && b.type != V_REAL ? (a.type == V_BOOL ? a.b : a.i) == (b.type == V_BOOL ? b.b : b.i)
@@ -140,16 +140,16 @@ bool equal(struct eval *e, struct value a, struct value b)
     case V_STRING: return a.s.n == b.s.n && memcmp(a.s.p, b.s.p, a.s.n) == 0;
     case V_LIST:
         if (a.tuple != b.tuple || a.list->n != b.list->n) return false;
-        if (++e->depth > MAX_EVAL_DEPTH) fail(e, "values nested too deeply to compare");
+        if (++e->depth > MAX_EVAL_DEPTH) ev_fail(e, "values nested too deeply to compare");
         for (size_t i = 0; i < a.list->n; i++)
-            if (!equal(e, a.list->v[i], b.list->v[i])) return e->depth--, false;
+            if (!values_equal(e, a.list->v[i], b.list->v[i])) return e->depth--, false;
         return e->depth--, true;
     case V_DICT:
         if (a.dict->n != b.dict->n) return false;
-        if (++e->depth > MAX_EVAL_DEPTH) fail(e, "values nested too deeply to compare");
+        if (++e->depth > MAX_EVAL_DEPTH) ev_fail(e, "values nested too deeply to compare");
         for (size_t i = 0; i < a.dict->n; i++) {
             struct value *other = dict_find(b.dict, a.dict->v[i].key);
-            if (!other || !equal(e, a.dict->v[i].value, *other)) return e->depth--, false;
+            if (!other || !values_equal(e, a.dict->v[i].value, *other)) return e->depth--, false;
         }
         return e->depth--, true;
     case V_NAMESPACE: return a.dict == b.dict;
@@ -160,7 +160,7 @@ bool equal(struct eval *e, struct value a, struct value b)
     }
 }
 
-int order(struct eval *e, struct value a, struct value b)
+int values_order(struct eval *e, struct value a, struct value b)
 {
     ev_step(e, 1);
     if (is_number(a) && is_number(b)) {
@@ -176,36 +176,36 @@ int order(struct eval *e, struct value a, struct value b)
         return c ? c : (a.s.n > b.s.n) - (a.s.n < b.s.n);
     }
     if (a.type == V_LIST && b.type == V_LIST) {
-        if (++e->depth > MAX_EVAL_DEPTH) fail(e, "values nested too deeply to compare");
+        if (++e->depth > MAX_EVAL_DEPTH) ev_fail(e, "values nested too deeply to compare");
         for (size_t i = 0; i < a.list->n && i < b.list->n; i++)
-            if (!equal(e, a.list->v[i], b.list->v[i])) {
-                int c = order(e, a.list->v[i], b.list->v[i]);
+            if (!values_equal(e, a.list->v[i], b.list->v[i])) {
+                int c = values_order(e, a.list->v[i], b.list->v[i]);
                 return e->depth--, c;
             }
         e->depth--;
         return (a.list->n > b.list->n) - (a.list->n < b.list->n);
     }
-    fail(e, "'%s' and '%s' cannot be ordered", type_name(a), type_name(b));
+    ev_fail(e, "'%s' and '%s' cannot be ordered", type_name(a), type_name(b));
 }
 
-bool contains(struct eval *e, struct value item, struct value in)
+bool value_contains(struct eval *e, struct value item, struct value in)
 {
     switch (in.type) {
     case V_STRING:
-        if (item.type != V_STRING) fail(e, "'in <string>' wants a string on its left, not '%s'", type_name(item));
+        if (item.type != V_STRING) ev_fail(e, "'in <string>' wants a string on its left, not '%s'", type_name(item));
         ev_step(e, (int64_t)(in.s.n / 64));
-        return find(in.s, item.s) != NULL;
+        return str_find(in.s, item.s) != NULL;
     case V_LIST:
         for (size_t i = 0; i < in.list->n; i++)
-            if (equal(e, in.list->v[i], item)) return true;
+            if (values_equal(e, in.list->v[i], item)) return true;
         return false;
     case V_DICT: ev_step(e, (int64_t)in.dict->n / 8); return dict_find(in.dict, item) != NULL;
     case V_UNDEFINED: return false; // it iterates as empty
-    default: fail(e, "a '%s' holds nothing to look for with 'in'", type_name(in));
+    default: ev_fail(e, "a '%s' holds nothing to look for with 'in'", type_name(in));
     }
 }
 
-struct list *iterate(struct eval *e, struct value v)
+struct list *value_items(struct eval *e, struct value v)
 {
     struct value out;
     switch (v.type) {
@@ -219,21 +219,21 @@ struct list *iterate(struct eval *e, struct value v)
         out = v_list(e);
         ev_step(e, (int64_t)v.s.n);
         for (size_t i = 0, len; i < v.s.n; i += len) {
-            get_char(v.s.p + i, v.s.n - i, &len);
+            char_get(v.s.p + i, v.s.n - i, &len);
             list_push(e, out.list, v_str(v.s.p + i, len));
         }
         return out.list;
-    default: fail(e, "a '%s' cannot be iterated over", type_name(v));
+    default: ev_fail(e, "a '%s' cannot be iterated over", type_name(v));
     }
 }
 
-int64_t length(struct eval *e, struct value v)
+int64_t value_length(struct eval *e, struct value v)
 {
     switch (v.type) {
     case V_UNDEFINED: return 0;
     case V_STRING: return (int64_t)n_chars(v.s);
     case V_LIST: return (int64_t)v.list->n;
     case V_DICT: return (int64_t)v.dict->n;
-    default: fail(e, "a '%s' has no length", type_name(v));
+    default: ev_fail(e, "a '%s' has no length", type_name(v));
     }
 }

@@ -34,3 +34,6 @@ int32_t tokenizer_pad(const struct tokenizer *t);
 const char *tokenizer_chat_template(const struct tokenizer *t); // text, NULL if none; chat_template.jinja wins over tokenizer_config.json
 const json_t *tokenizer_config(const struct tokenizer *t);      // tokenizer_config.json, NULL if missing (borrowed)
 const char *tokenizer_sha256(const struct tokenizer *t);        // of tokenizer.json: two models share a vocabulary iff equal
+
+// Decoded bytes as a JSON string (caller's): what is not UTF-8 becomes U+FFFD, one for each broken character (a model may stop inside one).
+json_t *utf8_json(const char *s, size_t n);

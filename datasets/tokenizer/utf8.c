@@ -49,3 +49,30 @@ size_t utf8_put(char *out, uint32_t c)
     out[3] = (char)(0x80 | (c & 63));
     return 4;
 }
+
+json_t *utf8_json(const char *s, size_t n)
+{
+    struct buf out = {0};
+    while (n) {
+        size_t good = utf8_check(s, n), bad = 0;
+        buf_put(&out, s, good);
+        s += good;
+        n -= good;
+        if (!n) break;
+        size_t len = (uint8_t)*s >= 0xC2 && (uint8_t)*s < 0xF5 ? utf8_len((uint8_t)*s) : 1;
+        // The longest beginning of a character: it becomes valid when completed by the lowest or highest continuation.
+        for (bad = 1; bad < len && bad < n; bad++) {
+            char low[4] = {0}, high[4] = {0};
+            memcpy(low, s, bad + 1);
+            memcpy(high, s, bad + 1);
+            for (size_t k = bad + 1; k < len; k++) low[k] = (char)0x80, high[k] = (char)0xBF;
+            if (utf8_check(low, len) < len && utf8_check(high, len) < len) break;
+        }
+        buf_puts(&out, "\xEF\xBF\xBD");
+        s += bad;
+        n -= bad;
+    }
+    json_t *j = json_stringn(out.data ? out.data : "", out.size);
+    buf_free(&out);
+    return j;
+}

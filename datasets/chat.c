@@ -1,0 +1,130 @@
+// Conversations to text and ids through the model's own chat template, and a model's text back to reasoning and answer.
+#include "datasets/chat_internal.h"
+#include <string.h>
+
+enum status chat_open(struct chat **out, const struct tokenizer *tok, struct err *err)
+{
+    *out = NULL;
+    const char *text = tokenizer_chat_template(tok);
+    if (!text)
+        return err_set(err, ST_BAD_INPUT,
+                       "the tokenizer has no chat template: neither chat_template.jinja nor \"chat_template\" in tokenizer_config.json; a base model "
+                       "may borrow the one of its instruct version");
+    struct template *t;
+    TRY(template_parse(&t, text, strlen(text), err));
+    struct chat *c = NEW(struct chat);
+    c->tok = tok;
+    c->template = t;
+    *out = c;
+    return ST_OK;
+}
+
+void chat_free(struct chat *c)
+{
+    if (!c) return;
+    template_free(c->template);
+    mem_free(c);
+}
+
+// The message as transformers hands it over: reasoning under any of its three names is also found under `reasoning_content`, and under
+// `thinking`, which some templates read.
+static json_t *with_reasoning(json_t *message)
+{
+    static const char *const names[] = {"reasoning_content", "thinking", "reasoning"};
+    json_t *reasoning = NULL;
+    for (int i = 0; i < 3 && !reasoning; i++) {
+        reasoning = json_object_get(message, names[i]);
+        if (json_is_null(reasoning)) reasoning = NULL;
+    }
+    if (!reasoning) return json_incref(message);
+    json_t *copy = json_object();
+    json_object_set(copy, "thinking", reasoning);
+    json_object_update(copy, message);
+    json_object_set(copy, "reasoning_content", reasoning);
+    return copy;
+}
+
+static json_t *template_vars(const struct chat *c, const json_t *request)
+{
+    static const char *const special[] = {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"};
+    json_t *vars = json_object(), *messages = json_array(), *message;
+    size_t i;
+    for (i = 0; i < sizeof special / sizeof *special; i++) {
+        json_t *v = json_object_get(tokenizer_config(c->tok), special[i]);
+        if (json_is_object(v)) v = json_object_get(v, "content");
+        if (json_is_string(v)) json_object_set(vars, special[i], v);
+    }
+    json_object_set_new(vars, "tools", json_null());
+    json_object_set_new(vars, "documents", json_null());
+    json_object_set_new(vars, "add_generation_prompt", json_false());
+    json_object_update(vars, (json_t *)(uintptr_t)request); // only read
+    json_array_foreach(json_object_get(request, "messages"), i, message) json_array_append_new(messages, with_reasoning(message));
+    json_object_set_new(vars, "messages", messages);
+    return vars;
+}
+
+static enum status check_messages(const json_t *messages, struct err *err)
+{
+    const json_t *m;
+    size_t i;
+    if (!json_is_array(messages)) return err_set(err, ST_BAD_INPUT, "messages: wanted an array of {\"role\":…, \"content\":…}");
+    json_array_foreach(messages, i, m) if (!json_is_string(json_object_get(m, "role"))) return err_set(
+        err, ST_BAD_INPUT, "messages[%zu]: wanted an object with a \"role\"", i);
+    return ST_OK;
+}
+
+enum status chat_render_spans(const struct chat *c, const json_t *request, struct buf *text, struct buf *spans, struct err *err)
+{
+    TRY(check_messages(json_object_get(request, "messages"), err));
+    json_t *vars = template_vars(c, request);
+    enum status st = template_render_spans(c->template, vars, text, spans, err);
+    json_decref(vars);
+    return st;
+}
+
+enum status chat_render(const struct chat *c, const json_t *request, struct buf *text, struct ids *ids, struct err *err)
+{
+    struct buf own = {0};
+    enum status st = chat_render_spans(c, request, &own, NULL, err);
+    if (!st && ids) st = tokenizer_encode(c->tok, own.data ? own.data : "", own.size, ids, err);
+    if (!st && text && own.size) buf_put(text, own.data, own.size);
+    buf_free(&own);
+    return st;
+}
+
+// ---- a model's text to reasoning and answer ----
+
+static bool blank(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
+static void trim(const char **s, size_t *n)
+{
+    while (*n && blank(**s)) (*s)++, (*n)--;
+    while (*n && blank((*s)[*n - 1])) (*n)--;
+}
+
+json_t *chat_split_reasoning(const char *text, size_t n, bool opened)
+{
+    static const char open[] = "<think>", close[] = "</think>";
+    enum { N_OPEN = sizeof open - 1, N_CLOSE = sizeof close - 1 };
+    const char *reasoning = text, *content = text;
+    size_t n_reasoning = n, n_content = n, lead = 0;
+    while (lead < n && blank(text[lead])) lead++;
+    if (n - lead >= N_OPEN && memcmp(text + lead, open, N_OPEN) == 0) {
+        opened = true;
+        reasoning = text + lead + N_OPEN;
+        n_reasoning = n - lead - N_OPEN;
+    }
+    const char *end = n_reasoning ? memmem(reasoning, n_reasoning, close, N_CLOSE) : NULL;
+    if (end) {
+        content = end + N_CLOSE;
+        n_content = (size_t)(text + n - content);
+        n_reasoning = (size_t)(end - reasoning);
+        trim(&content, &n_content);
+    } else if (opened) n_content = 0;
+    else n_reasoning = 0;
+    trim(&reasoning, &n_reasoning);
+    json_t *m = json_object();
+    json_object_set_new(m, "role", json_string("assistant"));
+    json_object_set_new(m, "content", utf8_json(content, n_content));
+    json_object_set_new(m, "reasoning_content", utf8_json(reasoning, n_reasoning));
+    return m;
+}
