@@ -93,11 +93,16 @@ static enum status read_jsonl(struct rows *r, const char *path, const struct row
 
 // ---- store ----
 
-// The manifest's hash of the teacher's tokenizer: "tokenizer": {"sha256": …}. NULL if it does not say.
+// The manifest's hash of the teacher's tokenizer. NULL if it does not say.
 static const char *store_tokenizer(const struct store *s)
 {
-    const json_t *tok = json_object_get(store_manifest(s), "tokenizer");
-    return json_string_value(json_is_object(tok) ? json_object_get(tok, "sha256") : tok);
+    const json_t *identity = json_object_get(store_manifest(s), "identity");
+    return json_string_value(json_object_get(json_object_get(identity, "tokenizer"), "sha256"));
+}
+
+const char *rows_teacher(const struct rows_source *src)
+{
+    return src->store ? json_string_value(json_object_get(json_object_get(store_manifest(src->store), "info"), "teacher_path")) : NULL;
 }
 
 static enum status check_tokenizer(const struct rows_source *src, const struct rows_options *opt, struct err *err)
@@ -106,13 +111,12 @@ static enum status check_tokenizer(const struct rows_source *src, const struct r
     if (!opt->tokenizer || !theirs) return ST_OK;
     const char *ours = tokenizer_sha256(opt->tokenizer);
     if (!strcmp(theirs, ours)) return ST_OK;
-    const json_t *teacher = json_object_get(store_manifest(src->store), "teacher");
-    const char *name = json_string_value(json_is_object(teacher) ? json_object_get(teacher, "path") : teacher);
+    const char *name = rows_teacher(src);
     return err_set(err, ST_BAD_INPUT,
                    "the tokenizers differ: store %s was written with that of its teacher %s (tokenizer.json sha256 %.16s…), the student %s has "
                    "another (%.16s…). Token ids would mean other words. Use a student with the teacher's tokenizer, or train on the text alone: "
                    "distill data export --messages, then --data on that file",
-                   src->path, name ? name : "(not named)", theirs, opt->tokenizer_dir ? opt->tokenizer_dir : "", ours);
+                   src->path, name ? name : "(not named there)", theirs, opt->tokenizer_dir ? opt->tokenizer_dir : "", ours);
 }
 
 static enum status read_store(struct rows *r, const char *path, const struct rows_options *opt, struct err *err)

@@ -53,3 +53,5 @@ enum status rows_load(struct rows *out, const char *paths, const struct rows_opt
 void rows_free(struct rows *r);
 // The targets of row i, which comes from a store that has some; targets_free it.
 enum status rows_targets(const struct rows *r, size_t i, struct targets *out, struct err *err);
+// Where the store's teacher was, as its manifest's info says; NULL if it does not.
+const char *rows_teacher(const struct rows_source *src);

@@ -2,41 +2,21 @@
 #include "distill/train_record.h"
 
 #include "distill/command.h"
+#include "distill/identity.h"
 
-#include <dirent.h>
 #include <string.h>
 
 // ---- making ----
 
-static int by_name(const void *a, const void *b)
+// What the student is: the identity of its weights, or config.json alone where they are drawn afresh.
+static enum status identify(json_t **out, const struct options *o, struct err *err)
 {
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-// {"config.json": sha256, "model….safetensors": sha256, …} of a model's directory, names rising.
-static enum status hash_files(json_t *out, const char *dir, bool weights, struct err *err)
-{
-    DIR *d = opendir(dir);
-    if (!d) return err_errno(err, "open", dir);
-    char **names = NULL;
-    size_t n = 0;
-    for (struct dirent *e; (e = readdir(d));) {
-        size_t len = strlen(e->d_name);
-        bool safetensors = weights && len > 12 && !strcmp(e->d_name + len - 12, ".safetensors");
-        if (!safetensors && strcmp(e->d_name, "config.json") && strcmp(e->d_name, "tokenizer.json")) continue;
-        names = mem_realloc(names, (n + 1) * sizeof *names);
-        names[n++] = mem_strdup(e->d_name);
-    }
-    closedir(d);
-    if (n) qsort(names, n, sizeof *names, by_name);
-    enum status st = ST_OK;
-    for (size_t i = 0; i < n; i++) {
-        char *path = path_join(dir, names[i]), hex[65];
-        if (!st && !(st = file_sha256(path, hex, err))) json_object_set_new(out, names[i], json_string(hex));
-        mem_free(path);
-        mem_free(names[i]);
-    }
-    mem_free(names);
+    const char *dir = opt_str(o, "student");
+    if (strcmp(opt_str(o, "init"), "random")) return identity_of_model(out, dir, err);
+    char *path = path_join(dir, "config.json"), hex[65];
+    enum status st = file_sha256(path, hex, err);
+    if (!st) *out = json_pack("{s:{s:{s:s}}}", "files", "config.json", "sha256", hex);
+    mem_free(path);
     return st;
 }
 
@@ -47,23 +27,18 @@ static json_t *describe_source(const struct rows_source *s)
     static const char *const kinds[] = {"none", "topk", "sampled"};
     json_object_set_new(o, "targets", json_pack("{s:s, s:i}", "kind", kinds[s->spec.kind], "k", s->spec.k));
     const json_t *identity = json_object_get(store_manifest(s->store), "identity");
-    const json_t *teacher = json_object_get(identity, "teacher");
-    json_object_set_new(o, "teacher", json_deep_copy(teacher ? teacher : identity));
+    json_object_set_new(o, "identity", json_deep_copy(identity)); // the teacher's files with their hashes, tokenizer, sampling
+    if (rows_teacher(s)) json_object_set_new(o, "teacher", json_string(rows_teacher(s)));
     return o;
 }
 
 enum status train_record(json_t **out, const struct options *o, const struct model_config *config, const struct rows *rows, int64_t n_step, struct err *err)
 {
-    json_t *files = json_object(), *root = options_effective_json(o), *data = json_array();
-    enum status st = hash_files(files, opt_str(o, "student"), strcmp(opt_str(o, "init"), "random") != 0, err);
-    if (st) {
-        json_decref(files);
-        json_decref(root);
-        json_decref(data);
-        return st;
-    }
+    json_t *identity;
+    TRY(identify(&identity, o, err));
+    json_t *root = options_effective_json(o), *data = json_array();
     json_object_set_new(root, "n_step", json_integer(n_step));
-    json_object_set_new(root, "student", json_pack("{s:s, s:s, s:o}", "path", opt_str(o, "student"), "model_type", config->model_type, "sha256", files));
+    json_object_set_new(root, "student", json_pack("{s:s, s:s, s:o}", "path", opt_str(o, "student"), "model_type", config->model_type, "identity", identity));
     for (int i = 0; i < rows->n_source; i++) json_array_append_new(data, describe_source(&rows->source[i]));
     json_object_set_new(root, "data", data);
     json_object_set_new(root, "rows", json_pack("{s:I, s:I, s:I, s:I, s:s}", "n", (json_int_t)rows->n, "n_tok", (json_int_t)rows->n_tok, "n_loss",
@@ -134,8 +109,9 @@ enum status train_record_compare(const json_t *stored, const json_t *given, cons
     const json_t *rows[2] = {json_object_get(stored, "rows"), json_object_get(given, "rows")};
     if (!same(json_object_get(rows[0], "sha256"), json_object_get(rows[1], "sha256")))
         differs(path, &n, "rows of --data", rows[0], rows[1], err);
-    compare_objects(path, &n, "sha256 of --student ", json_object_get(json_object_get(stored, "student"), "sha256"),
-                    json_object_get(json_object_get(given, "student"), "sha256"), err);
+    const json_t *student[2] = {json_object_get(stored, "student"), json_object_get(given, "student")};
+    compare_objects(path, &n, "--student ", json_object_get(json_object_get(student[0], "identity"), "files"),
+                    json_object_get(json_object_get(student[1], "identity"), "files"), err);
     const json_t *steps[2] = {json_object_get(stored, "n_step"), json_object_get(given, "n_step")};
     if (json_number_value(steps[1]) < json_number_value(steps[0])) differs(path, &n, "steps (they may only grow)", steps[0], steps[1], err);
     return n ? ST_BAD_INPUT : ST_OK;
@@ -153,11 +129,10 @@ static void card_source(struct buf *b, const json_t *s)
 {
     buf_printf(b, "- `%s` (%s, %lld rows, sha256 `%.16s…`", text_of(s, "path"), text_of(s, "kind"), (long long)json_integer_value(json_object_get(s, "n_row")),
                text_of(s, "sha256"));
-    const json_t *targets = json_object_get(s, "targets"), *teacher = json_object_get(s, "teacher");
+    const json_t *targets = json_object_get(s, "targets");
     if (targets) buf_printf(b, ", targets %s:%lld", text_of(targets, "kind"), (long long)json_integer_value(json_object_get(targets, "k")));
     buf_puts(b, ")\n");
-    if (json_is_object(teacher) && json_object_get(teacher, "path")) buf_printf(b, "  written by the teacher `%s`\n", text_of(teacher, "path"));
-    else if (json_is_string(teacher)) buf_printf(b, "  written by the teacher `%s`\n", json_string_value(teacher));
+    if (json_object_get(s, "teacher")) buf_printf(b, "  written by the teacher `%s`\n", text_of(s, "teacher"));
 }
 
 char *train_card(const json_t *record, int64_t step, int64_t n_tok)

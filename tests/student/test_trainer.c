@@ -1,0 +1,434 @@
+// Training against PyTorch's trajectories, and against itself where two ways must agree.
+#include "student/head.h"
+#include "tests/student/train_fixture.h"
+
+#include <math.h>
+
+enum { N_RUN = 12 }; // of tests/golden/train/runs.json
+
+static double num(const json_t *o, const char *key)
+{
+    return json_number_value(json_object_get(o, key));
+}
+
+static struct train_options options_of(const json_t *run)
+{
+    struct err err = {0};
+    struct train_options o = fixture_options();
+    char loss[32];
+    const char *kind = json_string_value(json_object_get(run, "loss_kind"));
+    snprintf(loss, sizeof loss, strcmp(kind, "jsd") ? "%s" : "%s:%g", kind, num(run, "beta"));
+    ck_ok(loss_parse(&o.loss, loss, &err));
+    ck_ok(schedule_parse(&o.schedule, json_string_value(json_object_get(run, "schedule")), &err));
+    o.ce_weight = num(run, "ce_weight");
+    o.kd_weight = num(run, "kd_weight");
+    o.kd_temperature = num(run, "temperature");
+    o.kd_scale_t2 = json_is_true(json_object_get(run, "t2"));
+    o.lr = num(run, "lr");
+    o.weight_decay = num(run, "weight_decay");
+    o.clip = num(run, "clip");
+    o.warmup = (int64_t)num(run, "warmup");
+    o.pack.batch_tokens = o.pack.micro_tokens = (int)num(run, "batch_tokens");
+    return o;
+}
+
+static void near(const char *run, int step, const char *what, double got, double want, double rel)
+{
+    ck_assert_msg(fabs(got - want) <= rel * fmax(fabs(want), 1e-3), "%s, step %d: %s %.8g, PyTorch has %.8g", run, step, what, got, want);
+}
+
+static void check_weights(const struct fixture *f, const json_t *run, const char *name)
+{
+    const char *key;
+    json_t *want;
+    json_object_foreach(json_object_get(run, "final"), key, want)
+    {
+        const struct param *p = model_param(f->model, key);
+        ck_assert_msg(p != NULL, "%s: no parameter %s", name, key);
+        const float *w = p->weight.data;
+        int64_t n = tensor_numel(p->weight);
+        double sumsq = 0;
+        for (int64_t i = 0; i < n; i++) sumsq += (double)w[i] * (double)w[i];
+        // Adam divides by the root of tiny second moments: single weights may drift by a fraction of lr (3e-3) a step, the norm hardly.
+        near(name, 10, key, sqrt(sumsq), num(want, "norm"), 1e-4);
+        for (size_t i = 0; i < json_array_size(json_object_get(want, "first")); i++) {
+            double x = json_number_value(json_array_get(json_object_get(want, "first"), i));
+            ck_assert_msg(fabs((double)w[i] - x) < 3e-4, "%s: %s[%zu] is %.7g, PyTorch has %.7g", name, key, i, (double)w[i], x);
+        }
+    }
+}
+
+START_TEST(losses_norms_and_weights_follow_pytorch)
+{
+    struct err err = {0};
+    json_t *runs = NULL;
+    ck_ok(json_read(&runs, test_golden("train/runs.json"), &err));
+    ck_assert_int_eq((int)json_array_size(runs), N_RUN);
+    const json_t *run = json_array_get(runs, (size_t)_i), *step;
+    const char *name = json_string_value(json_object_get(run, "name"));
+    const char *store = test_tmpdir();
+    fixture_store(store, (int)num(run, "k"), (float)num(run, "temperature"));
+    struct fixture f;
+    fixture_open(&f, json_string_value(json_object_get(run, "arch")), DT_F32, store);
+    struct train_options o = options_of(run);
+    fixture_train(&f, &o);
+    size_t s;
+    json_array_foreach(json_object_get(run, "steps"), s, step)
+    {
+        struct step_result r = fixture_step(&f);
+        int at = (int)s + 1;
+        ck_assert_int_eq((int)r.n_loss, (int)num(step, "n_loss"));
+        near(name, at, "loss", r.loss, num(step, "loss"), 2e-4);
+        near(name, at, "ce", r.ce, num(step, "ce"), 2e-4);
+        near(name, at, "kd", r.kd, num(step, "kd"), 2e-4);
+        near(name, at, "gradient norm", r.grad_norm, num(step, "grad_norm"), 2e-3);
+        near(name, at, "lr", r.lr, num(step, "lr"), 1e-9);
+    }
+    check_weights(&f, run, name);
+    fixture_close(&f);
+    json_decref(runs);
+}
+END_TEST
+
+// ---- two ways that must agree ----
+
+// Gradients of the first step (they stay after it), and its result.
+static struct buf first_grads(const char *store, const char *loss, enum dtype dtype, int micro_tokens, int recompute, struct step_result *r)
+{
+    struct err err = {0};
+    struct fixture f;
+    struct train_options o = fixture_options();
+    ck_ok(loss_parse(&o.loss, loss, &err));
+    o.kd_weight = strcmp(loss, "ce") ? 1 : 0;
+    o.pack.batch_tokens = 128;
+    o.pack.micro_tokens = micro_tokens;
+    o.recompute = recompute;
+    fixture_open(&f, "qwen3", dtype, store);
+    fixture_train(&f, &o);
+    *r = fixture_step(&f);
+    struct buf g = fixture_grads(&f);
+    fixture_close(&f);
+    return g;
+}
+
+START_TEST(accumulated_micro_batches_give_the_gradient_of_one_batch_up_to_rounding)
+{
+    const char *store = test_tmpdir();
+    fixture_store(store, 8, 1);
+    struct step_result one, many;
+    struct buf a = first_grads(store, "jsd:0.5", DT_F32, 128, RECOMPUTE_NONE, &one), b = first_grads(store, "jsd:0.5", DT_F32, 1, RECOMPUTE_NONE, &many);
+    ck_assert_uint_eq(a.size, b.size);
+    ck_assert_int_eq((int)one.n_loss, (int)many.n_loss);
+    ck_assert_int_gt((int)one.n_loss, 60);
+    ck_assert_double_eq_tol(one.loss, many.loss, 1e-6 * one.loss);
+    ck_assert_double_eq_tol(one.grad_norm, many.grad_norm, 1e-5 * one.grad_norm);
+    const float *x = (const float *)(const void *)a.data, *y = (const float *)(const void *)b.data;
+    // Sums of up to 128 products in f32, in another order: some ulps of the largest gradients.
+    for (size_t i = 0; i < a.size / 4; i++) ck_assert_double_eq_tol((double)x[i], (double)y[i], 2e-6 * one.grad_norm);
+    buf_free(&a);
+    buf_free(&b);
+}
+END_TEST
+
+START_TEST(recompute_policies_give_the_same_bits)
+{
+    const char *store = test_tmpdir();
+    fixture_store(store, 8, 1);
+    for (int d = 0; d < 2; d++) {
+        struct step_result r[3];
+        struct buf g[3];
+        for (int p = 0; p < 3; p++) g[p] = first_grads(store, "fkl", d ? DT_BF16 : DT_F32, 40, p, &r[p]);
+        for (int p = 1; p < 3; p++) {
+            ck_assert_msg(g[p].size == g[0].size && !memcmp(g[p].data, g[0].data, g[0].size), "recompute %s differs from none in %s", recompute_names[p],
+                          d ? "bf16" : "f32");
+            ck_assert(r[p].loss >= r[0].loss && r[p].loss <= r[0].loss);
+        }
+        for (int p = 0; p < 3; p++) buf_free(&g[p]);
+    }
+}
+END_TEST
+
+START_TEST(bf16_stays_close_to_f32)
+{
+    struct err err = {0};
+    const char *store = test_tmpdir();
+    fixture_store(store, 8, 1);
+    struct step_result r[2][10];
+    for (int d = 0; d < 2; d++) {
+        struct fixture f;
+        struct train_options o = fixture_options();
+        ck_ok(loss_parse(&o.loss, "fkl", &err));
+        o.kd_weight = 1, o.ce_weight = 0.5;
+        fixture_open(&f, "qwen2", d ? DT_BF16 : DT_F32, store);
+        fixture_train(&f, &o);
+        for (int s = 0; s < 10; s++) r[d][s] = fixture_step(&f);
+        fixture_close(&f);
+    }
+    // bf16 keeps 8 bits: half a percent a value, less in the mean over some 30 tokens.
+    for (int s = 0; s < 10; s++) ck_assert_double_eq_tol(r[1][s].loss, r[0][s].loss, 0.01 * r[0][s].loss);
+    for (int s = 0; s < 10; s++) ck_assert_double_eq_tol(r[1][s].grad_norm, r[0][s].grad_norm, 0.05 * r[0][s].grad_norm);
+    ck_assert_double_lt(r[1][9].loss, 0.8 * r[1][0].loss);
+}
+END_TEST
+
+// head_loss in one call against the same rows in two: chunks end elsewhere.
+START_TEST(the_head_does_not_depend_on_where_its_chunks_end)
+{
+    enum { N = 1500, D = 32 };
+    struct err err = {0};
+    const char *store = test_tmpdir();
+    fixture_store(store, 0, 1);
+    struct fixture f;
+    fixture_open(&f, "qwen2", DT_F32, store);
+    ck_assert_int_lt((int)head_chunk(FIXTURE_VOCAB), N); // else nothing is tested
+    struct arena a;
+    ck_ok(arena_init(&a, "test", 64 << 20, &err));
+    ck_ok(dev_reserve(&f.dev, 64 << 20, &err));
+    model_alloc_grads(f.model, &a);
+    struct tensor dw = head_param(f.model)->grad;
+    float *hidden = arena_alloc(&a, N * D * 4), *dx[2], *ce[2], *kd = arena_alloc(&a, N * 4), *w[2];
+    int32_t *index = arena_alloc(&a, N * 4), *label = arena_alloc(&a, N * 4);
+    for (int i = 0; i < N * D; i++) hidden[i] = (float)sin(0.7 * i + 0.01 * (i % 97));
+    for (int i = 0; i < N; i++) index[i] = i, label[i] = i * 7 % FIXTURE_VOCAB;
+    struct loss_mix mix = {.ce_weight = 1, .temperature = 1, .kd_scale = 1, .grad_scale = 1.0f / N, .n_vocab = FIXTURE_VOCAB};
+    for (int way = 0; way < 2; way++) {
+        op_zero(&f.dev, dw);
+        dx[way] = arena_alloc(&a, N * D * 4), ce[way] = arena_alloc(&a, N * 4), w[way] = arena_alloc(&a, FIXTURE_VOCAB * D * 4);
+        for (int first = 0, n; first < N; first += n) {
+            n = way ? 500 : N;
+            struct head_rows rows = {.n_loss = n, .row = tensor_1d(index, DT_I32, n), .label = tensor_1d(label + first, DT_I32, n), .loss_of = tensor_1d(index, DT_I32, n)};
+            head_loss(f.model, &f.dev, tensor_2d(dx[way] + first * D, DT_F32, n, D), tensor_1d(ce[way] + first, DT_F32, n), tensor_1d(kd, DT_F32, n),
+                      tensor_2d(hidden + first * D, DT_F32, n, D), &rows, &mix);
+        }
+        memcpy(w[way], dw.data, tensor_bytes(dw));
+    }
+    ck_ok(dev_check(&f.dev, &err));
+    // A row's products are sums of 32 or 96 terms, whose order GEMM may choose by the number of rows; dW sums N terms of size 1/N.
+    for (int i = 0; i < N; i++) ck_assert_double_eq_tol((double)ce[0][i], (double)ce[1][i], 2e-6 * (double)ce[0][i]);
+    for (int i = 0; i < N * D; i++) ck_assert_double_eq_tol((double)dx[0][i], (double)dx[1][i], 1e-6 / N);
+    for (int i = 0; i < FIXTURE_VOCAB * D; i++) ck_assert_double_eq_tol((double)w[0][i], (double)w[1][i], 1e-7);
+    fixture_close(&f);
+    arena_free(&a);
+}
+END_TEST
+
+// ---- the teacher is the student ----
+
+START_TEST(a_teacher_that_is_the_student_gives_no_divergence)
+{
+    struct err err = {0};
+    const char *plain = test_tmpdir();
+    fixture_store(plain, 0, 1);
+    struct fixture f;
+    fixture_open(&f, "qwen3", DT_F32, plain);
+    float *logits = NEW_N(float, f.rows.n_loss * FIXTURE_VOCAB), *at = logits;
+    ck_ok(dev_reserve(&f.dev, 16 << 20, &err));
+    for (size_t i = 0; i < f.rows.n; i++) { // a row a forward: what the trainer packs must be the same
+        const struct row *r = &f.rows.v[i];
+        int32_t pos[128], start[2] = {0, r->n_tok};
+        for (int k = 0; k < r->n_tok; k++) pos[k] = k;
+        struct segments seg = {.n_seg = 1, .n_tok = r->n_tok, .max_len = r->n_tok, .max_pos = r->n_tok, .start = start, .pos = pos};
+        struct run run = {.dev = &f.dev, .mode = RUN_FLAT, .seg = &seg};
+        size_t mark = dev_mark(&f.dev);
+        struct tensor hidden = dev_2d(&f.dev, DT_F32, r->n_tok, 32), out = dev_2d(&f.dev, DT_F32, r->n_tok, FIXTURE_VOCAB);
+        model_forward(f.model, &run, hidden, tensor_1d(r->ids, DT_I32, r->n_tok));
+        model_logits(f.model, &f.dev, out, hidden);
+        int n = r->n_tok - r->n_prompt;
+        memcpy(at, (float *)out.data + (r->n_prompt - 1) * FIXTURE_VOCAB, (size_t)n * FIXTURE_VOCAB * 4);
+        at += n * FIXTURE_VOCAB;
+        dev_release(&f.dev, mark);
+    }
+    ck_ok(dev_check(&f.dev, &err));
+    fixture_close(&f);
+    static const char *const losses[] = {"fkl", "rkl", "jsd:0.3"};
+    for (int k = 0; k < 12; k++) { // top 8 and a tail, or the whole vocabulary, at T = 1 and 2
+        const char *store = test_tmpdir();
+        float t = k & 1 ? 2 : 1;
+        fixture_store_of(store, k & 2 ? FIXTURE_VOCAB : 8, t, logits);
+        struct train_options o = fixture_options();
+        ck_ok(loss_parse(&o.loss, losses[k / 4], &err));
+        o.ce_weight = 0, o.kd_weight = 1, o.kd_temperature = (double)t;
+        fixture_open(&f, "qwen3", DT_F32, store);
+        fixture_train(&f, &o);
+        struct step_result r = fixture_step(&f);
+        // Log-probabilities in f32 of size 5 are off by 5e-7 at most; the divergence is of second order in that but for rounding.
+        ck_assert_msg(fabs(r.kd) < 2e-6, "%s, k %d, T %g: kd %g", losses[k / 4], k & 2 ? FIXTURE_VOCAB : 8, (double)t, r.kd);
+        ck_assert_msg(r.grad_norm < 2e-5, "%s, k %d, T %g: gradient norm %g", losses[k / 4], k & 2 ? FIXTURE_VOCAB : 8, (double)t, r.grad_norm);
+        ck_assert_double_gt(r.ce, 1);
+        fixture_close(&f);
+    }
+    mem_free(logits);
+}
+END_TEST
+
+// ---- what must not move ----
+
+START_TEST(frozen_parameters_get_no_gradient_no_slot_and_stay)
+{
+    const char *store = test_tmpdir(), *frozen = "model.layers.0.mlp.up_proj.weight", *head = "lm_head.weight";
+    fixture_store(store, 0, 1);
+    struct fixture f;
+    fixture_open(&f, "qwen2", DT_F32, store);
+    model_param(f.model, frozen)->frozen = model_param(f.model, head)->frozen = true;
+    struct train_options o = fixture_options();
+    fixture_train(&f, &o);
+    ck_assert_uint_eq(f.trainer->optimizer.n_slot, f.model->n_param - 2);
+    struct buf before = fixture_weights(&f);
+    for (int s = 0; s < 3; s++) fixture_step(&f);
+    struct buf after = fixture_weights(&f);
+    size_t at = 0;
+    for (size_t i = 0; i < f.model->n_param; i++) {
+        const struct param *p = &f.model->params[i];
+        bool same = !memcmp(before.data + at, after.data + at, tensor_bytes(p->weight));
+        at += tensor_bytes(p->weight);
+        ck_assert_msg(same == p->frozen, "%s %s", p->name, same ? "did not move" : "moved");
+        ck_assert_msg(tensor_none(p->grad) == p->frozen, "%s: gradient", p->name);
+    }
+    buf_free(&before);
+    buf_free(&after);
+    fixture_close(&f);
+}
+END_TEST
+
+START_TEST(a_step_without_loss_tokens_has_loss_0_and_changes_nothing)
+{
+    const char *store = test_tmpdir();
+    fixture_store(store, 8, 1);
+    struct err err = {0};
+    struct fixture f;
+    fixture_open(&f, "qwen3", DT_F32, store);
+    for (size_t i = 0; i < f.rows.n; i++) {
+        memset(f.rows.v[i].mask, 0, (size_t)f.rows.v[i].n_tok);
+        f.rows.v[i].n_loss = 0;
+    }
+    f.rows.n_loss = 0;
+    struct train_options o = fixture_options();
+    ck_ok(loss_parse(&o.loss, "rkl", &err));
+    o.kd_weight = 1, o.weight_decay = 0;
+    fixture_train(&f, &o);
+    struct buf before = fixture_weights(&f);
+    struct step_result r = fixture_step(&f);
+    ck_assert(r.loss <= 0 && r.loss >= 0 && r.grad_norm <= 0 && r.n_loss == 0);
+    struct buf after = fixture_weights(&f);
+    ck_assert(!memcmp(before.data, after.data, before.size));
+    buf_free(&before);
+    buf_free(&after);
+    fixture_close(&f);
+}
+END_TEST
+
+START_TEST(a_loss_that_is_not_finite_stops_before_the_update)
+{
+    const char *store = test_tmpdir();
+    fixture_store(store, 0, 1);
+    struct err err = {0};
+    struct fixture f;
+    fixture_open(&f, "qwen3", DT_F32, store);
+    struct train_options o = fixture_options();
+    o.lr = 1e30;
+    fixture_train(&f, &o);
+    struct step_result r;
+    fixture_step(&f);
+    struct buf before = fixture_weights(&f);
+    enum status st = ST_OK;
+    for (int s = 0; s < 3 && !st; s++) {
+        buf_free(&before);
+        before = fixture_weights(&f);
+        st = trainer_step(f.trainer, &r, &err);
+    }
+    ck_fails(st, ST_FAIL, "not a finite number");
+    struct buf after = fixture_weights(&f);
+    ck_assert(!memcmp(before.data, after.data, before.size));
+    buf_free(&before);
+    buf_free(&after);
+    fixture_close(&f);
+}
+END_TEST
+
+START_TEST(evaluation_is_the_loss_of_the_next_step_and_leaves_the_run_as_it_is)
+{
+    struct err err = {0};
+    const char *store = test_tmpdir();
+    fixture_store(store, 8, 1);
+    struct fixture f;
+    fixture_open(&f, "llama", DT_F32, store);
+    struct train_options o = fixture_options();
+    ck_ok(loss_parse(&o.loss, "fkl", &err));
+    o.kd_weight = 1, o.pack.batch_tokens = 1000;
+    fixture_train(&f, &o);
+    struct step_result r, eval;
+    fixture_step(&f);
+    ck_ok(trainer_eval(f.trainer, &f.rows, &f.trainer->use, &eval, &err));
+    r = fixture_step(&f);
+    ck_assert_double_eq_tol(eval.loss, r.loss, 1e-6 * r.loss);
+    ck_assert_double_eq_tol(eval.kd, r.kd, 1e-6 * r.kd);
+    ck_assert_int_eq((int)eval.n_loss, (int)r.n_loss);
+    fixture_close(&f);
+}
+END_TEST
+
+// ---- refusals ----
+
+START_TEST(targets_that_do_not_fit_the_loss_are_refused)
+{
+    struct err err = {0};
+    const char *none = test_tmpdir(), *top = test_tmpdir();
+    fixture_store(none, 0, 1);
+    fixture_store(top, 8, 1.5f);
+    struct loss_spec fkl;
+    ck_ok(loss_parse(&fkl, "fkl", &err));
+    struct rows rows;
+    struct targets_use use;
+    fixture_rows(&rows, none);
+    ck_fails(targets_use_init(&use, &rows, &fkl, 1, FIXTURE_VOCAB, &err), ST_BAD_INPUT, "has none");
+    rows_free(&rows);
+    fixture_rows(&rows, top);
+    ck_fails(targets_use_init(&use, &rows, &fkl, 2, FIXTURE_VOCAB, &err), ST_BAD_INPUT, "at temperature 1,1.5 only");
+    ck_ok(targets_use_init(&use, &rows, &fkl, 1.5f, FIXTURE_VOCAB, &err));
+    ck_assert(use.on && !use.full && use.k == 8 && use.n_vocab == FIXTURE_VOCAB);
+    ck_ok(targets_use_init(&use, &rows, &fkl, 1, 200, &err)); // the student's table is padded: the teacher's 96 columns count
+    ck_assert_int_eq(use.n_vocab, FIXTURE_VOCAB);
+    rows_free(&rows);
+    struct loss_spec bad;
+    ck_fails(loss_parse(&bad, "kl", &err), ST_BAD_INPUT, "Known: ce, fkl, rkl, jsd:B");
+    ck_fails(loss_parse(&bad, "jsd", &err), ST_BAD_INPUT, "jsd:0.5");
+    ck_fails(loss_parse(&bad, "jsd:1.5", &err), ST_BAD_INPUT, "0 <= B <= 1");
+    ck_fails(loss_parse(&bad, "fkl:2", &err), ST_BAD_INPUT, "takes no number");
+    ck_ok(loss_parse(&bad, "jsd:0.25", &err));
+    ck_assert_double_eq_tol((double)bad.beta, 0.25, 1e-7);
+}
+END_TEST
+
+START_TEST(schedules_warm_up_from_the_first_step_and_then_follow_transformers)
+{
+    ck_assert_double_eq_tol(schedule_lr(SCHEDULE_COSINE, 1, 4, 10, 1), 0.25, 1e-12);
+    ck_assert_double_eq_tol(schedule_lr(SCHEDULE_COSINE, 1, 4, 10, 4), 1, 1e-12);
+    // transformers at optimizer index i = step - 1: 0.5 (1 + cos(pi (i - warmup) / (n - warmup)))
+    ck_assert_double_eq_tol(schedule_lr(SCHEDULE_COSINE, 1, 4, 10, 8), 0.5 * (1 + cos(M_PI * 3 / 6)), 1e-12);
+    ck_assert_double_eq_tol(schedule_lr(SCHEDULE_LINEAR, 2, 0, 10, 10), 0.2, 1e-12);
+    ck_assert_double_eq_tol(schedule_lr(SCHEDULE_CONSTANT, 2, 0, 10, 10), 2, 1e-12);
+    ck_assert_double_gt(schedule_lr(SCHEDULE_LINEAR, 1, 10, 10, 10), 0.99); // warm-up to the end
+}
+END_TEST
+
+Suite *suite_trainer(void)
+{
+    Suite *s = suite_create("trainer");
+    TCase *golden = tcase_create("golden"), *ways = tcase_create("ways"), *rest = tcase_create("rest");
+    tcase_add_loop_test(golden, losses_norms_and_weights_follow_pytorch, 0, N_RUN);
+    tcase_add_test(ways, accumulated_micro_batches_give_the_gradient_of_one_batch_up_to_rounding);
+    tcase_add_test(ways, recompute_policies_give_the_same_bits);
+    tcase_add_test(ways, bf16_stays_close_to_f32);
+    tcase_add_test(ways, the_head_does_not_depend_on_where_its_chunks_end);
+    tcase_add_test(ways, a_teacher_that_is_the_student_gives_no_divergence);
+    tcase_add_test(ways, evaluation_is_the_loss_of_the_next_step_and_leaves_the_run_as_it_is);
+    tcase_add_test(rest, frozen_parameters_get_no_gradient_no_slot_and_stay);
+    tcase_add_test(rest, a_step_without_loss_tokens_has_loss_0_and_changes_nothing);
+    tcase_add_test(rest, a_loss_that_is_not_finite_stops_before_the_update);
+    tcase_add_test(rest, targets_that_do_not_fit_the_loss_are_refused);
+    tcase_add_test(rest, schedules_warm_up_from_the_first_step_and_then_follow_transformers);
+    suite_add_tcase(s, golden);
+    suite_add_tcase(s, ways);
+    suite_add_tcase(s, rest);
+    return s;
+}
