@@ -114,6 +114,8 @@ static enum status find_start(struct prober *p, size_t turn, struct text head, s
     }
     if (common_start(head, p->full) < at) return refuse(p, turn, "what stands before it depends on its text");
     size_t has = common_start((struct text){p->full.p + at, p->full.n - at}, prompt);
+    const char *think = memmem(prompt.p, prompt.n, "<think>", 7); // not half of it, shared with another tag
+    if (think && has > (size_t)(think - prompt.p) && has < (size_t)(think - prompt.p) + 7) has = (size_t)(think - prompt.p);
     struct text lacks = {prompt.p + has, prompt.n - has};
     // A finished turn may lack only the opened reasoning, or blanks, of the prompt that it would have been written after.
     if (lacks.n && !is_blank(lacks) && !(lacks.n >= 7 && memcmp(lacks.p, "<think>", 7) == 0))

@@ -252,6 +252,12 @@ static struct value sign(struct eval *e, const struct expr *x)
     return v.type == V_REAL ? v_real(-v.r) : integers(e, X_SUB, 0, as_int(v));
 }
 
+static struct value apply_filter(struct eval *e, const struct expr *x, struct value v, const struct call *c)
+{
+    if (!x->builtin) ev_fail(e, "filter '%s' is not known", x->name);
+    return ((const struct filter *)x->builtin)->fn(e, v, c);
+}
+
 static struct value eval_kind(struct eval *e, const struct expr *x)
 {
     struct value v;
@@ -309,12 +315,13 @@ static struct value eval_kind(struct eval *e, const struct expr *x)
         v = ev_expr(e, x->a);
         struct call c = ev_args(e, &x->args);
         e->line = x->line;
-        return ((const struct filter *)x->builtin)->fn(e, v, &c);
+        return apply_filter(e, x, v, &c);
     }
     case X_TEST: {
         v = ev_expr(e, x->a);
         struct call c = ev_args(e, &x->args);
         e->line = x->line;
+        if (!x->builtin) ev_fail(e, "test '%s' is not known", x->name);
         return v_bool(((const struct test *)x->builtin)->fn(e, v, &c) != x->negate);
     }
     default: {
@@ -354,5 +361,5 @@ struct value ev_filters(struct eval *e, const struct expr *x, struct value v)
     v = ev_filters(e, x->a, v);
     struct call c = ev_args(e, &x->args);
     e->line = x->line;
-    return ((const struct filter *)x->builtin)->fn(e, v, &c);
+    return apply_filter(e, x, v, &c);
 }

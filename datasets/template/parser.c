@@ -1,5 +1,5 @@
-// From tokens to the tree, by recursive descent, in Jinja's grammar and precedences. A construct, filter, or test that is not known is an
-// error here, with its name and line, before anything is rendered.
+// From tokens to the tree, by recursive descent, in Jinja's grammar and precedences. A construct that is not known is an error
+// here, with its name and line, before anything is rendered; a filter or test that is not known, when it is reached.
 #include "datasets/template/internal.h"
 #include <string.h>
 
@@ -146,8 +146,7 @@ static struct expr *filter(struct parser *p, struct expr *x)
     struct expr *y = node(p, X_FILTER);
     y->a = x;
     y->name = want_name(p, "a filter's name");
-    y->builtin = filter_find(y->name);
-    if (!y->builtin) source_fail(p->src, y->line, "filter '%s' is not known", y->name);
+    y->builtin = filter_find(y->name); // NULL: an error when it is reached, as in Jinja; templates guard what only some engines know
     if (take_op(p, "(")) y->args = arguments(p);
     return y;
 }
@@ -158,8 +157,7 @@ static struct expr *test(struct parser *p, struct expr *x)
     y->a = x;
     y->negate = take_name(p, "not");
     y->name = want_name(p, "a test's name after 'is'");
-    y->builtin = test_find(y->name);
-    if (!y->builtin) source_fail(p->src, y->line, "test '%s' is not known", y->name);
+    y->builtin = test_find(y->name); // NULL: as with filters
     const struct token *t = cur(p);
     if (take_op(p, "(")) y->args = arguments(p);
     else if (t->kind == T_STRING || t->kind == T_INT || t->kind == T_REAL || is_op(p, "[") || is_op(p, "{") ||
