@@ -292,7 +292,7 @@ static void reserve(struct engine *e, struct sequence *s)
 static void leave_slot(struct engine *e, struct sequence *s)
 {
     if (!s->n_page) return; // ended by its first token before it had one
-    for (int i = 0; i < s->n_page; i++) page_drop(&e->pages, s->page[i]);
+    for (int i = s->n_page - 1; i >= 0; i--) page_drop(&e->pages, s->page[i]); // the first, which were written to, are taken again first
     s->n_page = 0;
     e->n_slot--;
 }
