@@ -15,21 +15,28 @@ struct device {
     bool measuring;     // same as arena.measuring
     bool sync;
     int n_thread;
-    struct err error;   // sticky
-    void *state;        // the backend's own (streams, handles, caches of compiled primitives)
+    struct err error; // sticky
+    void *state;      // the backend's own (streams, handles, caches of compiled primitives)
 };
 
 // Opens "cpu" (later "cuda", "cuda:N"). n_thread 0: as many as the process may run on. The arena is empty: dev_reserve or dev_measure it.
 enum status dev_open(struct device *dev, const char *name, int n_thread, struct err *err);
 void dev_close(struct device *dev);
-void dev_measure(struct device *dev);                                       // until dev_reserve
+void dev_measure(struct device *dev);                                            // until dev_reserve
 enum status dev_reserve(struct device *dev, size_t size_bytes, struct err *err); // real memory for the arena; ends measuring
-enum status dev_check(struct device *dev, struct err *err);                 // moves the sticky error out; ST_OK if none
-void dev_fail(struct device *dev, const char *op, const char *fmt, ...) __attribute__((format(printf, 3, 4))); // for ops; the first one sticks
+enum status dev_check(struct device *dev, struct err *err);                      // moves the sticky error out; ST_OK if none
+void dev_fail(struct device *dev, const char *op, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4))); // for ops; the first one sticks
 
 // Step memory. Contents are undefined until written (ops that accumulate say so; clear with op_zero).
 struct tensor dev_1d(struct device *dev, enum dtype t, int64_t a);
 struct tensor dev_2d(struct device *dev, enum dtype t, int64_t a, int64_t b);
 struct tensor dev_3d(struct device *dev, enum dtype t, int64_t a, int64_t b, int64_t c);
-static inline size_t dev_mark(const struct device *dev) { return arena_mark(&dev->arena); }
-static inline void dev_release(struct device *dev, size_t mark) { arena_release(&dev->arena, mark); }
+static inline size_t dev_mark(const struct device *dev)
+{
+    return arena_mark(&dev->arena);
+}
+static inline void dev_release(struct device *dev, size_t mark)
+{
+    arena_release(&dev->arena, mark);
+}

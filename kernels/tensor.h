@@ -1,6 +1,7 @@
 // A tensor is a view by value: what the bytes at `data` mean. It never owns memory (arenas and file mappings do).
 #pragma once
 #include "kernels/base/half.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -42,6 +43,9 @@ struct tensor tensor_flat(struct tensor t);
 int64_t tensor_numel(struct tensor t);
 size_t tensor_bytes(struct tensor t); // of the contiguous rows layout
 bool tensor_contiguous(struct tensor t);
-static inline bool tensor_none(struct tensor t) { return t.data == NULL; }
+static inline bool tensor_none(struct tensor t)
+{
+    return t.data == NULL;
+}
 void tensor_describe(struct tensor t, char *buf, size_t n); // "bf16 (12, 4, 64)"
 #define TENSOR_NONE ((struct tensor){0})

@@ -1,5 +1,5 @@
-// Grouped-query attention (Ainslie et al. 2023) as Qwen and Llama have it: optional biases, optional RMSNorm on each head of q and k (Qwen3),
-// rotary embedding in the half order, causal, optional sliding window.
+// Grouped-query attention (Ainslie et al. 2023) as Qwen and Llama have it: optional biases, optional RMSNorm on each head of q and k
+// (Qwen3), rotary embedding in the half order, causal, optional sliding window.
 #include "kernels/layers/layer.h"
 
 static void gqa_build(struct model *m, struct layer *l, const char *prefix)
@@ -22,12 +22,17 @@ static void gqa_build(struct model *m, struct layer *l, const char *prefix)
 
 static struct attention flat_attention(const struct run *run, const struct gqa *g)
 {
-    return (struct attention){.n_seg = run->seg->n_seg, .max_len = run->seg->max_len, .q_start = run->seg->start, .k_start = run->seg->start,
-                              .scale = g->scale, .window = g->window};
+    return (struct attention){.n_seg = run->seg->n_seg,
+                              .max_len = run->seg->max_len,
+                              .q_start = run->seg->start,
+                              .k_start = run->seg->start,
+                              .scale = g->scale,
+                              .window = g->window};
 }
 
 // x (n_tok, h * d_head) normalised by head (if the model does) and rotated, into out; rstd (n_tok * h) if kept.
-static void norm_rotate(const struct layer *l, struct run *run, const struct norm *norm, struct tensor out, struct tensor raw, struct tensor rstd, int n_head)
+static void norm_rotate(const struct layer *l, struct run *run, const struct norm *norm, struct tensor out, struct tensor raw,
+                        struct tensor rstd, int n_head)
 {
     if (norm->w) norm_forward(norm, run, tensor_heads(out, n_head), tensor_heads(raw, n_head), rstd);
     op_rope(run->dev, tensor_heads(out, n_head), run->seg, l->model->inv_freq, l->model->rope_mscale, l->model->arch->rope_order, false);
@@ -52,7 +57,8 @@ static void gqa_forward(const struct layer *l, struct run *run, struct tensor ou
     linear_forward(&g->v, run, v, x);
     norm_rotate(l, run, &g->q_norm, q, q_raw, q_rstd, g->n_head);
     norm_rotate(l, run, &g->k_norm, k, k_raw, k_rstd, g->n_kv);
-    struct tensor qh = tensor_heads(q, g->n_head), kh = tensor_heads(k, g->n_kv), vh = tensor_heads(v, g->n_kv), oh = tensor_heads(attn, g->n_head);
+    struct tensor qh = tensor_heads(q, g->n_head), kh = tensor_heads(k, g->n_kv), vh = tensor_heads(v, g->n_kv),
+                  oh = tensor_heads(attn, g->n_head);
     if (run->mode == RUN_FLAT) {
         struct attention a = flat_attention(run, g);
         op_attention(run->dev, oh, lse, qh, kh, vh, &a);
@@ -72,7 +78,8 @@ static void gqa_forward(const struct layer *l, struct run *run, struct tensor ou
 }
 
 // Undoes rotation and norm: d(rotated) → d(raw), in place where there is no norm.
-static struct tensor norm_rotate_backward(const struct layer *l, struct run *run, const struct norm *norm, struct tensor d, struct tensor raw, struct tensor rstd, int n_head)
+static struct tensor norm_rotate_backward(const struct layer *l, struct run *run, const struct norm *norm, struct tensor d,
+                                          struct tensor raw, struct tensor rstd, int n_head)
 {
     op_rope(run->dev, tensor_heads(d, n_head), run->seg, l->model->inv_freq, l->model->rope_mscale, l->model->arch->rope_order, true);
     if (!norm->w) return d;
@@ -97,8 +104,9 @@ static void gqa_backward(const struct layer *l, struct run *run, struct tensor d
     struct tensor dk = run_tensor(run, false, x.dtype, n, n_kv), dv = run_tensor(run, false, x.dtype, n, n_kv);
     linear_backward(&g->o, run, dattn, false, dout, s->attn);
     struct attention a = flat_attention(run, g);
-    op_attention_bwd(run->dev, tensor_heads(dq, g->n_head), tensor_heads(dk, g->n_kv), tensor_heads(dv, g->n_kv), tensor_heads(dattn, g->n_head),
-                     tensor_heads(q, g->n_head), tensor_heads(k, g->n_kv), tensor_heads(s->v, g->n_kv), tensor_heads(s->attn, g->n_head), s->lse, &a);
+    op_attention_bwd(run->dev, tensor_heads(dq, g->n_head), tensor_heads(dk, g->n_kv), tensor_heads(dv, g->n_kv),
+                     tensor_heads(dattn, g->n_head), tensor_heads(q, g->n_head), tensor_heads(k, g->n_kv), tensor_heads(s->v, g->n_kv),
+                     tensor_heads(s->attn, g->n_head), s->lse, &a);
     dq = norm_rotate_backward(l, run, &g->q_norm, dq, s->q_raw, s->q_rstd, g->n_head);
     dk = norm_rotate_backward(l, run, &g->k_norm, dk, s->k_raw, s->k_rstd, g->n_kv);
     linear_backward(&g->q, run, dx, false, dq, x);

@@ -1,9 +1,10 @@
 // Layers: what a decoder is made of. A kind is {build, forward, backward}, one file each:
-//   gqa.c attention of Qwen and Llama · mla.c attention of DeepSeek · mlp.c dense SwiGLU · moe.c mixture of experts · block.c the decoder layer that
-//   holds one of each between norms (the ONE text of a decoder layer, run by teacher and student alike).
+//   gqa.c attention of Qwen and Llama · mla.c attention of DeepSeek · mlp.c dense SwiGLU · moe.c mixture of experts · block.c the decoder
+//   layer that holds one of each between norms (the ONE text of a decoder layer, run by teacher and student alike).
 //
-// Shapes: n_tok rows; x, out A (n_tok, d_model). Temporaries come from the device's arena and are given back before returning; what backward
-// needs comes from run->keep. A backward reads values a policy did not keep by computing them again with the same ops, hence the same bits.
+// Shapes: n_tok rows; x, out A (n_tok, d_model). Temporaries come from the device's arena and are given back before returning; what
+// backward needs comes from run->keep. A backward reads values a policy did not keep by computing them again with the same ops, hence the
+// same bits.
 #pragma once
 #include "kernels/model/model.h"
 
@@ -35,10 +36,10 @@ struct mlp {
 struct moe {
     struct param *router_w, *router_bias; // f32 (e, d); f32 (e) or NULL
     struct router router;
-    struct mlp shared;                    // d_ff 0: none
-    struct param **expert_w[3];           // gate, up, down: (n_expert) parameters each
-    struct expert_weights experts[3];     // their slots through the placement table
-    const struct place *place;            // (n_expert)
+    struct mlp shared;                // d_ff 0: none
+    struct param **expert_w[3];       // gate, up, down: (n_expert) parameters each
+    struct expert_weights experts[3]; // their slots through the placement table
+    const struct place *place;        // (n_expert)
     int64_t d_ff;
 };
 
@@ -56,10 +57,10 @@ struct layer {
 
 // Values of one decoder layer kept for backward; a none tensor was not kept.
 struct saved {
-    struct tensor x, rstd1, h1;                              // input, input norm
+    struct tensor x, rstd1, h1;                                     // input, input norm
     struct tensor q_raw, k_raw, q_rstd, k_rstd, q, k, v, attn, lse; // gqa: before q/k norm, after rotation; attention's output
-    struct tensor x_mid, rstd2, h2;                          // after attention's residual, second norm
-    struct tensor gate, up, act;                             // mlp
+    struct tensor x_mid, rstd2, h2;                                 // after attention's residual, second norm
+    struct tensor gate, up, act;                                    // mlp
 };
 
 struct layer_kind {
@@ -93,7 +94,8 @@ void linear_forward(const struct linear *l, struct run *run, struct tensor out, 
 // dx none: not wanted.
 void linear_backward(const struct linear *l, struct run *run, struct tensor dx, bool accumulate, struct tensor dout, struct tensor x);
 void norm_forward(const struct norm *n, struct run *run, struct tensor out, struct tensor x, struct tensor rstd);
-void norm_backward(const struct norm *n, struct run *run, struct tensor dx, struct tensor dout, struct tensor x, struct tensor rstd, bool accumulate);
+void norm_backward(const struct norm *n, struct run *run, struct tensor dx, struct tensor dout, struct tensor x, struct tensor rstd,
+                   bool accumulate);
 // A value wanted by backward: kept (from run->keep) if `kept`, else step memory.
 struct tensor run_tensor(struct run *run, bool kept, enum dtype t, int64_t rows, int64_t cols);
 struct tensor run_rstd(struct run *run, int64_t rows); // f32 (rows), kept: what a norm's backward needs

@@ -1,5 +1,6 @@
 // What the layer kinds share: declaring parameters, linear maps, norms, and where a value is put.
 #include "kernels/layers/layer.h"
+
 #include <string.h>
 
 struct param *param_declare(struct model *m, const char *prefix, const char *name, int64_t rows, int64_t cols)
@@ -37,7 +38,8 @@ void norm_forward(const struct norm *n, struct run *run, struct tensor out, stru
     op_rmsnorm(run->dev, out, x, n->w->weight, n->eps, rstd);
 }
 
-void norm_backward(const struct norm *n, struct run *run, struct tensor dx, struct tensor dout, struct tensor x, struct tensor rstd, bool accumulate)
+void norm_backward(const struct norm *n, struct run *run, struct tensor dx, struct tensor dout, struct tensor x, struct tensor rstd,
+                   bool accumulate)
 {
     op_rmsnorm_bwd(run->dev, dx, n->w->grad, dout, x, n->w->weight, rstd, accumulate);
 }
@@ -48,4 +50,7 @@ struct tensor run_tensor(struct run *run, bool kept, enum dtype t, int64_t rows,
     return tensor_2d(arena_alloc(kept ? run->keep : &run->dev->arena, bytes), t, rows, cols);
 }
 
-struct tensor run_rstd(struct run *run, int64_t rows) { return tensor_1d(arena_alloc(run->keep, (size_t)rows * sizeof(float)), DT_F32, rows); }
+struct tensor run_rstd(struct run *run, int64_t rows)
+{
+    return tensor_1d(arena_alloc(run->keep, (size_t)rows * sizeof(float)), DT_F32, rows);
+}

@@ -1,9 +1,10 @@
-// Multi-head latent attention (DeepSeek-V2, 2024). Keys and values of all heads come from one latent row of kv_lora numbers, cached with one rotated key
-// of d_rope shared by the heads: latent = [norm(c_kv) | rope(k_rope)].
+// Multi-head latent attention (DeepSeek-V2, 2024). Keys and values of all heads come from one latent row of kv_lora numbers, cached with
+// one rotated key of d_rope shared by the heads: latent = [norm(c_kv) | rope(k_rope)].
 //
 // Two forms of the same product (a test holds them equal):
-//   expanded  kv_b(latent) gives every head its own keys and values; attention as usual. Fewer operations for many rows: prefill and scoring.
-//   absorbed  kv_b's two halves are moved to the query and the output: q' = q_nope · W_uk, attention over the latents themselves, out = (attn · c_kv) · W_uv.
+//   expanded  kv_b(latent) gives every head its own keys and values; attention as usual. Fewer operations for many rows: prefill and
+//   scoring. absorbed  kv_b's two halves are moved to the query and the output: q' = q_nope · W_uk, attention over the latents themselves,
+//   out = (attn · c_kv) · W_uv.
 //             Reads the cache once for all heads: decode.
 // TRAP: the inner norms use eps 1e-6 whatever rms_norm_eps says, as DeepSeek's code does.
 #include "kernels/layers/layer.h"
@@ -58,7 +59,7 @@ static void mla_derive(struct model *m, struct layer *l)
     // kv_b itself is packed: its rows come back by multiplying the identity, exactly (one product by 1, the rest by 0).
     size_t mark = dev_mark(dev);
     struct tensor eye = dev_2d(dev, m->dtype, r, r), kv_b = dev_2d(dev, m->dtype, r, h * span); // kv_b transposed: (r, h * span)
-    float *host = NEW_N(float, r * r);
+    float *host = NEW_N(float, r *r);
     for (int64_t i = 0; i < r; i++) host[i * r + i] = 1;
     struct tensor eye32 = dev_2d(dev, DT_F32, r, r);
     op_upload(dev, eye32, host);
@@ -121,7 +122,8 @@ static struct tensor latents(const struct layer *l, struct run *run, struct tens
     return latent;
 }
 
-static void attend_expanded(const struct mla *a, struct run *run, struct tensor out, struct tensor q, struct tensor latent, const int32_t *k_start)
+static void attend_expanded(const struct mla *a, struct run *run, struct tensor out, struct tensor q, struct tensor latent,
+                            const int32_t *k_start)
 {
     struct device *dev = run->dev;
     const int64_t m = latent.shape[0], h = a->n_head;
@@ -135,7 +137,8 @@ static void attend_expanded(const struct mla *a, struct run *run, struct tensor 
     shared.shape[1] = h;
     shared.stride[1] = 0;
     op_copy(dev, tensor_cols(k, a->d_nope, a->d_rope), shared);
-    struct attention at = {.n_seg = run->seg->n_seg, .max_len = run->seg->max_len, .q_start = run->seg->start, .k_start = k_start, .scale = a->scale};
+    struct attention at = {
+        .n_seg = run->seg->n_seg, .max_len = run->seg->max_len, .q_start = run->seg->start, .k_start = k_start, .scale = a->scale};
     op_attention(dev, out, TENSOR_NONE, q, k, tensor_cols(kv, a->d_nope, a->d_v), &at);
 }
 

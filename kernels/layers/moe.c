@@ -1,7 +1,9 @@
-// Mixture of experts (DeepSeekMoE, Dai et al. 2024): a router chooses top_k experts a token; rows are sorted by expert, each expert multiplies its own
-// rows (grouped products), and the weighted results are summed back, with a shared expert beside them. Experts' weights are reached only through the
-// placement table: today every place is a slot of this device; a rank or a host slot elsewhere is where the all-to-all and streaming will come in.
+// Mixture of experts (DeepSeekMoE, Dai et al. 2024): a router chooses top_k experts a token; rows are sorted by expert, each expert
+// multiplies its own rows (grouped products), and the weighted results are summed back, with a shared expert beside them. Experts' weights
+// are reached only through the placement table: today every place is a slot of this device; a rank or a host slot elsewhere is where the
+// all-to-all and streaming will come in.
 #include "kernels/layers/layer.h"
+
 #include <string.h>
 
 static void moe_build(struct model *m, struct layer *l, const char *prefix)
@@ -45,7 +47,11 @@ static void moe_derive(struct model *m, struct layer *l)
         size_t bytes = sizeof *slot * (size_t)n_expert;
         struct tensor table = tensor_1d(arena_alloc(&m->weights, bytes), DT_U8, (int64_t)bytes);
         if (!m->weights.measuring) op_upload(m->dev, table, slot);
-        e->experts[k] = (struct expert_weights){.n_expert = n_expert, .n = e->expert_w[k][0]->shape[0], .k = e->expert_w[k][0]->shape[1], .dtype = m->dtype, .slot = table.data};
+        e->experts[k] = (struct expert_weights){.n_expert = n_expert,
+                                                .n = e->expert_w[k][0]->shape[0],
+                                                .k = e->expert_w[k][0]->shape[1],
+                                                .dtype = m->dtype,
+                                                .slot = table.data};
     }
     mem_free(slot);
 }
@@ -66,8 +72,10 @@ static void moe_forward(const struct layer *l, struct run *run, struct tensor ou
     struct device *dev = run->dev;
     const int64_t n = x.shape[0], k = e->router.top_k, m = n * k, d = x.shape[1];
     size_t mark = dev_mark(dev);
-    struct tensor logits = dev_2d(dev, DT_F32, n, e->router.n_expert), expert = dev_2d(dev, DT_I32, n, k), weight = dev_2d(dev, DT_F32, n, k);
-    struct tensor first = dev_1d(dev, DT_I32, e->router.n_expert + 1), row_token = dev_1d(dev, DT_I32, m), token_row = dev_2d(dev, DT_I32, n, k);
+    struct tensor logits = dev_2d(dev, DT_F32, n, e->router.n_expert), expert = dev_2d(dev, DT_I32, n, k),
+                  weight = dev_2d(dev, DT_F32, n, k);
+    struct tensor first = dev_1d(dev, DT_I32, e->router.n_expert + 1), row_token = dev_1d(dev, DT_I32, m),
+                  token_row = dev_2d(dev, DT_I32, n, k);
     op_linear(dev, logits, x, e->router_w->weight, TENSOR_NONE);
     op_router(dev, expert, weight, logits, e->router_bias ? e->router_bias->weight : TENSOR_NONE, &e->router);
     op_moe_sort(dev, first, row_token, token_row, expert, e->router.n_expert);
@@ -79,8 +87,10 @@ static void moe_forward(const struct layer *l, struct run *run, struct tensor ou
     op_silu_mul(dev, gate, gate, up);
     op_grouped_linear(dev, rows, gate, &e->experts[2], first);
 
-    if (e->shared.d_ff) shared_forward(&e->shared, run, out, x);
-    else op_zero(dev, out);
+    if (e->shared.d_ff)
+        shared_forward(&e->shared, run, out, x);
+    else
+        op_zero(dev, out);
     op_moe_combine(dev, out, rows, token_row, weight);
     if (run->on_layer) run->on_layer(run->on_layer_arg, l->index, TENSOR_NONE, expert, weight);
     dev_release(dev, mark);

@@ -17,17 +17,17 @@ struct model_config {
     char model_type[64];
     int64_t n_vocab, d_model, d_ff, n_layer, n_head, n_kv_head, d_head, max_position;
     float rms_norm_eps;
-    bool tied;                      // tie_word_embeddings: lm_head.weight is embed_tokens.weight
+    bool tied; // tie_word_embeddings: lm_head.weight is embed_tokens.weight
     bool qkv_bias, o_bias, mlp_bias, qk_norm;
     int window, window_first_layer; // sliding window (0: none) from that layer on
     struct rope_config rope;
     bool mla;
     int64_t q_lora_rank, kv_lora_rank, d_nope, d_rope, d_v; // mla (q_lora_rank 0: plain q_proj)
     float softmax_scale;
-    struct router router;           // n_expert 0: dense
+    struct router router; // n_expert 0: dense
     int64_t d_ff_expert, n_shared;
-    bool *moe_layer;                // (n_layer) mem_alloc'ed; NULL when dense
-    int32_t bos, eos[8];            // from config.json / generation_config.json; n_eos of them
+    bool *moe_layer;     // (n_layer) mem_alloc'ed; NULL when dense
+    int32_t bos, eos[8]; // from config.json / generation_config.json; n_eos of them
     int n_eos;
 };
 
@@ -40,12 +40,14 @@ struct arch {
     bool window_key;         // config's sliding_window counts when use_sliding_window is set, from layer max_window_layers on
     int d_head_default;      // when config has no head_dim; 0: hidden_size / num_attention_heads
     enum rope_order rope_order;
-    enum router_scoring scoring;   // MoE families only
+    enum router_scoring scoring;             // MoE families only
     const char *key_n_expert, *key_n_shared; // "n_routed_experts"; NULL: dense family
 };
 
 // Reads config.json of DIR for one of the NULL-terminated `archs` (unknown: ST_BAD_INPUT listing the known). All mismatches at once.
-enum status model_config_read(struct model_config *out, const struct arch **arch, const char *dir, const struct arch *const *archs, struct err *err);
+enum status model_config_read(struct model_config *out, const struct arch **arch, const char *dir, const struct arch *const *archs,
+                              struct err *err);
 void model_config_free(struct model_config *c);
-// inv_freq[d_rope/2] and the factor on cos and sin; *softmax_factor multiplies the softmax scale (YaRN's mscale_all_dim²). Formulas: see config.c.
+// inv_freq[d_rope/2] and the factor on cos and sin; *softmax_factor multiplies the softmax scale (YaRN's mscale_all_dim²). Formulas: see
+// config.c.
 void rope_frequencies(const struct rope_config *r, int64_t d_rope, float *inv_freq, float *mscale, float *softmax_factor);

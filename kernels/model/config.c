@@ -1,5 +1,6 @@
 // config.json → struct model_config, for every family, guided by what its arch declares. All mismatches are reported at once.
 #include "kernels/model/arch.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -42,7 +43,8 @@ static void rope_read(struct rope_config *r, const json_t *root, const char *whe
         return;
     }
     bool llama3 = r->scaling == ROPE_LLAMA3;
-    r->original_max_position = json_get_int(p, "original_max_position_embeddings", json_get_int(root, "max_position_embeddings", 0, false, where, err), llama3, where, err);
+    r->original_max_position = json_get_int(p, "original_max_position_embeddings",
+                                            json_get_int(root, "max_position_embeddings", 0, false, where, err), llama3, where, err);
     r->factor = json_get_real(p, "factor", 0, llama3, where, err);
     if (r->factor == 0 && r->original_max_position > 0) // YaRN without a factor: the ratio of the contexts, as transformers
         r->factor = json_get_real(root, "max_position_embeddings", 1, false, where, err) / (double)r->original_max_position;
@@ -82,19 +84,24 @@ static void moe_read(struct model_config *c, const struct arch *a, const json_t 
     r->scale = (float)json_get_real(root, "routed_scaling_factor", 1.0, false, where, err);
     r->scoring = a->scoring;
     const char *scoring = json_get_str(root, "scoring_func", r->scoring == ROUTER_SIGMOID ? "sigmoid" : "softmax", false, where, err);
-    if (!strcmp(scoring, "sigmoid")) r->scoring = ROUTER_SIGMOID;
-    else if (!strcmp(scoring, "softmax")) r->scoring = ROUTER_SOFTMAX;
-    else err_add(err, ST_BAD_INPUT, "%s: scoring_func: \"%s\" is not known (known: sigmoid, softmax)", where, scoring);
+    if (!strcmp(scoring, "sigmoid"))
+        r->scoring = ROUTER_SIGMOID;
+    else if (!strcmp(scoring, "softmax"))
+        r->scoring = ROUTER_SOFTMAX;
+    else
+        err_add(err, ST_BAD_INPUT, "%s: scoring_func: \"%s\" is not known (known: sigmoid, softmax)", where, scoring);
     if (a->mla) {
         const char *method = json_get_str(root, "topk_method", "noaux_tc", false, where, err);
         if (strcmp(method, "noaux_tc")) err_add(err, ST_BAD_INPUT, "%s: topk_method: \"%s\" is not known (known: noaux_tc)", where, method);
     }
-    if (r->top_k > r->n_expert || r->n_expert % r->n_group || r->topk_group > r->n_group || r->top_k > r->n_expert / r->n_group * r->topk_group)
-        err_add(err, ST_BAD_INPUT, "%s: %d experts in n_group %d, topk_group %d, num_experts_per_tok %d do not fit together", where, r->n_expert, r->n_group,
-                r->topk_group, r->top_k);
+    if (r->top_k > r->n_expert || r->n_expert % r->n_group || r->topk_group > r->n_group ||
+        r->top_k > r->n_expert / r->n_group * r->topk_group)
+        err_add(err, ST_BAD_INPUT, "%s: %d experts in n_group %d, topk_group %d, num_experts_per_tok %d do not fit together", where,
+                r->n_expert, r->n_group, r->topk_group, r->top_k);
     c->d_ff_expert = want_size(root, "moe_intermediate_size", where, err);
     c->n_shared = a->key_n_shared ? json_get_int(root, a->key_n_shared, 0, false, where, err) : 0;
-    int64_t first = json_get_int(root, "first_k_dense_replace", 0, false, where, err), freq = opt_size(root, "moe_layer_freq", 1, 1, where, err);
+    int64_t first = json_get_int(root, "first_k_dense_replace", 0, false, where, err),
+            freq = opt_size(root, "moe_layer_freq", 1, 1, where, err);
     c->moe_layer = NEW_N(bool, c->n_layer);
     for (int64_t i = 0; i < c->n_layer; i++) c->moe_layer[i] = i >= first && i % freq == 0;
 }
@@ -137,24 +144,29 @@ static void common_read(struct model_config *c, const struct arch *a, const json
     const char *act = json_get_str(root, "hidden_act", "silu", false, where, err);
     if (strcmp(act, "silu")) err_add(err, ST_BAD_INPUT, "%s: hidden_act: \"%s\" is not known (known: silu)", where, act);
     if (!a->mla && c->n_head % c->n_kv_head)
-        err_add(err, ST_BAD_INPUT, "%s: num_attention_heads %lld is not a multiple of num_key_value_heads %lld", where, (long long)c->n_head, (long long)c->n_kv_head);
+        err_add(err, ST_BAD_INPUT, "%s: num_attention_heads %lld is not a multiple of num_key_value_heads %lld", where,
+                (long long)c->n_head, (long long)c->n_kv_head);
     if (json_object_get(root, "quantization_config") && !json_is_null(json_object_get(root, "quantization_config")))
-        err_add(err, ST_BAD_INPUT, "%s: quantization_config: quantised checkpoints are not read yet; use the BF16, F16 or F32 weights", where);
+        err_add(err, ST_BAD_INPUT, "%s: quantization_config: quantised checkpoints are not read yet; use the BF16, F16 or F32 weights",
+                where);
     rope_read(&c->rope, root, where, err);
     c->bos = (int32_t)json_get_int(root, "bos_token_id", -1, false, where, err);
 }
 
-static enum status arch_find(const struct arch **arch, const json_t *root, const struct arch *const *archs, const char *where, struct err *err)
+static enum status arch_find(const struct arch **arch, const json_t *root, const struct arch *const *archs, const char *where,
+                             struct err *err)
 {
     const char *type = json_string_value(json_object_get(root, "model_type"));
     const char *name = json_string_value(json_array_get(json_object_get(root, "architectures"), 0));
     for (; *archs && !*arch; archs++)
         if ((type && !strcmp((*archs)->model_type, type)) || (!type && name && !strcmp((*archs)->class_name, name))) *arch = *archs;
     return *arch ? ST_OK
-                 : err_set(err, ST_BAD_INPUT, "%s: model_type: \"%s\" (architectures: \"%s\") is not a known architecture", where, type ? type : "missing", name ? name : "missing");
+                 : err_set(err, ST_BAD_INPUT, "%s: model_type: \"%s\" (architectures: \"%s\") is not a known architecture", where,
+                           type ? type : "missing", name ? name : "missing");
 }
 
-enum status model_config_read(struct model_config *c, const struct arch **arch, const char *dir, const struct arch *const *archs, struct err *err)
+enum status model_config_read(struct model_config *c, const struct arch **arch, const char *dir, const struct arch *const *archs,
+                              struct err *err)
 {
     *c = (struct model_config){.bos = -1};
     *arch = NULL;
@@ -204,7 +216,10 @@ void model_config_free(struct model_config *c)
     c->moe_layer = NULL;
 }
 
-static double yarn_mscale(double factor, double mscale) { return factor <= 1 ? 1.0 : 0.1 * mscale * log(factor) + 1.0; }
+static double yarn_mscale(double factor, double mscale)
+{
+    return factor <= 1 ? 1.0 : 0.1 * mscale * log(factor) + 1.0;
+}
 
 // YaRN (Peng et al. 2023, as DeepSeek and transformers apply it): frequencies above beta_fast rotations in the original context stay, those
 // below beta_slow are divided by factor, a ramp between.
@@ -245,9 +260,12 @@ void rope_frequencies(const struct rope_config *r, int64_t d, float *inv_freq, f
     if (r->scaling == ROPE_LLAMA3) llama3(r, d, inv_freq);
     if (r->scaling != ROPE_YARN) return;
     yarn(r, d, inv_freq);
-    if (r->attention_factor != 0) *mscale = (float)r->attention_factor;
-    else if (r->mscale != 0 && r->mscale_all_dim != 0) *mscale = (float)(yarn_mscale(r->factor, r->mscale) / yarn_mscale(r->factor, r->mscale_all_dim));
-    else *mscale = (float)yarn_mscale(r->factor, 1);
+    if (r->attention_factor != 0)
+        *mscale = (float)r->attention_factor;
+    else if (r->mscale != 0 && r->mscale_all_dim != 0)
+        *mscale = (float)(yarn_mscale(r->factor, r->mscale) / yarn_mscale(r->factor, r->mscale_all_dim));
+    else
+        *mscale = (float)yarn_mscale(r->factor, 1);
     if (r->mscale_all_dim != 0) {
         double m = yarn_mscale(r->factor, r->mscale_all_dim);
         *softmax_factor = (float)(m * m);

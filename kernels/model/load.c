@@ -1,11 +1,14 @@
-// Loading: config.json decides which parameters there are; the safetensors must hold exactly those, in shape and free of NaN; each is uploaded in
-// its file's dtype and packed (generation) or converted (training) on the device, so that the peak is the weights plus one tensor.
+// Loading: config.json decides which parameters there are; the safetensors must hold exactly those, in shape and free of NaN; each is
+// uploaded in its file's dtype and packed (generation) or converted (training) on the device, so that the peak is the weights plus one
+// tensor.
 #include "kernels/base/rng.h"
 #include "kernels/layers/layer.h"
 #include "kernels/model/model.h"
+
 #include <string.h>
 
-// ---- building -----------------------------------------------------------------------------------------------------------------------------
+// ---- building
+// -----------------------------------------------------------------------------------------------------------------------------
 
 static size_t param_upper_bound(const struct model_config *c)
 {
@@ -66,7 +69,8 @@ static void derive(struct model *m)
     }
 }
 
-// ---- checking -----------------------------------------------------------------------------------------------------------------------------
+// ---- checking
+// -----------------------------------------------------------------------------------------------------------------------------
 
 static void shape_text(char *out, size_t n, int rank, const int64_t *shape)
 {
@@ -88,7 +92,8 @@ static enum status match(struct param *p, const struct st_set *set, const struct
     for (int i = 0; same && i < p->rank; i++) same = t->shape[i] == p->shape[i];
     shape_text(got, sizeof got, t->rank, t->shape);
     if (!same) return err_add(err, ST_BAD_INPUT, "%s: tensor %s: found %s, wanted %s as config.json says", dir, p->name, got, want);
-    if (!st_dtype(t->dtype, &dtype) || dtype > DT_F16) return err_add(err, ST_BAD_INPUT, "%s: tensor %s: dtype %s, wanted F32, BF16 or F16", dir, p->name, t->dtype);
+    if (!st_dtype(t->dtype, &dtype) || dtype > DT_F16)
+        return err_add(err, ST_BAD_INPUT, "%s: tensor %s: dtype %s, wanted F32, BF16 or F16", dir, p->name, t->dtype);
     return ST_OK;
 }
 
@@ -108,7 +113,8 @@ static int64_t count_nonfinite(const void *data, enum dtype t, int64_t n)
     return bad;
 }
 
-// Tensors of the file that the model has no place for. MTP layers (index n_layer and beyond) and rotary tables of old files are passed over.
+// Tensors of the file that the model has no place for. MTP layers (index n_layer and beyond) and rotary tables of old files are passed
+// over.
 static void report_unused(const struct model *m, const struct st_set *set, const char *dir, struct err *err)
 {
     size_t n_known = 0;
@@ -127,7 +133,8 @@ static void report_unused(const struct model *m, const struct st_set *set, const
     mem_free(known);
 }
 
-// ---- filling ------------------------------------------------------------------------------------------------------------------------------
+// ---- filling
+// ------------------------------------------------------------------------------------------------------------------------------
 
 static void put(struct model *m, struct param *p, const void *host, enum dtype t)
 {
@@ -136,8 +143,10 @@ static void put(struct model *m, struct param *p, const void *host, enum dtype t
     struct tensor stage = dev_2d(m->dev, t, p->shape[0], cols);
     if (p->rank == 1) stage = tensor_1d(stage.data, t, p->shape[0]);
     op_upload(m->dev, stage, host);
-    if (p->weight.layout == LAYOUT_PANEL) op_pack(m->dev, p->weight, stage);
-    else op_copy(m->dev, p->weight, stage);
+    if (p->weight.layout == LAYOUT_PANEL)
+        op_pack(m->dev, p->weight, stage);
+    else
+        op_copy(m->dev, p->weight, stage);
     dev_release(m->dev, mark);
 }
 

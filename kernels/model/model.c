@@ -1,6 +1,8 @@
 // Building, running forward and running backward. The forward pass is model_forward → block_forward (layers/block.c).
 #include "kernels/model/model.h"
+
 #include "kernels/layers/layer.h"
+
 #include <string.h>
 
 struct param *model_param(struct model *m, const char *name)
@@ -37,7 +39,10 @@ void model_alloc_grads(struct model *m, struct arena *a)
     }
 }
 
-struct saved *model_saved_alloc(const struct model *m) { return NEW_N(struct saved, m->config.n_layer + 1); }
+struct saved *model_saved_alloc(const struct model *m)
+{
+    return NEW_N(struct saved, m->config.n_layer + 1);
+}
 
 static void tell(struct run *run, int layer, struct tensor out)
 {

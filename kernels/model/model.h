@@ -7,24 +7,28 @@
 #include "kernels/model/safetensors.h"
 
 struct param {
-    char *name;            // Hugging Face's: "model.layers.0.self_attn.q_proj.weight"
+    char *name; // Hugging Face's: "model.layers.0.self_attn.q_proj.weight"
     int rank;
     int64_t shape[4];
-    struct tensor weight;  // run dtype (matrices) or f32 (rank 1, router gate); panel layout in a model for generation
-    struct tensor grad;    // f32, rows; none until model_alloc_grads, none when frozen
-    bool decay;            // weight decay applies: matrices only
-    bool frozen;           // no gradient, no optimizer slot
-    char file_dtype[12];   // of the checkpoint it came from: what saving restores ("BF16")
+    struct tensor weight; // run dtype (matrices) or f32 (rank 1, router gate); panel layout in a model for generation
+    struct tensor grad;   // f32, rows; none until model_alloc_grads, none when frozen
+    bool decay;           // weight decay applies: matrices only
+    bool frozen;          // no gradient, no optimizer slot
+    char file_dtype[12];  // of the checkpoint it came from: what saving restores ("BF16")
 };
 
 // Where an expert's weights are. Expert weights are reached only through this table.
 struct place {
-    int rank;                                        // of the process that holds it
+    int rank; // of the process that holds it
     enum { PLACE_DEVICE, PLACE_HOST, PLACE_DISK } where;
-    int slot;                                        // index among the slots there
+    int slot; // index among the slots there
 };
 
-enum recompute { RECOMPUTE_NONE, RECOMPUTE_CHEAP, RECOMPUTE_LAYER }; // what backward computes again: nothing; norms and SwiGLU products; whole layers
+enum recompute {
+    RECOMPUTE_NONE,
+    RECOMPUTE_CHEAP,
+    RECOMPUTE_LAYER
+}; // what backward computes again: nothing; norms and SwiGLU products; whole layers
 
 enum model_use {
     MODEL_GENERATE, // weights packed once into panels: batch-invariant kernels (gen, eval, score)
@@ -33,8 +37,8 @@ enum model_use {
 struct model_options {
     const struct arch *const *archs; // NULL-terminated, from distill/registry.c
     enum model_use use;
-    enum dtype dtype;                // of matrices and activations: DT_F32 or DT_BF16
-    bool random_init;                // fresh weights from config.json by `seed` (normal, 0.02; norms 1), no safetensors needed
+    enum dtype dtype; // of matrices and activations: DT_F32 or DT_BF16
+    bool random_init; // fresh weights from config.json by `seed` (normal, 0.02; norms 1), no safetensors needed
     uint64_t seed;
 };
 
@@ -48,20 +52,20 @@ struct model {
     struct arena weights; // owns all weights
     struct param *params; // n_param, in the file's customary order; a tied head is not among them twice
     size_t n_param;
-    struct block *blocks; // n_layer
+    struct block *blocks;                    // n_layer
     struct param *embed, *final_norm, *head; // head is embed when tied
-    struct place *place;  // (n_layer, n_expert) or NULL
-    struct tensor inv_freq; // f32 (d_rope/2)
+    struct place *place;                     // (n_layer, n_expert) or NULL
+    struct tensor inv_freq;                  // f32 (d_rope/2)
     float rope_mscale;
-    char *dir;            // where it was loaded from
+    char *dir; // where it was loaded from
 };
 
-// Loads config.json and the safetensors of DIR onto the device. Needs no tokenizer. NaN or infinity in a weight, a missing tensor, a wrong shape:
-// ST_BAD_INPUT with every one of them listed. Out of memory is known before reading (needed against free).
+// Loads config.json and the safetensors of DIR onto the device. Needs no tokenizer. NaN or infinity in a weight, a missing tensor, a wrong
+// shape: ST_BAD_INPUT with every one of them listed. Out of memory is known before reading (needed against free).
 enum status model_load(struct model **out, struct device *dev, const char *dir, const struct model_options *opt, struct err *err);
 void model_free(struct model *m);
 struct param *model_param(struct model *m, const char *name); // NULL if none
-int64_t model_n_weight(const struct model *m);               // number of scalars
+int64_t model_n_weight(const struct model *m);                // number of scalars
 // f32 gradients of every parameter that is not frozen, from `a` (works while measuring).
 void model_alloc_grads(struct model *m, struct arena *a);
 
@@ -86,10 +90,11 @@ struct run {
     struct device *dev;
     enum run_mode mode;
     const struct segments *seg;
-    struct kv_cache *kv;   // NULL iff RUN_FLAT
-    // Training only (NULL / ignored else): values kept for backward come from `keep`, which the caller marks before and releases after the step.
+    struct kv_cache *kv; // NULL iff RUN_FLAT
+    // Training only (NULL / ignored else): values kept for backward come from `keep`, which the caller marks before and releases after the
+    // step.
     struct arena *keep;
-    struct saved *saved;   // filled by model_forward: one a layer, from model_saved_alloc
+    struct saved *saved; // filled by model_forward: one a layer, from model_saved_alloc
     enum recompute recompute;
     // Absolute rows of keys in RUN_PREFILL for MLA's expanded form: k_start (n_seg+1) device i32, n_key its last value.
     const int32_t *k_start;
@@ -102,7 +107,8 @@ struct run {
 void model_forward(struct model *m, struct run *run, struct tensor hidden, struct tensor ids);
 // logits f32 (n, n_vocab) = hidden (n, d_model) · headᵀ.
 void model_logits(struct model *m, struct device *dev, struct tensor logits, struct tensor hidden);
-// dhidden A (n_tok, d_model): gradient with respect to model_forward's output; it is overwritten. Adds to params' grad (head's gradient is the caller's: student/head.c).
+// dhidden A (n_tok, d_model): gradient with respect to model_forward's output; it is overwritten. Adds to params' grad (head's gradient is
+// the caller's: student/head.c).
 void model_backward(struct model *m, struct run *run, struct tensor dhidden, struct tensor ids);
 struct saved *model_saved_alloc(const struct model *m); // host table; mem_free it
 // NULL if the model can be trained, else the name of the first layer kind without a backward ("moe").

@@ -1,5 +1,5 @@
-// safetensors, as huggingface/safetensors defines them: reading by mmap (single file, or the shards that an index names) with every lie in the
-// header refused, and writing so that a kill leaves the old file or the new.
+// safetensors, as huggingface/safetensors defines them: reading by mmap (single file, or the shards that an index names) with every lie in
+// the header refused, and writing so that a kill leaves the old file or the new.
 #pragma once
 #include "kernels/base/json.h"
 #include "kernels/tensor.h"
@@ -19,8 +19,8 @@ struct st_set { // all tensors of a checkpoint, sorted by name
     struct file_map *maps;
     size_t n_map;
 };
-// One file. Checks: header length against the file, JSON, offsets contiguous from 0 to the end without hole or overlap, sizes = shape * dtype (overflow
-// checked), unique names. Every problem names file and tensor. ST_BAD_INPUT.
+// One file. Checks: header length against the file, JSON, offsets contiguous from 0 to the end without hole or overlap, sizes = shape *
+// dtype (overflow checked), unique names. Every problem names file and tensor. ST_BAD_INPUT.
 enum status st_open(struct st_set *s, const char *path, struct err *err);
 // DIR/model.safetensors, or the shards of DIR/model.safetensors.index.json (each tensor must lie in the shard the index names).
 enum status st_open_dir(struct st_set *s, const char *dir, struct err *err);
@@ -32,8 +32,8 @@ bool st_dtype(const char *name, enum dtype *out);                          // F3
 struct st_writer;
 enum status st_create(struct st_writer **out, const char *path, struct err *err); // writes path.tmp.PID
 void st_declare(struct st_writer *w, const char *name, const char *dtype, int rank, const int64_t *shape);
-void st_metadata(struct st_writer *w, const char *key, const char *value);        // {"format":"pt"} is always there
-enum status st_begin(struct st_writer *w, struct err *err);                       // header written
+void st_metadata(struct st_writer *w, const char *key, const char *value); // {"format":"pt"} is always there
+enum status st_begin(struct st_writer *w, struct err *err);                // header written
 enum status st_put(struct st_writer *w, const void *data, size_t n, struct err *err);
-enum status st_finish(struct st_writer *w, struct err *err);                      // checks the size, fsync, rename; frees
-void st_abort(struct st_writer *w);                                               // removes the tmp; frees
+enum status st_finish(struct st_writer *w, struct err *err); // checks the size, fsync, rename; frees
+void st_abort(struct st_writer *w);                          // removes the tmp; frees

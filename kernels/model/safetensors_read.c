@@ -1,6 +1,7 @@
 // Reading safetensors by mmap. A header is not believed until every entry is shown to lie where it says: sorted by offset the tensors must
 // fill the data from 0 to its end, without hole or overlap, each as long as its shape and dtype make it.
 #include "kernels/model/safetensors.h"
+
 #include <inttypes.h>
 #include <string.h>
 
@@ -11,10 +12,10 @@ static const struct dtype_row {
     int bits;
     int dtype; // enum dtype, or -1: a type that ops do not know
 } dtypes[] = {
-    {"F32", 32, DT_F32}, {"BF16", 16, DT_BF16}, {"F16", 16, DT_F16}, {"I32", 32, DT_I32}, {"U8", 8, DT_U8},     {"BOOL", 8, -1},
-    {"F4", 4, -1},       {"F6_E2M3", 6, -1},    {"F6_E3M2", 6, -1},  {"I8", 8, -1},       {"F8_E5M2", 8, -1},   {"F8_E4M3", 8, -1},
-    {"F8_E8M0", 8, -1},  {"F8_E4M3FNUZ", 8, -1}, {"F8_E5M2FNUZ", 8, -1}, {"I16", 16, -1}, {"U16", 16, -1},      {"U32", 32, -1},
-    {"C64", 64, -1},     {"F64", 64, -1},       {"I64", 64, -1},     {"U64", 64, -1},
+    {"F32", 32, DT_F32}, {"BF16", 16, DT_BF16},  {"F16", 16, DT_F16},    {"I32", 32, DT_I32}, {"U8", 8, DT_U8},   {"BOOL", 8, -1},
+    {"F4", 4, -1},       {"F6_E2M3", 6, -1},     {"F6_E3M2", 6, -1},     {"I8", 8, -1},       {"F8_E5M2", 8, -1}, {"F8_E4M3", 8, -1},
+    {"F8_E8M0", 8, -1},  {"F8_E4M3FNUZ", 8, -1}, {"F8_E5M2FNUZ", 8, -1}, {"I16", 16, -1},     {"U16", 16, -1},    {"U32", 32, -1},
+    {"C64", 64, -1},     {"F64", 64, -1},        {"I64", 64, -1},        {"U64", 64, -1},
 };
 
 static const struct dtype_row *dtype_row(const char *name)
@@ -38,7 +39,8 @@ static enum status entry_read(struct st_tensor *t, uint64_t *begin, uint64_t *en
 {
     const json_t *dt = json_object_get(e, "dtype"), *shape = json_object_get(e, "shape"), *off = json_object_get(e, "data_offsets");
     if (!json_is_string(dt) || !json_is_array(shape) || !json_is_array(off) || json_array_size(off) != 2)
-        return err_set(err, ST_BAD_INPUT, "%s: tensor %s: wanted {\"dtype\": string, \"shape\": array, \"data_offsets\": [begin, end]}", path, name);
+        return err_set(err, ST_BAD_INPUT, "%s: tensor %s: wanted {\"dtype\": string, \"shape\": array, \"data_offsets\": [begin, end]}",
+                       path, name);
     const struct dtype_row *row = dtype_row(json_string_value(dt));
     if (!row) return err_set(err, ST_BAD_INPUT, "%s: tensor %s: unknown dtype \"%.32s\"", path, name, json_string_value(dt));
     snprintf(t->dtype, sizeof t->dtype, "%s", row->name);
@@ -60,7 +62,9 @@ static enum status entry_read(struct st_tensor *t, uint64_t *begin, uint64_t *en
     *begin = (uint64_t)json_integer_value(json_array_get(off, 0));
     *end = (uint64_t)json_integer_value(json_array_get(off, 1));
     if (*end < *begin || bits % 8 || *end - *begin != bits / 8)
-        return err_set(err, ST_BAD_INPUT, "%s: tensor %s: data_offsets [%" PRIu64 ", %" PRIu64 ") do not hold the %" PRIu64 " bytes that its shape and dtype need",
+        return err_set(err, ST_BAD_INPUT,
+                       "%s: tensor %s: data_offsets [%" PRIu64 ", %" PRIu64 ") do not hold the %" PRIu64
+                       " bytes that its shape and dtype need",
                        path, name, *begin, *end, bits / 8);
     t->size_bytes = (size_t)(*end - *begin);
     return ST_OK;
@@ -84,13 +88,14 @@ static enum status spans_check(struct span *s, size_t n, uint64_t data_size, con
     uint64_t at = 0;
     for (size_t i = 0; i < n; i++) {
         if (s[i].begin != at)
-            return err_set(err, ST_BAD_INPUT, "%s: tensor %s begins at byte %" PRIu64 " of the data, but the one before ends at %" PRIu64 " (%s)", path, s[i].name,
-                           s[i].begin, at, s[i].begin < at ? "they overlap" : "a hole between them");
+            return err_set(err, ST_BAD_INPUT,
+                           "%s: tensor %s begins at byte %" PRIu64 " of the data, but the one before ends at %" PRIu64 " (%s)", path,
+                           s[i].name, s[i].begin, at, s[i].begin < at ? "they overlap" : "a hole between them");
         at = s[i].end;
     }
     if (at != data_size)
-        return err_set(err, ST_BAD_INPUT, "%s: the tensors need %" PRIu64 " bytes of data, the file has %" PRIu64 " (%s)", path, at, data_size,
-                       at > data_size ? "truncated: download it again" : "trailing bytes that no tensor owns");
+        return err_set(err, ST_BAD_INPUT, "%s: the tensors need %" PRIu64 " bytes of data, the file has %" PRIu64 " (%s)", path, at,
+                       data_size, at > data_size ? "truncated: download it again" : "trailing bytes that no tensor owns");
     return ST_OK;
 }
 
@@ -103,9 +108,11 @@ static enum status file_add(struct st_set *s, int file, struct err *err)
     uint64_t n_header = 0;
     for (int i = 7; i >= 0; i--) n_header = n_header << 8 | m->data[i];
     if (n_header > HEADER_MAX_BYTES)
-        return err_set(err, ST_BAD_INPUT, "%s: header of %" PRIu64 " bytes (at most %d are allowed): not a safetensors file, or damaged", path, n_header, HEADER_MAX_BYTES);
+        return err_set(err, ST_BAD_INPUT, "%s: header of %" PRIu64 " bytes (at most %d are allowed): not a safetensors file, or damaged",
+                       path, n_header, HEADER_MAX_BYTES);
     if (n_header > m->size - 8)
-        return err_set(err, ST_BAD_INPUT, "%s: header of %" PRIu64 " bytes in a file of %zu: truncated, download it again", path, n_header, m->size);
+        return err_set(err, ST_BAD_INPUT, "%s: header of %" PRIu64 " bytes in a file of %zu: truncated, download it again", path, n_header,
+                       m->size);
     json_t *root = NULL;
     TRY(json_parse(&root, (const char *)m->data + 8, (size_t)n_header, path, 0, err));
     enum status st = ST_OK;
@@ -119,7 +126,8 @@ static enum status file_add(struct st_set *s, int file, struct err *err)
     s->v = mem_realloc(s->v, (s->n + n + 1) * sizeof *s->v);
     const char *name;
     json_t *e;
-    json_object_foreach(root, name, e) {
+    json_object_foreach(root, name, e)
+    {
         if (!strcmp(name, "__metadata__")) continue;
         struct st_tensor *t = &s->v[s->n];
         memset(t, 0, sizeof *t);
@@ -137,14 +145,18 @@ out:
     return st;
 }
 
-static int name_cmp(const void *a, const void *b) { return strcmp(((const struct st_tensor *)a)->name, ((const struct st_tensor *)b)->name); }
+static int name_cmp(const void *a, const void *b)
+{
+    return strcmp(((const struct st_tensor *)a)->name, ((const struct st_tensor *)b)->name);
+}
 
 static enum status set_finish(struct st_set *s, struct err *err)
 {
     qsort(s->v, s->n, sizeof *s->v, name_cmp);
     for (size_t i = 1; i < s->n; i++)
         if (!strcmp(s->v[i].name, s->v[i - 1].name))
-            return err_set(err, ST_BAD_INPUT, "tensor %s stands in two shards: %s and %s", s->v[i].name, s->maps[s->v[i - 1].file].path, s->maps[s->v[i].file].path);
+            return err_set(err, ST_BAD_INPUT, "tensor %s stands in two shards: %s and %s", s->v[i].name, s->maps[s->v[i - 1].file].path,
+                           s->maps[s->v[i].file].path);
     return ST_OK;
 }
 
@@ -166,9 +178,11 @@ static enum status shards_open(struct st_set *s, const char *dir, const json_t *
     const char *tensor;
     json_t *file;
     s->maps = NEW_N(struct file_map, json_object_size(map) + 1);
-    json_object_foreach((json_t *)map, tensor, file) {
+    json_object_foreach((json_t *)map, tensor, file)
+    {
         const char *name = json_string_value(file);
-        if (!name || strchr(name, '/')) return err_set(err, ST_BAD_INPUT, "%s: weight_map: %s: wanted the name of a file in the same folder", index, tensor);
+        if (!name || strchr(name, '/'))
+            return err_set(err, ST_BAD_INPUT, "%s: weight_map: %s: wanted the name of a file in the same folder", index, tensor);
         size_t i = 0;
         char *path = path_join(dir, name);
         while (i < s->n_map && strcmp(s->maps[i].path, path)) i++;
@@ -180,12 +194,14 @@ static enum status shards_open(struct st_set *s, const char *dir, const json_t *
         TRY(file_add(s, (int)i, err));
     }
     TRY(set_finish(s, err));
-    json_object_foreach((json_t *)map, tensor, file) {
+    json_object_foreach((json_t *)map, tensor, file)
+    {
         const struct st_tensor *t = st_find(s, tensor);
         const char *want = json_string_value(file);
         size_t n = t ? strlen(s->maps[t->file].path) : 0;
         if (!t || n < strlen(want) || strcmp(s->maps[t->file].path + n - strlen(want), want))
-            err_add(err, ST_BAD_INPUT, "%s: weight_map: %s: wanted in %s, %s%s", index, tensor, want, t ? "found in " : "not there", t ? s->maps[t->file].path : "");
+            err_add(err, ST_BAD_INPUT, "%s: weight_map: %s: wanted in %s, %s%s", index, tensor, want, t ? "found in " : "not there",
+                    t ? s->maps[t->file].path : "");
     }
     return err->code;
 }
@@ -199,11 +215,13 @@ enum status st_open_dir(struct st_set *s, const char *dir, struct err *err)
     if (file_exists(single)) {
         st = st_open(s, single, err);
     } else if (!file_exists(index)) {
-        st = err_set(err, ST_BAD_INPUT, "%s: neither model.safetensors nor model.safetensors.index.json is there: not a Hugging Face model folder", dir);
+        st = err_set(err, ST_BAD_INPUT,
+                     "%s: neither model.safetensors nor model.safetensors.index.json is there: not a Hugging Face model folder", dir);
     } else if (!(st = json_read(&root, index, err))) {
         const json_t *map = json_object_get(root, "weight_map");
         err->code = ST_OK;
-        st = json_is_object(map) ? shards_open(s, dir, map, index, err) : err_set(err, ST_BAD_INPUT, "%s: weight_map: wanted an object", index);
+        st = json_is_object(map) ? shards_open(s, dir, map, index, err)
+                                 : err_set(err, ST_BAD_INPUT, "%s: weight_map: wanted an object", index);
         if (st) st_close(s);
     }
     json_decref(root);

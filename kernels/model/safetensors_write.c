@@ -1,5 +1,6 @@
 // Writing safetensors: header first, then the bytes streamed in the declared order, into a temporary that is renamed when whole.
 #include "kernels/model/safetensors.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -40,13 +41,17 @@ void st_declare(struct st_writer *w, const char *name, const char *dtype, int ra
         json_array_append_new(dims, json_integer(shape[i]));
         size *= (uint64_t)shape[i];
     }
-    json_t *entry = json_pack("{s:s, s:o, s:[I,I]}", "dtype", dtype, "shape", dims, "data_offsets", (json_int_t)w->declared, (json_int_t)(w->declared + size));
+    json_t *entry = json_pack("{s:s, s:o, s:[I,I]}", "dtype", dtype, "shape", dims, "data_offsets", (json_int_t)w->declared,
+                              (json_int_t)(w->declared + size));
     if (json_object_get(w->header, name)) BUG("safetensors: %s declared twice", name);
     json_object_set_new(w->header, name, entry);
     w->declared += size;
 }
 
-void st_metadata(struct st_writer *w, const char *key, const char *value) { json_object_set_new(w->metadata, key, json_string(value)); }
+void st_metadata(struct st_writer *w, const char *key, const char *value)
+{
+    json_object_set_new(w->metadata, key, json_string(value));
+}
 
 enum status st_begin(struct st_writer *w, struct err *err)
 {
@@ -72,7 +77,8 @@ enum status st_put(struct st_writer *w, const void *data, size_t n, struct err *
 
 enum status st_finish(struct st_writer *w, struct err *err)
 {
-    if (w->written != w->declared) BUG("safetensors: %llu bytes declared, %llu written", (unsigned long long)w->declared, (unsigned long long)w->written);
+    if (w->written != w->declared)
+        BUG("safetensors: %llu bytes declared, %llu written", (unsigned long long)w->declared, (unsigned long long)w->written);
     enum status st = ST_OK;
     if (fflush(w->f) || fsync(fileno(w->f)) || rename(w->tmp, w->path)) st = err_errno(err, "cannot write", w->path);
     st_abort(w); // removes nothing once renamed

@@ -1,4 +1,5 @@
 #include "tests/kernels/model_fixture.h"
+
 #include <math.h>
 #include <stdlib.h>
 
@@ -33,8 +34,14 @@ static const void *ref_find(const struct fixture *f, const char *name, const cha
     *n = (int64_t)(t->size_bytes / 4);
     return t->data;
 }
-const float *ref_f32(const struct fixture *f, const char *name, int64_t *n) { return ref_find(f, name, "F32", n); }
-const int32_t *ref_i32(const struct fixture *f, const char *name, int64_t *n) { return ref_find(f, name, "I32", n); }
+const float *ref_f32(const struct fixture *f, const char *name, int64_t *n)
+{
+    return ref_find(f, name, "F32", n);
+}
+const int32_t *ref_i32(const struct fixture *f, const char *name, int64_t *n)
+{
+    return ref_find(f, name, "I32", n);
+}
 
 void fixture_flat(struct fixture *f, float *logits, const int32_t *ids, const int *length, int n_doc)
 {
@@ -69,12 +76,22 @@ void fixture_cached(struct fixture *f, float *logits, const int32_t *ids, int n,
         int len = decode ? 1 : n_prefill - at < chunk ? n_prefill - at : chunk;
         int32_t start[2] = {0, len}, k_start[2] = {0, at + len};
         for (int i = 0; i < len; i++) pos[i] = at + i;
-        struct segments seg = {.n_seg = 1, .n_tok = len, .max_len = len, .max_pos = at + len, .start = start, .pos = pos, .page = page, .max_page = 512, .page_len = PAGE};
-        struct run run = {.dev = &f->dev, .mode = decode ? RUN_DECODE : RUN_PREFILL, .seg = &seg, .kv = &kv, .k_start = k_start, .n_key = at + len};
+        struct segments seg = {.n_seg = 1,
+                               .n_tok = len,
+                               .max_len = len,
+                               .max_pos = at + len,
+                               .start = start,
+                               .pos = pos,
+                               .page = page,
+                               .max_page = 512,
+                               .page_len = PAGE};
+        struct run run = {
+            .dev = &f->dev, .mode = decode ? RUN_DECODE : RUN_PREFILL, .seg = &seg, .kv = &kv, .k_start = k_start, .n_key = at + len};
         size_t mark = dev_mark(&f->dev);
         struct tensor hidden = dev_2d(&f->dev, f->model->dtype, len, f->model->config.d_model);
         model_forward(f->model, &run, hidden, tensor_1d((void *)(ids + at), DT_I32, len));
-        model_logits(f->model, &f->dev, tensor_2d(logits + (int64_t)at * f->model->config.n_vocab, DT_F32, len, f->model->config.n_vocab), hidden);
+        model_logits(f->model, &f->dev, tensor_2d(logits + (int64_t)at * f->model->config.n_vocab, DT_F32, len, f->model->config.n_vocab),
+                     hidden);
         dev_release(&f->dev, mark);
         at += len;
     }

@@ -1,5 +1,6 @@
 // Whole models against transformers' and DeepSeek's own numbers, and the equalities that the flat form promises.
 #include "tests/kernels/model_fixture.h"
+
 #include <math.h>
 #include <stdlib.h>
 
@@ -73,7 +74,10 @@ struct layer_watch {
     int n_layer_seen, n_routing_seen;
 };
 
-static int int_cmp(const void *a, const void *b) { return *(const int32_t *)a - *(const int32_t *)b; }
+static int int_cmp(const void *a, const void *b)
+{
+    return *(const int32_t *)a - *(const int32_t *)b;
+}
 
 static void watch_layer(void *arg, int layer, struct tensor out, struct tensor expert, struct tensor weight)
 {
@@ -138,10 +142,11 @@ START_TEST(packed_documents_equal_alone)
     int64_t n, v = f.model->config.n_vocab;
     const int32_t *ids = ref_i32(&f, "ids", &n);
     const int length[] = {1, 17, 2, 25};
-    float *packed = NEW_N(float, n * v), *alone = NEW_N(float, n * v);
+    float *packed = NEW_N(float, n *v), *alone = NEW_N(float, n *v);
     fixture_flat(&f, packed, ids, length, 4);
     for (int s = 0, at = 0; s < 4; at += length[s++]) fixture_flat(&f, alone + at * v, ids + at, &length[s], 1);
-    ck_assert_msg(!memcmp(packed, alone, (size_t)(n * v) * 4), "%s: packed and alone differ by %g", goldens[_i], max_diff(packed, alone, n * v));
+    ck_assert_msg(!memcmp(packed, alone, (size_t)(n * v) * 4), "%s: packed and alone differ by %g", goldens[_i],
+                  max_diff(packed, alone, n * v));
     mem_free(packed);
     mem_free(alone);
     fixture_close(&f);
@@ -155,14 +160,16 @@ START_TEST(prefill_in_chunks_equals_at_once_and_decode_equals_prefill)
     int64_t n, n_logit, v = f.model->config.n_vocab;
     const int32_t *ids = ref_i32(&f, "ids", &n);
     const float *want = ref_f32(&f, "logits", &n_logit);
-    float *once = NEW_N(float, n * v), *chunks = NEW_N(float, n * v), *decoded = NEW_N(float, n * v);
+    float *once = NEW_N(float, n *v), *chunks = NEW_N(float, n *v), *decoded = NEW_N(float, n *v);
     fixture_cached(&f, once, ids, (int)n, (int)n, (int)n);
     fixture_cached(&f, chunks, ids, (int)n, 7, (int)n);
     fixture_cached(&f, decoded, ids, (int)n, 4, 9); // MLA: expanded for 9, absorbed for the rest
     double scale = max_abs(want, n_logit);
-    ck_assert_msg(max_diff(once, want, n_logit) < 1e-5 * scale, "%s: prefill differs by %g", goldens[_i], max_diff(once, want, n_logit) / scale);
+    ck_assert_msg(max_diff(once, want, n_logit) < 1e-5 * scale, "%s: prefill differs by %g", goldens[_i],
+                  max_diff(once, want, n_logit) / scale);
     ck_assert_msg(!memcmp(once, chunks, (size_t)(n * v) * 4), "%s: chunks differ by %g", goldens[_i], max_diff(once, chunks, n * v));
-    ck_assert_msg(max_diff(decoded, want, n_logit) < 2e-5 * scale, "%s: decode differs by %g", goldens[_i], max_diff(decoded, want, n_logit) / scale);
+    ck_assert_msg(max_diff(decoded, want, n_logit) < 2e-5 * scale, "%s: decode differs by %g", goldens[_i],
+                  max_diff(decoded, want, n_logit) / scale);
     mem_free(once);
     mem_free(chunks);
     mem_free(decoded);
@@ -170,7 +177,8 @@ START_TEST(prefill_in_chunks_equals_at_once_and_decode_equals_prefill)
 }
 END_TEST
 
-// ---- backward -----------------------------------------------------------------------------------------------------------------------------
+// ---- backward
+// -----------------------------------------------------------------------------------------------------------------------------
 
 struct trained {
     struct arena grads, keep;
@@ -179,7 +187,8 @@ struct trained {
 };
 
 // One forward and backward of loss = sum(hidden * g) over two packed halves or one document; gradients afterwards in the params.
-static double step(struct fixture *f, struct trained *t, const int32_t *ids, const int *length, int n_doc, const float *g, enum recompute recompute, bool backward)
+static double step(struct fixture *f, struct trained *t, const int32_t *ids, const int *length, int n_doc, const float *g,
+                   enum recompute recompute, bool backward)
 {
     struct err err = {0};
     struct model *m = f->model;
@@ -193,7 +202,8 @@ static double step(struct fixture *f, struct trained *t, const int32_t *ids, con
     seg.n_tok = start[n_doc];
     int64_t n = seg.n_tok, d = m->config.d_model;
     struct tensor id = tensor_1d((void *)ids, DT_I32, n);
-    struct run run = {.dev = &f->dev, .mode = RUN_FLAT, .seg = &seg, .keep = &t->keep, .saved = backward ? t->saved : NULL, .recompute = recompute};
+    struct run run = {
+        .dev = &f->dev, .mode = RUN_FLAT, .seg = &seg, .keep = &t->keep, .saved = backward ? t->saved : NULL, .recompute = recompute};
     size_t mark = dev_mark(&f->dev), kept = arena_mark(&t->keep);
     struct tensor hidden = dev_2d(&f->dev, m->dtype, n, d), wide = dev_2d(&f->dev, DT_F32, n, d);
     model_forward(m, &run, hidden, id);
@@ -250,7 +260,8 @@ START_TEST(gradients_equal_pytorch)
         double e = max_diff(p->grad.data, want, size) / (max_abs(want, size) + 1e-12);
         // A key's bias moves all of a query's scores alike: its true gradient is 0, what is left is rounding.
         bool vanishes = strstr(name, "k_proj.bias") != NULL;
-        ck_assert_msg(e < 5e-5 || (vanishes && max_diff(p->grad.data, want, size) < 1e-3), "%s: %s differs by %g of the largest", dense[_i], name, e);
+        ck_assert_msg(e < 5e-5 || (vanishes && max_diff(p->grad.data, want, size) < 1e-3), "%s: %s differs by %g of the largest", dense[_i],
+                      name, e);
     }
     trained_close(&t);
     fixture_close(&f);
@@ -323,7 +334,8 @@ START_TEST(recompute_gives_the_same_bits)
 }
 END_TEST
 
-// ---- loading ------------------------------------------------------------------------------------------------------------------------------
+// ---- loading
+// ------------------------------------------------------------------------------------------------------------------------------
 
 static void copy_model(const char *from, const char *to)
 {
