@@ -1,7 +1,9 @@
 // Arguments of op cases, and the references of memory and element-wise ops.
 #include "tests/kernels/ops_ref.h"
+
 #include "kernels/base/mem.h"
 #include "kernels/base/rng.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -50,7 +52,9 @@ void arg_set(struct op_arg *a, int64_t i, double v)
         ((bf16 *)t.data)[off] = f32_to_bf16((float)v);
         break;
     case DT_F16: // only multiples of 1/8 below 8 are asked for
-        ((f16 *)t.data)[off] = (f16)((v < 0 ? 0x8000 : 0) | (fabs(v) < 0.125 ? 0 : (ilogb(fabs(v)) + 15) << 10 | (int)((fabs(v) / exp2(ilogb(fabs(v))) - 1) * 1024)));
+        ((f16 *)t.data)[off] =
+            (f16)((v < 0 ? 0x8000 : 0) |
+                  (fabs(v) < 0.125 ? 0 : (ilogb(fabs(v)) + 15) << 10 | (int)((fabs(v) / exp2(ilogb(fabs(v))) - 1) * 1024)));
         break;
     case DT_I32:
         ((int32_t *)t.data)[off] = (int32_t)v;
@@ -61,7 +65,8 @@ void arg_set(struct op_arg *a, int64_t i, double v)
     a->ref[i] = tensor_get(t, i);
 }
 
-struct op_arg *arg_add(struct op_case *c, int flags, enum dtype type, double size, int64_t pad, int64_t d0, int64_t d1, int64_t d2, int64_t d3)
+struct op_arg *arg_add(struct op_case *c, int flags, enum dtype type, double size, int64_t pad, int64_t d0, int64_t d1, int64_t d2,
+                       int64_t d3)
 {
     struct op_arg *a = &c->arg[c->n_arg];
     int64_t shape[4] = {d0, d1, d2, d3}, n = 1;
@@ -154,7 +159,8 @@ static void ref_copy(struct op_case *c)
     for (int64_t i = 0; i < N(0); i++) arg_set(&c->arg[0], i, R(1)[i]);
 }
 
-// ---- element-wise and row-wise ------------------------------------------------------------------------------------------------------------
+// ---- element-wise and row-wise
+// ------------------------------------------------------------------------------------------------------------
 
 static void setup_add(struct op_case *c)
 {
@@ -188,8 +194,8 @@ static void call_embed(struct device *dev, const struct op_case *c, struct tenso
 static void call_pack(struct device *dev, const struct op_case *c, struct tensor *x)
 {
     (void)c;
-    struct tensor panel = tensor_2d(dev_1d(dev, DT_U8, (int64_t)op_pack_bytes(dev, x[1].dtype, x[1].shape[0], x[1].shape[1])).data, x[1].dtype,
-                                    x[1].shape[0], x[1].shape[1]);
+    struct tensor panel = tensor_2d(dev_1d(dev, DT_U8, (int64_t)op_pack_bytes(dev, x[1].dtype, x[1].shape[0], x[1].shape[1])).data,
+                                    x[1].dtype, x[1].shape[0], x[1].shape[1]);
     panel.layout = LAYOUT_PANEL;
     op_pack(dev, panel, x[1]);
     op_embed(dev, x[0], panel, x[2]);
@@ -357,23 +363,45 @@ static void ref_bias_bwd(struct op_case *c)
 }
 
 const struct op_row op_rows_plain[] = {
-    {OP_ROW(upload), setup_pair, call_upload, ref_same, {{1, 1}, {3, 7}, {NO_ROWS, 4}, {700, 901}}},
-    {OP_ROW(download), setup_pair, call_download, ref_same, {{1, 1}, {3, 7}, {NO_ROWS, 4}, {700, 901}}},
-    {OP_ROW(zero), setup_pair, call_zero, ref_zero, {{1, 1}, {3, 7}, {NO_ROWS, 4}, {700, 901}}},
-    {OP_ROW(copy), setup_copy, call_copy, ref_copy,
-     {{1, 1, 1}, {3, 5, 19}, {3, 5, 19, 1}, {5, 3, 17, 2, 0, 1}, {4, 3, 33, 1, 1, 0}, {90, 11, 301, 0, 0, 1}, {NO_ROWS, 2, 3}}},
-    {OP_ROW(pack), setup_embed, call_pack, ref_embed, {{1, 1, 1}, {5, 3, 7}, {40, 33, 65}, {300, 130, 257}}},
-    {OP_ROW(add), setup_add, call_add, ref_add, {{1, 1}, {3, 37}, {NO_ROWS, 5}, {301, 1003}}},
-    {OP_ROW(embed), setup_embed, call_embed, ref_embed, {{1, 1, 1}, {5, 3, 7}, {40, 33, 65, 1}, {NO_ROWS, 3, 4}, {700, 130, 257}}},
-    {OP_ROW(embed_bwd), setup_embed_bwd, call_embed_bwd, ref_embed_bwd, {{1, 1, 1}, {5, 3, 7}, {40, 33, 65}, {NO_ROWS, 3, 4}, {700, 130, 257}}},
-    {OP_ROW(rmsnorm), setup_rmsnorm, call_rmsnorm, ref_rmsnorm,
-     {{1, 0, 1}, {3, 0, 33, 5}, {5, 3, 64}, {4, 2, 19, 3}, {NO_ROWS, 0, 8}, {200, 0, 1025}, {300, 4, 128}}},
-    {OP_ROW(rmsnorm_bwd), setup_rmsnorm_bwd, call_rmsnorm_bwd, ref_rmsnorm_bwd,
-     {{1, 0, 1}, {3, 0, 33, 5, 1}, {5, 3, 64}, {4, 2, 19, 3, 1}, {NO_ROWS, 0, 8}, {300, 0, 1025}, {700, 4, 128}}},
-    {OP_ROW(rope), setup_rope, call_rope, ref_rope,
-     {{1, 1, 2}, {5, 3, 64, 8}, {5, 3, 66, 2, ROPE_PAIRS}, {7, 2, 34, 0, ROPE_PAIRS, 1}, {9, 1, 512, 0, ROPE_HALF, 1}, {NO_ROWS, 2, 8}, {200, 9, 128}}},
-    {OP_ROW(silu_mul), setup_silu, call_silu, ref_silu, {{1, 1}, {3, 37, 4}, {NO_ROWS, 5}, {3, 9001, 2}, {101, 1003}}},
-    {OP_ROW(silu_mul_bwd), setup_silu_bwd, call_silu_bwd, ref_silu_bwd, {{1, 1}, {3, 37, 4}, {NO_ROWS, 5}, {3, 9001, 2}, {101, 1003}}},
-    {OP_ROW(bias_bwd), setup_bias_bwd, call_bias_bwd, ref_bias_bwd, {{1, 1}, {3, 37, 4}, {NO_ROWS, 5}, {700, 301, 2}}},
+    {OP_ROW(upload), setup_pair, call_upload, ref_same, {{1, 1}, {3, 7}, {NO_ROWS, 4}, {150, 901}}},
+    {OP_ROW(download), setup_pair, call_download, ref_same, {{1, 1}, {3, 7}, {NO_ROWS, 4}, {150, 901}}},
+    {OP_ROW(zero), setup_pair, call_zero, ref_zero, {{1, 1}, {3, 7}, {NO_ROWS, 4}, {150, 901}}},
+    {OP_ROW(copy),
+     setup_copy,
+     call_copy,
+     ref_copy,
+     {{1, 1, 1}, {3, 5, 19}, {3, 5, 19, 1}, {5, 3, 17, 2, 0, 1}, {4, 3, 33, 1, 1, 0}, {30, 11, 301, 0, 0, 1}, {NO_ROWS, 2, 3}}},
+    {OP_ROW(pack), setup_embed, call_pack, ref_embed, {{1, 1, 1}, {5, 3, 7}, {40, 33, 65}, {40, 130, 257}}},
+    {OP_ROW(add), setup_add, call_add, ref_add, {{1, 1}, {3, 37}, {NO_ROWS, 5}, {131, 1003}}},
+    {OP_ROW(embed), setup_embed, call_embed, ref_embed, {{1, 1, 1}, {5, 3, 7}, {40, 33, 65, 1}, {NO_ROWS, 3, 4}, {450, 130, 257}}},
+    {OP_ROW(embed_bwd),
+     setup_embed_bwd,
+     call_embed_bwd,
+     ref_embed_bwd,
+     {{1, 1, 1}, {5, 3, 7}, {40, 33, 65}, {NO_ROWS, 3, 4}, {450, 130, 257}}},
+    {OP_ROW(rmsnorm),
+     setup_rmsnorm,
+     call_rmsnorm,
+     ref_rmsnorm,
+     {{1, 0, 1}, {3, 0, 33, 5}, {5, 3, 64}, {4, 2, 19, 3}, {NO_ROWS, 0, 8}, {30, 0, 4097}, {60, 4, 512}}},
+    {OP_ROW(rmsnorm_bwd),
+     setup_rmsnorm_bwd,
+     call_rmsnorm_bwd,
+     ref_rmsnorm_bwd,
+     {{1, 0, 1}, {3, 0, 33, 5, 1}, {5, 3, 64}, {4, 2, 19, 3, 1}, {NO_ROWS, 0, 8}, {100, 0, 1025}, {300, 4, 128}}},
+    {OP_ROW(rope),
+     setup_rope,
+     call_rope,
+     ref_rope,
+     {{1, 1, 2},
+      {5, 3, 64, 8},
+      {5, 3, 66, 2, ROPE_PAIRS},
+      {7, 2, 34, 0, ROPE_PAIRS, 1},
+      {9, 1, 512, 0, ROPE_HALF, 1},
+      {NO_ROWS, 2, 8},
+      {60, 9, 128}}},
+    {OP_ROW(silu_mul), setup_silu, call_silu, ref_silu, {{1, 1}, {3, 37, 4}, {NO_ROWS, 5}, {3, 9001, 2}, {51, 1003}}},
+    {OP_ROW(silu_mul_bwd), setup_silu_bwd, call_silu_bwd, ref_silu_bwd, {{1, 1}, {3, 37, 4}, {NO_ROWS, 5}, {3, 9001, 2}, {51, 1003}}},
+    {OP_ROW(bias_bwd), setup_bias_bwd, call_bias_bwd, ref_bias_bwd, {{1, 1}, {3, 37, 4}, {NO_ROWS, 5}, {400, 301, 2}}},
     {0},
 };

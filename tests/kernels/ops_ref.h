@@ -2,6 +2,7 @@
 // rows stand in ops_ref.c and ops_ref_rows.c; test_ops.c runs them all on every instruction set.
 #pragma once
 #include "kernels/ops.h"
+
 #include <stddef.h>
 
 enum { // of an argument
@@ -41,7 +42,8 @@ extern const struct op_row op_rows_plain[], op_rows_heads[], op_rows_loss[]; // 
 
 // A new argument of random normal numbers times `size` (an i32: zeros), rows `pad` elements longer than they look; its element i is set by
 // arg_set. Shapes end at the first negative.
-struct op_arg *arg_add(struct op_case *c, int flags, enum dtype t, double size, int64_t pad, int64_t d0, int64_t d1, int64_t d2, int64_t d3);
+struct op_arg *arg_add(struct op_case *c, int flags, enum dtype t, double size, int64_t pad, int64_t d0, int64_t d1, int64_t d2,
+                       int64_t d3);
 void arg_set(struct op_arg *a, int64_t i, double v); // in `init` and in `ref`, rounded to its type
 double tensor_get(struct tensor t, int64_t i);       // through strides; u8 (8) is one double
 void case_free(struct op_case *c);

@@ -2,6 +2,7 @@
 #include "kernels/base/mem.h"
 #include "kernels/base/rng.h"
 #include "tests/kernels/ops_ref.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +19,8 @@ static double log_sum_exp(const double *z, int64_t n, double t)
     return max / t + log(sum);
 }
 
-// ---- loss: dim rows, columns, vocabulary, k, mix, temperature * 10 ------------------------------------------------------------------------------
+// ---- loss: dim rows, columns, vocabulary, k, mix, temperature * 10
+// ------------------------------------------------------------------------------
 
 enum { MIX_CE, MIX_FKL, MIX_RKL, MIX_JSD_1, MIX_JSD_5, MIX_JSD_9, MIX_JSD_0, MIX_JSD_10, MIX_BOTH };
 static struct loss_mix mix_of(const struct op_case *c)
@@ -27,9 +29,15 @@ static struct loss_mix mix_of(const struct op_case *c)
     static const float beta[] = {0, 0, 0, 0.1f, 0.5f, 0.9f, 0, 1, 0};
     float t = (float)c->dim[5] / 10;
     bool kd = c->dim[4] != MIX_CE;
-    return (struct loss_mix){.ce_weight = c->dim[4] == MIX_CE || c->dim[4] == MIX_BOTH ? 0.75f : 0, .kd_weight = kd ? 0.5f : 0,
-                             .divergence = kind[c->dim[4]], .beta = beta[c->dim[4]], .temperature = t, .kd_scale = t * t, .grad_scale = 0.25f,
-                             .full = c->dim[3] == c->dim[2], .n_vocab = (int)c->dim[2]};
+    return (struct loss_mix){.ce_weight = c->dim[4] == MIX_CE || c->dim[4] == MIX_BOTH ? 0.75f : 0,
+                             .kd_weight = kd ? 0.5f : 0,
+                             .divergence = kind[c->dim[4]],
+                             .beta = beta[c->dim[4]],
+                             .temperature = t,
+                             .kd_scale = t * t,
+                             .grad_scale = 0.25f,
+                             .full = c->dim[3] == c->dim[2],
+                             .n_vocab = (int)c->dim[2]};
 }
 enum { L_D, L_CE, L_KD, L_LOGITS, L_LABEL, L_IDS, L_LOGPROB, L_TAIL, L_Z1, L_ZT };
 static void setup_loss(struct op_case *c)
@@ -123,7 +131,8 @@ static void ref_loss(struct op_case *c)
         R(L_CE)[r] = R(L_KD)[r] = 0;
         if (R(L_LABEL)[r] < 0) continue;
         loss_values(c, r, z, &R(L_CE)[r], &R(L_KD)[r]);
-        double lse = log_sum_exp(z, v, 1), a = (double)(mix.grad_scale * mix.ce_weight), b = (double)(mix.grad_scale * mix.kd_weight * mix.kd_scale);
+        double lse = log_sum_exp(z, v, 1), a = (double)(mix.grad_scale * mix.ce_weight),
+               b = (double)(mix.grad_scale * mix.kd_weight * mix.kd_scale);
         if (v > 100) fkl_grad(c, r, z, dz);
         for (int64_t j = 0; j < v; j++) {
             const double h = 1e-5, keep = z[j];
@@ -141,7 +150,8 @@ static void ref_loss(struct op_case *c)
     }
 }
 
-// ---- capture: dim rows, columns, vocabulary, k or draws, temperatures, many ties ------------------------------------------------------------------
+// ---- capture: dim rows, columns, vocabulary, k or draws, temperatures, many ties
+// ------------------------------------------------------------------
 
 static const float temperatures[] = {1, 0.5f, 2, 1.5f};
 
@@ -197,9 +207,13 @@ static void ref_topk(struct op_case *c)
     }
 }
 
-static const struct sample_row settings[] = {
-    {.temperature = 1, .top_p = 1}, {.temperature = 0, .top_p = 1}, {.temperature = 0.7f, .top_p = 0.9f}, {.temperature = 1.3f, .top_p = 1, .top_k = 5},
-    {.temperature = 1, .top_p = 1, .min_p = 0.1f}, {.temperature = 2, .top_p = 0.99f, .top_k = 40, .min_p = 0.05f}, {.temperature = 3, .top_p = 0.999f}};
+static const struct sample_row settings[] = {{.temperature = 1, .top_p = 1},
+                                             {.temperature = 0, .top_p = 1},
+                                             {.temperature = 0.7f, .top_p = 0.9f},
+                                             {.temperature = 1.3f, .top_p = 1, .top_k = 5},
+                                             {.temperature = 1, .top_p = 1, .min_p = 0.1f},
+                                             {.temperature = 2, .top_p = 0.99f, .top_k = 40, .min_p = 0.05f},
+                                             {.temperature = 3, .top_p = 0.999f}};
 static void add_settings(struct op_case *c) // as words: (rows, 10)
 {
     struct op_arg *a = arg_add(c, BY_ROW, DT_I32, 0, 0, rows(c), sizeof(struct sample_row) / 4, END);
@@ -219,8 +233,8 @@ static void call_sample(struct device *dev, const struct op_case *c, struct tens
 {
     op_sample(dev, x[0], x[1], (int)c->dim[2], x[2].data);
 }
-// The kept set by definition: top-k with ties, then the smallest head whose mass reaches top_p, then min-p; walked by falling probability, or by id
-// when neither top-k nor top-p is asked for.
+// The kept set by definition: top-k with ties, then the smallest head whose mass reaches top_p, then min-p; walked by falling probability,
+// or by id when neither top-k nor top-p is asked for.
 static void ref_sample(struct op_case *c)
 {
     int64_t v = c->dim[2];
@@ -291,9 +305,11 @@ static void ref_sampled(struct op_case *c)
     }
 }
 
-// ---- optimizer: dim n, w is the master itself ---------------------------------------------------------------------------------------------------
+// ---- optimizer: dim n, w is the master itself
+// ---------------------------------------------------------------------------------------------------
 
-static const struct adamw adamw_case = {.lr = 0.01, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.1, .grad_scale = 0.5f, .step = 3};
+static const struct adamw adamw_case = {
+    .lr = 0.01, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.1, .grad_scale = 0.5f, .step = 3};
 static void setup_adamw(struct op_case *c)
 {
     arg_add(c, c->dim[1] ? IN : OUT, c->dtype, 1, 0, rows(c), -1, END);
@@ -335,15 +351,39 @@ static void ref_sumsq(struct op_case *c)
 
 // The shapes of losses at length: the other mixes are here too, in rows of their own, since one row has MAX_SHAPE shapes.
 const struct op_row op_rows_loss[] = {
-    {OP_ROW(loss), setup_loss, call_loss, ref_loss,
-     {{5, 41, 40, 9, MIX_BOTH, 10}, {3, 1, 1, 1, MIX_CE, 10}, {5, 40, 40, 40, MIX_JSD_5, 20}, {9, 53, 50, 7, MIX_RKL, 15}, {NO_ROWS, 7, 7, 2, MIX_FKL, 10},
-      {40, 4001, 4000, 64, MIX_BOTH, 20}, {6, 3000, 2999, 2999, MIX_BOTH, 10}}},
-    {OP_ROW(capture_topk), setup_topk, call_topk, ref_topk,
-     {{1, 1, 1, 1, 1}, {3, 41, 40, 9, 2, 1}, {5, 50, 50, 50, 1}, {NO_ROWS, 7, 7, 2, 1}, {4, 20003, 20000, 64, 2}, {4, 5000, 5000, 700, 4, 1}, {3, 3000, 3000, 3000, 1}}},
-    {OP_ROW(sample), setup_sample, call_sample, ref_sample,
+    {OP_ROW(loss),
+     setup_loss,
+     call_loss,
+     ref_loss,
+     {{5, 41, 40, 9, MIX_BOTH, 10},
+      {3, 1, 1, 1, MIX_CE, 10},
+      {5, 40, 40, 40, MIX_JSD_5, 20},
+      {9, 53, 50, 7, MIX_RKL, 15},
+      {NO_ROWS, 7, 7, 2, MIX_FKL, 10},
+      {40, 4001, 4000, 64, MIX_BOTH, 20},
+      {6, 3000, 2999, 2999, MIX_BOTH, 10}}},
+    {OP_ROW(capture_topk),
+     setup_topk,
+     call_topk,
+     ref_topk,
+     {{1, 1, 1, 1, 1},
+      {3, 41, 40, 9, 2, 1},
+      {5, 50, 50, 50, 1},
+      {NO_ROWS, 7, 7, 2, 1},
+      {4, 20003, 20000, 64, 2},
+      {4, 5000, 5000, 700, 4, 1},
+      {3, 3000, 3000, 3000, 1}}},
+    {OP_ROW(sample),
+     setup_sample,
+     call_sample,
+     ref_sample,
      {{7, 1, 1}, {21, 41, 40}, {21, 41, 40, 0, 0, 1}, {NO_ROWS, 7, 7}, {28, 5003, 5000}, {14, 5003, 5000, 0, 0, 1}}},
-    {OP_ROW(capture_sampled), setup_sampled, call_sampled, ref_sampled, {{1, 1, 1, 1, 1}, {3, 41, 40, 9, 2, 1}, {NO_ROWS, 7, 7, 2, 1}, {14, 5003, 5000, 50, 1}}},
-    {OP_ROW(adamw), setup_adamw, call_adamw, ref_adamw, {{1}, {37}, {NO_ROWS}, {40003}, {40003, 1}}},
+    {OP_ROW(capture_sampled),
+     setup_sampled,
+     call_sampled,
+     ref_sampled,
+     {{1, 1, 1, 1, 1}, {3, 41, 40, 9, 2, 1}, {NO_ROWS, 7, 7, 2, 1}, {14, 5003, 5000, 50, 1}}},
+    {OP_ROW(adamw), setup_adamw, call_adamw, ref_adamw, {{1}, {37}, {NO_ROWS}, {25003}, {25003, 1}}},
     {OP_ROW(sumsq), setup_sumsq, call_sumsq, ref_sumsq, {{1}, {37}, {NO_ROWS}, {400003}}},
     {0},
 };

@@ -1,14 +1,16 @@
-// Every op, by its row in ops_ref*.c: on every instruction set of this machine, f32 and bf16, awkward shapes. A case is planned by a measuring
-// run and given exactly the planned bytes; its outputs are compared with the reference, with the bits that two threads and three give, and for row
-// ops with the bits of a row alone. Reference gradients are compared with finite differences of the reference forwards.
-#include "tests/kernels/ops_ref.h"
+// Every op, by its row in ops_ref*.c: on every instruction set of this machine, f32 and bf16, awkward shapes. A case is planned by a
+// measuring run and given exactly the planned bytes; its outputs are compared with the reference, with the bits that two threads and three
+// give, and for row ops with the bits of a row alone. Reference gradients are compared with finite differences of the reference forwards.
 #include "kernels/base/mem.h"
 #include "kernels/cpu/cpu.h"
+#include "tests/kernels/ops_ref.h"
 #include "tests/test.h"
+
 #include <float.h>
 #include <math.h>
 
 static const struct backend *isa[N_CPU_ISA];
+static int n_isa;
 enum { N_FAMILY = 3 };
 static const struct op_row *const all_rows[N_FAMILY] = {op_rows_plain, op_rows_heads, op_rows_loss};
 #define FOR_ALL_ROWS(row)                                                                                                                  \
@@ -83,8 +85,8 @@ static void compare(const char *what, const struct op_case *c, const struct outc
             if (isfinite(a->ref[j])) largest = fmax(largest, fabs(a->ref[j]));
         for (int64_t j = 0; j < n; j++) {
             double got = tensor_get(o->x[i], j), want = a->ref[j], tol = tolerance(a, largest, want);
-            ck_assert_msg(got == want || fabs(got - want) <= tol, "%s: argument %d, element %lld: %.9g, wanted %.9g within %.2g", what, i,
-                          (long long)j, got, want, tol);
+            if (got == want || fabs(got - want) <= tol) continue; // TRAP: ck_assert_msg writes to a file even when all is well
+            ck_abort_msg("%s: argument %d, element %lld: %.9g, wanted %.9g within %.2g", what, i, (long long)j, got, want, tol);
         }
     }
 }
@@ -95,7 +97,8 @@ static void case_name(char *buf, size_t n, const struct op_row *row, const struc
     for (int i = 0; i < MAX_DIM; i++) at += (size_t)snprintf(buf + at, n - at, " %lld", (long long)c->dim[i]);
 }
 
-static void check_threads(const char *what, const struct op_row *row, const struct op_case *c, const char *device, const struct outcome *one)
+static void check_threads(const char *what, const struct op_row *row, const struct op_case *c, const char *device,
+                          const struct outcome *one)
 {
     for (int n_thread = 2; n_thread <= 3; n_thread++) {
         struct outcome o = run(row, c, device, n_thread, 0, -1);
@@ -105,7 +108,8 @@ static void check_threads(const char *what, const struct op_row *row, const stru
     }
 }
 
-static void check_row_alone(const char *what, const struct op_row *row, const struct op_case *c, const char *device, const struct outcome *all)
+static void check_row_alone(const char *what, const struct op_row *row, const struct op_case *c, const char *device,
+                            const struct outcome *all)
 {
     int64_t n = -1;
     for (int i = 0; i < c->n_arg; i++)
@@ -118,40 +122,49 @@ static void check_row_alone(const char *what, const struct op_row *row, const st
             struct tensor a = o.x[i], b = tensor_rows(all->x[i], r, 1);
             for (int64_t j = 0; j < tensor_numel(a); j++) {
                 double u = tensor_get(a, j), v = tensor_get(b, j);
-                ck_assert_msg(!memcmp(&u, &v, sizeof u), "%s: row %lld alone differs from itself among others: %.9g %.9g", what, (long long)r, u, v);
+                if (memcmp(&u, &v, sizeof u))
+                    ck_abort_msg("%s: row %lld alone differs from itself among others: %.9g %.9g", what, (long long)r, u, v);
             }
         }
         outcome_free(&o, c);
     }
 }
 
-START_TEST(every_op_agrees_with_its_reference) // _i: instruction set and family
+// The reference is made once for all instruction sets.
+static void check_case(const struct op_row *row, struct op_case *c)
 {
-    const char *device = isa[_i / N_FAMILY]->name;
-    for (const struct op_row *row = all_rows[_i % N_FAMILY]; row->name; row++)
-    for (int s = 0; s < MAX_SHAPE && row->dim[s][0]; s++)
-        for (int d = 0; d < 2; d++) {
-            struct op_case c = {.dtype = d ? DT_BF16 : DT_F32, .dim = row->dim[s]};
-            char what[160];
-            case_name(what, sizeof what, row, &c, device);
-            row->setup(&c);
-            struct outcome one = run(row, &c, device, 1, 0, -1);
-            row->ref(&c);
-            compare(what, &c, &one);
-            check_threads(what, row, &c, device, &one);
-            check_row_alone(what, row, &c, device, &one);
-            outcome_free(&one, &c);
-            case_free(&c);
-        }
+    struct outcome one[N_CPU_ISA];
+    char what[160];
+    row->setup(c);
+    for (int i = 0; i < n_isa; i++) one[i] = run(row, c, isa[i]->name, 1, 0, -1);
+    row->ref(c);
+    for (int i = 0; i < n_isa; i++) {
+        case_name(what, sizeof what, row, c, isa[i]->name);
+        compare(what, c, &one[i]);
+        check_threads(what, row, c, isa[i]->name, &one[i]);
+        check_row_alone(what, row, c, isa[i]->name, &one[i]);
+        outcome_free(&one[i], c);
+    }
+    case_free(c);
+}
+
+START_TEST(every_op_agrees_with_its_reference) // _i: family
+{
+    for (const struct op_row *row = all_rows[_i]; row->name; row++) {
+        for (int s = 0; s < MAX_SHAPE && row->dim[s][0]; s++)
+            for (int d = 0; d < 2; d++) check_case(row, &(struct op_case){.dtype = d ? DT_BF16 : DT_F32, .dim = row->dim[s]});
+    }
 }
 END_TEST
 
-// ---- gradients ----------------------------------------------------------------------------------------------------------------------------
+// ---- gradients
+// ----------------------------------------------------------------------------------------------------------------------------
 
 // For the forward's output y and the backward's dout: the derivative of Σ dout · y by finite differences of the reference forward.
 struct grad_row {
     const char *bwd, *fwd;
-    int dout, n_share, share[4][2], n_grad, grad[3][2]; // share: (bwd, fwd) arguments that are the same; grad: (bwd, fwd) derivative and of what
+    int dout, n_share, share[4][2], n_grad,
+        grad[3][2]; // share: (bwd, fwd) arguments that are the same; grad: (bwd, fwd) derivative and of what
 };
 static const struct grad_row grad_rows[] = {
     {"rmsnorm_bwd", "rmsnorm", 2, 2, {{3, 1}, {4, 2}}, 2, {{0, 1}, {1, 2}}},
@@ -159,8 +172,7 @@ static const struct grad_row grad_rows[] = {
     {"embed_bwd", "embed", 1, 1, {{2, 2}}, 1, {{0, 1}}},
     {"linear_bwd_x", "linear", 1, 1, {{2, 2}}, 1, {{0, 1}}},
     {"linear_bwd_w", "linear", 1, 1, {{2, 1}}, 1, {{0, 2}}},
-    {"bias_bwd", "linear", 1, 0, {{0}}, 1, {{0, 3}}},
-    {"attention_bwd", "attention", 3, 5, {{4, 2}, {5, 3}, {6, 4}}, 3, {{0, 2}, {1, 3}, {2, 4}}},
+    {"attention_bwd", "attention", 3, 3, {{4, 2}, {5, 3}, {6, 4}}, 3, {{0, 2}, {1, 3}, {2, 4}}},
 };
 static const struct op_row *row_named(const char *name)
 {
@@ -183,7 +195,7 @@ static void check_grad(const struct grad_row *g, const int64_t *dim)
     struct op_case b = {.dtype = DT_F32, .dim = dim}, f = {.dtype = DT_F32, .dim = dim};
     bwd->setup(&b);
     fwd->setup(&f);
-    for (int i = 0; i < g->n_share && g->share[i][0]; i++)
+    for (int i = 0; i < g->n_share; i++)
         memcpy(f.arg[g->share[i][1]].ref, b.arg[g->share[i][0]].ref, (size_t)tensor_numel(b.arg[g->share[i][0]].t) * sizeof(double));
     double *before[3];
     for (int i = 0; i < g->n_grad; i++) { // what the gradient is added to
@@ -192,7 +204,6 @@ static void check_grad(const struct grad_row *g, const int64_t *dim)
         memcpy(before[i], b.arg[g->grad[i][0]].ref, size);
     }
     bwd->ref(&b);
-    bool adds = true; // linear_bwd_x, rmsnorm_bwd's dx and others only on request: then both readings are tried
     for (int i = 0; i < g->n_grad; i++) {
         double *x = f.arg[g->grad[i][1]].ref, *dx = b.arg[g->grad[i][0]].ref;
         for (int64_t j = 0; j < tensor_numel(b.arg[g->grad[i][0]].t); j++) {
@@ -204,9 +215,10 @@ static void check_grad(const struct grad_row *g, const int64_t *dim)
             x[j] = keep;
             // h² times the third derivative, and saved values (rstd, lse) that were rounded to f32: 1e-6 of numbers near 1
             double tol = 3e-6 * (1 + fabs(slope));
-            adds = fabs(dx[j] - before[i][j] - slope) <= tol;
-            ck_assert_msg(adds || fabs(dx[j] - slope) <= tol, "%s: argument %d, element %lld: %.9g, finite differences give %.9g", g->bwd,
-                          g->grad[i][0], (long long)j, dx[j], slope);
+            // some ops add to what was there, some only on request
+            if (fabs(dx[j] - before[i][j] - slope) <= tol || fabs(dx[j] - slope) <= tol) continue;
+            ck_abort_msg("%s: argument %d, element %lld: %.9g, finite differences give %.9g", g->bwd, g->grad[i][0], (long long)j, dx[j],
+                         slope);
         }
         mem_free(before[i]);
     }
@@ -229,7 +241,8 @@ START_TEST(reference_gradients_agree_with_finite_differences)
 }
 END_TEST
 
-// ---- errors -------------------------------------------------------------------------------------------------------------------------------
+// ---- errors
+// -------------------------------------------------------------------------------------------------------------------------------
 
 START_TEST(wrong_arguments_are_named_and_stick)
 {
@@ -269,11 +282,11 @@ END_TEST
 
 Suite *suite_ops(void)
 {
-    int n_isa = cpu_backend_list(isa);
+    n_isa = cpu_backend_list(isa);
     Suite *s = suite_create("ops");
     TCase *t = tcase_create("ops");
     tcase_add_loop_test(t, every_entry_of_the_table_has_a_row, 0, n_isa);
-    tcase_add_loop_test(t, every_op_agrees_with_its_reference, 0, n_isa * N_FAMILY);
+    tcase_add_loop_test(t, every_op_agrees_with_its_reference, 0, N_FAMILY);
     tcase_add_test(t, reference_gradients_agree_with_finite_differences);
     tcase_add_test(t, wrong_arguments_are_named_and_stick);
     tcase_add_test(t, unknown_devices_are_refused_by_name);
