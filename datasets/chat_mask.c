@@ -28,6 +28,7 @@ static size_t common_start(struct text a, struct text b)
     return n;
 }
 static bool ends_with(struct text a, struct text tail) { return a.n >= tail.n && memcmp(a.p + a.n - tail.n, tail.p, tail.n) == 0; }
+static bool begins(struct text a, const char *word) { return a.n >= strlen(word) && memcmp(a.p, word, strlen(word)) == 0; }
 static const char *last_in(struct text a, struct text what)
 {
     for (size_t i = a.n >= what.n ? a.n - what.n + 1 : 0; i-- > 0;)
@@ -117,8 +118,8 @@ static enum status find_start(struct prober *p, size_t turn, struct text head, s
     const char *think = memmem(prompt.p, prompt.n, "<think>", 7); // not half of it, shared with another tag
     if (think && has > (size_t)(think - prompt.p) && has < (size_t)(think - prompt.p) + 7) has = (size_t)(think - prompt.p);
     struct text lacks = {prompt.p + has, prompt.n - has};
-    // A finished turn may lack only the opened reasoning, or blanks, of the prompt that it would have been written after.
-    if (lacks.n && !is_blank(lacks) && !(lacks.n >= 7 && memcmp(lacks.p, "<think>", 7) == 0))
+    // A finished turn may lack only blanks and the opened (or at once closed) reasoning of the prompt it would have been written after.
+    if (lacks.n && !is_blank(lacks) && !begins(lacks, "<think>") && !begins(lacks, "</think>"))
         return refuse(p, turn, "the turn does not begin as the generation prompt says");
     *start = at + has;
     return ST_OK;

@@ -183,7 +183,9 @@ static enum status read_class(struct reader *x, struct charset *out, int depth)
             continue;
         }
         if (*x->s == '[') {
-            if (x->end - x->s >= 2 && x->s[1] == ':') st = refuse(x, "a POSIX class [:…:]");
+            const char *name = x->s + 2; // [:alpha:], which is no nested class
+            while (x->end - x->s >= 2 && x->s[1] == ':' && name < x->end && (*name == '^' || (*name >= 'a' && *name <= 'z'))) name++;
+            if (x->end - name >= 2 && name > x->s + 2 && name[0] == ':' && name[1] == ']') st = refuse(x, "a POSIX class [:…:]");
             else x->s++, st = read_class(x, &item, depth + 1);
         } else if (*x->s == '\\') {
             x->s++;

@@ -1,0 +1,289 @@
+// The tokenizer against Hugging Face's: ids of awkward strings (tests/golden/text/tokenizer.py), for the shipped tokenizer, for variants of it
+// that use every known part, and for real ones where the material is at hand; and what must be refused.
+#include "datasets/tokenizer/internal.h"
+#include "tests/test.h"
+#include <stdlib.h>
+#include <time.h>
+
+static const char TINY[] = TEST_ROOT "/teacher/tiny/moe";
+
+static json_t *golden(const char *name)
+{
+    struct err err = {0};
+    json_t *root;
+    ck_ok(json_read(&root, test_golden(name), &err));
+    return root;
+}
+
+// A folder with the tiny tokenizer.json in which the keys of spec stand instead.
+static const char *variant(const json_t *spec)
+{
+    struct err err = {0};
+    const char *dir = test_tmpdir();
+    char *from = path_join(TINY, "tokenizer.json"), *to = path_join(dir, "tokenizer.json");
+    json_t *root;
+    ck_ok(json_read(&root, from, &err));
+    json_object_update(root, (json_t *)(uintptr_t)spec);
+    ck_ok(json_write_atomic(root, to, &err));
+    json_decref(root);
+    mem_free(from);
+    mem_free(to);
+    return dir;
+}
+
+// Ids, the place of each token's end, and the way back for one string.
+static void check(const struct tokenizer *t, const char *name, const json_t *text, const json_t *wanted, bool reversible)
+{
+    struct err err = {0};
+    struct ids ids = {0};
+    struct buf ends = {0}, back = {0};
+    const char *s = json_string_value(text);
+    const size_t n = json_string_length(text);
+    char *shown = json_dumps(text, JSON_ENCODE_ANY);
+    ck_ok(tokenizer_encode_ends(t, s, n, &ids, &ends, &err));
+    ck_assert_msg(ids.n == json_array_size(wanted), "%s: %s: %zu ids, wanted %zu", name, shown, ids.n, json_array_size(wanted));
+    for (size_t i = 0; i < ids.n; i++)
+        ck_assert_msg(ids.v[i] == json_integer_value(json_array_get(wanted, i)), "%s: %s: id %zu is %d, wanted %d", name, shown, i, ids.v[i],
+                      (int)json_integer_value(json_array_get(wanted, i)));
+    ck_assert_uint_eq(ends.size, ids.n * sizeof(size_t));
+    for (size_t i = 0, end = 0, last = 0; reversible && i < ids.n; i++, last = end) {
+        memcpy(&end, ends.data + i * sizeof end, sizeof end);
+        ck_assert_msg(end >= last && end <= n && (i + 1 < ids.n || end == n), "%s: %s: token %zu ends at %zu", name, shown, i, end);
+    }
+    if (reversible) {
+        ck_ok(tokenizer_decode(t, ids.v, ids.n, false, &back, &err));
+        ck_assert_msg(back.size == n && (n == 0 || memcmp(back.data, s, n) == 0), "%s: %s: decoding gives other bytes", name, shown);
+    }
+    free(shown);
+    ids_free(&ids);
+    buf_free(&ends);
+    buf_free(&back);
+}
+
+// NFC may change the text, and then decoding gives the changed one back.
+static bool stays(const struct tokenizer *t, const json_t *text)
+{
+    struct normalized z = {0};
+    const bool changed = normalizer_run(t->normalizer, json_string_value(text), json_string_length(text), &z);
+    normalized_free(&z);
+    return !changed;
+}
+
+START_TEST(shipped_tokenizer_gives_the_ids_of_hugging_face)
+{
+    struct err err = {0};
+    struct tokenizer *t;
+    json_t *cases = golden("text/tokenizer_tiny.json"), *c;
+    size_t i;
+    ck_ok(tokenizer_load(&t, TINY, &err));
+    json_array_foreach(cases, i, c)
+    {
+        const json_t *text = json_object_get(c, "text");
+        check(t, "tiny", text, json_object_get(c, "ids"), stays(t, text));
+    }
+    ck_assert_int_eq(tokenizer_n_vocab(t), 512);
+    ck_assert_int_eq(tokenizer_eos(t), tokenizer_id(t, "<|im_end|>"));
+    ck_assert_int_eq(tokenizer_pad(t), tokenizer_id(t, "<|endoftext|>"));
+    ck_assert_int_eq(tokenizer_bos(t), -1);
+    ck_assert_int_eq(tokenizer_id(t, "no such token"), -1);
+    ck_assert(tokenizer_is_special(t, tokenizer_eos(t)));
+    ck_assert(!tokenizer_is_special(t, tokenizer_id(t, "<think>")));
+    ck_assert(tokenizer_chat_template(t) != NULL);
+    ck_assert_uint_eq(strlen(tokenizer_sha256(t)), 64);
+    json_decref(cases);
+    tokenizer_free(t);
+}
+END_TEST
+
+START_TEST(every_known_part_gives_the_ids_of_hugging_face)
+{
+    struct err err = {0};
+    json_t *parts = golden("text/tokenizer_parts.json"), *part, *c;
+    size_t i, k;
+    json_array_foreach(parts, i, part)
+    {
+        struct tokenizer *t;
+        const char *name = json_string_value(json_object_get(part, "name"));
+        const enum status st = tokenizer_load(&t, variant(json_object_get(part, "spec")), &err);
+        ck_assert_msg(st == ST_OK, "%s: %s", name, err.text);
+        json_array_foreach(json_object_get(part, "cases"), k, c) check(t, name, json_object_get(c, "text"), json_object_get(c, "ids"), false);
+        tokenizer_free(t);
+    }
+    json_decref(parts);
+}
+END_TEST
+
+static const char *const REAL[] = {"qwen2_5", "qwen3", "llama3", "deepseek_v3"};
+
+START_TEST(real_tokenizers_give_the_ids_of_hugging_face)
+{
+    struct err err = {0};
+    const char *dir = test_material("tokenizers");
+    if (!dir) return;
+    json_t *root = golden("text/tokenizer_real.json"), *texts = json_object_get(root, "texts"), *text;
+    size_t i;
+    char *path = path_join(dir, REAL[_i]);
+    struct tokenizer *t;
+    ck_ok(tokenizer_load(&t, path, &err));
+    json_array_foreach(texts, i, text)
+        check(t, REAL[_i], text, json_array_get(json_object_get(json_object_get(root, "ids"), REAL[_i]), i), stays(t, text));
+    tokenizer_free(t);
+    mem_free(path);
+    json_decref(root);
+}
+END_TEST
+
+// Texts split by a marker line, and a line of ids each, by other programs than ours.
+static void check_vectors(const struct tokenizer *t, const char *dir, const char *name)
+{
+    static const char marker[] = "\n__ggml_vocab_test__\n";
+    struct err err = {0};
+    struct buf in = {0}, out = {0};
+    char *base = path_join(dir, name), *path_in = mem_printf("%s.inp", base), *path_out = mem_printf("%s.out", base);
+    ck_ok(file_read(&in, path_in, 1 << 20, &err));
+    ck_ok(file_read(&out, path_out, 1 << 20, &err));
+    const char *s = in.data, *line = out.data;
+    int n = 0;
+    for (const char *end; s; n++) {
+        end = strstr(s, marker);
+        json_t *text = json_stringn(s, end ? (size_t)(end - s) : strlen(s)), *ids = json_array();
+        for (char *next; *line && *line != '\n'; line = next) {
+            const long id = strtol(line, &next, 10);
+            if (next == line) break;
+            json_array_append_new(ids, json_integer(id));
+        }
+        line = strchr(line, '\n') ? strchr(line, '\n') + 1 : "";
+        check(t, name, text, ids, stays(t, text));
+        json_decref(text);
+        json_decref(ids);
+        s = end ? end + sizeof marker - 1 : NULL;
+    }
+    ck_assert_int_eq(n, 47);
+    mem_free(base);
+    mem_free(path_in);
+    mem_free(path_out);
+    buf_free(&in);
+    buf_free(&out);
+}
+
+START_TEST(real_tokenizers_pass_the_vectors_of_llama_cpp)
+{
+    static const char *const vectors[][2] = {{"qwen2_5", "ggml-vocab-qwen2.gguf"}, {"qwen3", "ggml-vocab-qwen2.gguf"}, {"llama3", "ggml-vocab-llama-bpe.gguf"},
+                                             {"deepseek_v3", "deepseek-v3"},       {"deepseek_v3", "deepseek-v3.2026"}};
+    struct err err = {0};
+    const char *dir = test_material("tokenizers");
+    if (!dir) return;
+    struct tokenizer *t;
+    char *path = path_join(dir, vectors[_i][0]), *inputs = path_join(dir, "vectors");
+    ck_ok(tokenizer_load(&t, path, &err));
+    check_vectors(t, inputs, vectors[_i][1]);
+    tokenizer_free(t);
+    mem_free(path);
+    mem_free(inputs);
+}
+END_TEST
+
+START_TEST(a_megabyte_of_one_letter_is_encoded_in_time)
+{
+    struct err err = {0};
+    struct tokenizer *t;
+    struct buf text = {0}, back = {0};
+    struct ids ids = {0};
+    for (int i = 0; i < 1 << 20; i++) buf_putc(&text, 'a');
+    ck_ok(tokenizer_load(&t, TINY, &err));
+    const clock_t start = clock();
+    ck_ok(tokenizer_encode(t, text.data, text.size, &ids, &err));
+    ck_assert_msg(clock() - start < 10 * CLOCKS_PER_SEC, "it took %g s", (double)(clock() - start) / CLOCKS_PER_SEC); // 0.3 s; quadratic work takes hours
+    ck_ok(tokenizer_decode(t, ids.v, ids.n, false, &back, &err));
+    ck_assert(back.size == text.size && memcmp(back.data, text.data, text.size) == 0);
+    ids_free(&ids);
+    buf_free(&text);
+    buf_free(&back);
+    tokenizer_free(t);
+}
+END_TEST
+
+START_TEST(what_is_not_known_is_refused_by_name)
+{
+    static const struct {
+        const char *spec, *message;
+    } bad[] = {
+        {"{\"normalizer\":{\"type\":\"Nmt\"}}", "normalizer Nmt is not known"},
+        {"{\"pre_tokenizer\":{\"type\":\"Metaspace\"}}", "pre_tokenizer Metaspace is not known"},
+        {"{\"pre_tokenizer\":null}", "no ByteLevel"},
+        {"{\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"ByteLevel\"},{\"type\":\"Digits\"}]}}", "Digits stands after ByteLevel"},
+        {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"\\\\bx\"},\"behavior\":\"Isolated\",\"invert\":false}}", "\\b"},
+        {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"\\\\p{Klingon}\"},\"behavior\":\"Isolated\",\"invert\":false}}", "\\p{Klingon}"},
+        {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(a\"},\"behavior\":\"Isolated\",\"invert\":false}}", "unclosed ("},
+        {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a\"},\"behavior\":\"Glued\",\"invert\":false}}", "behavior is Glued"},
+        {"{\"decoder\":{\"type\":\"WordPiece\"}}", "decoder WordPiece is not known"},
+        {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[]}}", "model.type is Unigram"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":0},\"merges\":[]}}", "the same id 0"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":-1},\"merges\":[]}}", "id of \"a\""},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"a a\"]}}", "its result is not in the vocabulary"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"a\"]}}", "one space between"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[],\"dropout\":0.1}}", "dropout"},
+        {"{\"added_tokens\":[{\"id\":1,\"content\":\"x\"},{\"id\":1,\"content\":\"y\"}]}", "the same id 1"},
+        {"{\"added_tokens\":[{\"id\":99999999,\"content\":\"x\"}]}", "added_tokens[0]"},
+    };
+    struct err err = {0};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        json_t *spec;
+        struct tokenizer *t;
+        ck_ok(json_parse(&spec, bad[i].spec, strlen(bad[i].spec), "spec", 0, &err));
+        ck_fails(tokenizer_load(&t, variant(spec), &err), ST_BAD_INPUT, bad[i].message);
+        ck_assert_ptr_null(t);
+        json_decref(spec);
+    }
+}
+END_TEST
+
+START_TEST(invalid_text_and_ids_are_refused)
+{
+    static const char *const bad[] = {"\x80", "a\xC3", "\xC0\x80", "\xED\xA0\x80", "\xF5\x80\x80\x80", "\xE2\x82", "\xF0\x8F\xBF\xBF", "ok\xFF"};
+    struct err err = {0};
+    struct tokenizer *t;
+    struct ids ids = {0};
+    struct buf out = {0};
+    const int32_t beyond = 512, negative = -1;
+    ck_ok(tokenizer_load(&t, TINY, &err));
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) ck_fails(tokenizer_encode(t, bad[i], strlen(bad[i]), &ids, &err), ST_BAD_INPUT, "not valid UTF-8");
+    ck_fails(tokenizer_decode(t, &beyond, 1, false, &out, &err), ST_BAD_INPUT, "id 512");
+    ck_fails(tokenizer_decode(t, &negative, 1, false, &out, &err), ST_BAD_INPUT, "id -1");
+    ids_free(&ids);
+    tokenizer_free(t);
+}
+END_TEST
+
+START_TEST(decoding_skips_special_tokens_when_asked)
+{
+    struct err err = {0};
+    struct tokenizer *t;
+    struct ids ids = {0};
+    struct buf out = {0};
+    const char text[] = "<|im_start|>user\n<think>x</think><|im_end|>";
+    ck_ok(tokenizer_load(&t, TINY, &err));
+    ck_ok(tokenizer_encode(t, text, strlen(text), &ids, &err));
+    ck_ok(tokenizer_decode(t, ids.v, ids.n, true, &out, &err));
+    ck_assert_str_eq(out.data, "user\n<think>x</think>");
+    ids_free(&ids);
+    buf_free(&out);
+    tokenizer_free(t);
+}
+END_TEST
+
+Suite *suite_tokenizer(void)
+{
+    Suite *s = suite_create("tokenizer");
+    TCase *c = tcase_create("tokenizer");
+    tcase_add_test(c, shipped_tokenizer_gives_the_ids_of_hugging_face);
+    tcase_add_test(c, every_known_part_gives_the_ids_of_hugging_face);
+    tcase_add_loop_test(c, real_tokenizers_give_the_ids_of_hugging_face, 0, 4);
+    tcase_add_loop_test(c, real_tokenizers_pass_the_vectors_of_llama_cpp, 0, 5);
+    tcase_add_test(c, a_megabyte_of_one_letter_is_encoded_in_time);
+    tcase_add_test(c, what_is_not_known_is_refused_by_name);
+    tcase_add_test(c, invalid_text_and_ids_are_refused);
+    tcase_add_test(c, decoding_skips_special_tokens_when_asked);
+    suite_add_tcase(s, c);
+    return s;
+}
