@@ -1,5 +1,6 @@
 // What gen and eval share. See generator.h.
 #include "distill/generator.h"
+#include "distill/compute.h"
 #include "distill/registry.h"
 #include <string.h>
 
@@ -7,9 +8,9 @@
 
 enum status loaded_model(struct loaded *l, const struct options *o, const char *dir, struct err *err)
 {
-    TRY(dev_open(&l->dev, opt_str(o, "device"), (int)opt_int(o, "threads"), err));
+    TRY(open_device(&l->dev, o, err));
     l->dev_open = true;
-    struct model_options mo = {.archs = all_archs, .use = MODEL_GENERATE, .dtype = strcmp(opt_str(o, "dtype"), "f32") ? DT_BF16 : DT_F32};
+    struct model_options mo = {.archs = all_archs, .use = MODEL_GENERATE, .dtype = run_dtype(o)};
     TRY(model_load(&l->model, &l->dev, dir, &mo, err));
     l->n_vocab = (int)l->model->config.n_vocab;
     return ST_OK;

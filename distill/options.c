@@ -15,6 +15,8 @@ static const struct option COMMON[] = {
     {"dtype", OPT_ENUM, .def = "bf16", .choices = "bf16|f32", .group = "Common",
      .help = "how weights and activations are stored; sums are f32 always"},
     {"threads", OPT_INT, .def = "0", .range = "[0, 4096]", .group = "Common", .help = "CPU threads; 0: as many as this process may use"},
+    {"sync", OPT_BOOL, .group = "Common", .not_a_setting = true,
+     .help = "wait for and check every op as it ends, to find the one that fails"},
     {"seed", OPT_INT, .def = "0", .range = "[0, inf)", .group = "Common", .help = "same seed, machine and settings: same bytes"},
     {"config", OPT_STRING, .value = "FILE.json", .group = "Common", .not_a_setting = true,
      .help = "take options from a JSON object, e.g. {\"seed\": 7}; flags win over it"},

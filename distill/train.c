@@ -1,6 +1,7 @@
 // distill train: a dense student learns from traces. Reads settings and data, sets up trainer and folder, runs the loop; the step itself
 // is student/trainer.c.
 #include "distill/command.h"
+#include "distill/compute.h"
 #include "distill/progress.h"
 #include "distill/registry.h"
 #include "distill/signals.h"
@@ -275,9 +276,9 @@ static void random_file_dtype(struct job *j)
 static enum status open_trainer(struct job *j, struct err *err)
 {
     const struct options *o = j->o;
-    TRY(dev_open(&j->dev, opt_str(o, "device"), (int)opt_int(o, "threads"), err));
+    TRY(open_device(&j->dev, o, err));
     comm_open(&j->comm);
-    struct model_options mo = {.archs = all_archs, .use = MODEL_TRAIN, .dtype = !strcmp(opt_str(o, "dtype"), "f32") ? DT_F32 : DT_BF16,
+    struct model_options mo = {.archs = all_archs, .use = MODEL_TRAIN, .dtype = run_dtype(o),
                                .random_init = !strcmp(opt_str(o, "init"), "random"), .seed = (uint64_t)opt_int(o, "seed")};
     TRY(model_load(&j->model, &j->dev, opt_str(o, "student"), &mo, err));
     if (mo.random_init) random_file_dtype(j);
