@@ -26,6 +26,11 @@ static uint32_t *keys_of(const struct flat *f, int64_t s, int64_t head)
 {
     return f->keys + head * f->keys_head + panels_before(f->a, s) * PANEL_N * f->k_words;
 }
+// In w form; from PANEL_N columns to the next are values_next() words.
+static int64_t values_next(const struct flat *f, int64_t s)
+{
+    return round_up(f->a->k_start[s + 1] - f->a->k_start[s], PANEL_N) / (f->dp ? 2 : 1) * PANEL_N;
+}
 static uint32_t *values_of(const struct flat *f, int64_t s, int64_t head)
 {
     return f->values + head * f->values_head + panels_before(f->a, s) * PANEL_N / (f->dp ? 2 : 1) * f->v_pad;
@@ -45,7 +50,8 @@ static void pack_keys(const struct flat *f, int64_t s, int64_t head, int64_t at,
     const int step = f->dp ? 2 : 1;
     for (int64_t r = 0; r < n; r += step) {
         const char *row = elem(f->v, (f->a->k_start[s] + at + r) * f->v.stride[0] + head * f->v.stride[1]);
-        row_w(values_of(f, s, head) + (at + r) / step * f->v_pad, row, r + 1 < n ? row + 2 * f->v.stride[0] : NULL, is_bf16, f->dv, f->dp);
+        row_w(values_of(f, s, head) + (at + r) / step * PANEL_N, values_next(f, s), row, r + 1 < n ? row + 2 * f->v.stride[0] : NULL,
+              is_bf16, f->dv, f->dp);
     }
 }
 
@@ -74,7 +80,7 @@ static void attend(const struct flat *f, int64_t s, int64_t head, int64_t row, i
             if (seen <= 0) continue;
             const int64_t keys = seen < ATTN_KEYS ? seen : ATTN_KEYS, end = round_up(keys, 2);
             attn_product(f->dp, rows, keys, f->k_words, q + t * f->k_words, f->k_words * 4, 4, keys_of(f, s, head) + key * f->k_words,
-                         PANEL_N, PANEL_N * f->k_words, score + t * ATTN_KEYS, ATTN_KEYS, false);
+                         PANEL_N * f->k_words, score + t * ATTN_KEYS, ATTN_KEYS, false);
             for (int64_t r = t; r < t + rows; r++) {
                 const int64_t at = ahead + (row + r) / f->group - key; // the row's own key in this block
                 int64_t lo = a->window && at - a->window + 1 > 0 ? at - a->window + 1 : 0;
@@ -92,7 +98,7 @@ static void attend(const struct flat *f, int64_t s, int64_t head, int64_t row, i
                 top[r] = now;
             }
             attn_product(f->dp, rows, f->dv, f->dp ? end / 2 : keys, p + t * p_words, p_words * 4, 4,
-                         values_of(f, s, head) + key / (f->dp ? 2 : 1) * f->v_pad, f->v_pad, PANEL_N, o + t * f->v_pad, f->v_pad, true);
+                         values_of(f, s, head) + key / (f->dp ? 2 : 1) * PANEL_N, values_next(f, s), o + t * f->v_pad, f->v_pad, true);
         }
     for (int64_t r = 0; r < n; r++) {
         const int64_t tok = q0 + (row + r) / f->group, h = head * f->group + (row + r) % f->group;

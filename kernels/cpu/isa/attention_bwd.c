@@ -56,6 +56,12 @@ static int64_t first_panel(const struct back *b, int64_t s, int64_t head)
     return head * b->panels + b->a->k_start[s] / PANEL_N + s;
 }
 
+// Words from PANEL_N columns of a segment's `keys` to the next.
+static int64_t keys_next(const struct back *b, int64_t s)
+{
+    return round_up(b->a->k_start[s + 1] - b->a->k_start[s], PANEL_N) / (b->dp ? 2 : 1) * PANEL_N;
+}
+
 // All rows of a segment and a head of keys in the forms the products want.
 static void pack_segment(const struct back *b, int64_t s, int64_t head, uint32_t *tmp)
 {
@@ -72,7 +78,8 @@ static void pack_segment(const struct back *b, int64_t s, int64_t head, uint32_t
     }
     for (int64_t r = 0; r < n; r += step) {
         const char *row = elem(b->k, (k0 + r) * b->k.stride[0] + head * b->k.stride[1]);
-        row_w(b->keys + (base + r) / step * b->d_pad, row, r + 1 < n ? row + 2 * b->k.stride[0] : NULL, is_bf16, b->d, b->dp);
+        row_w(b->keys + base / step * b->d_pad + r / step * PANEL_N, keys_next(b, s), row, r + 1 < n ? row + 2 * b->k.stride[0] : NULL,
+              is_bf16, b->d, b->dp);
     }
     memset(b->sum_k + base * b->d_pad, 0, (size_t)(n * b->d_pad) * 4);
     memset(b->sum_v + base * b->e_pad, 0, (size_t)(n * b->e_pad) * 4);
@@ -92,7 +99,7 @@ static float dot(const char *x, const char *y, bool is_bf16, int64_t n)
 static void load_rows(const struct back *b, const struct block *w, int64_t s, int64_t head, int64_t row, int64_t n)
 {
     const bool is_bf16 = b->q.dtype == DT_BF16;
-    const int64_t step = b->dp ? 2 : 1;
+    const int64_t step = b->dp ? 2 : 1, next = ATTN_ROWS / step * PANEL_N;
     const char *q_last = NULL, *g_last = NULL;
     for (int64_t r = 0; r < n; r++) {
         const int64_t tok = b->a->q_start[s] + (row + r) / b->group, h = head * b->group + (row + r) % b->group;
@@ -104,8 +111,8 @@ static void load_rows(const struct back *b, const struct block *w, int64_t s, in
         w->dot[r] = dot(g, elem(b->out, tok * b->out.stride[0] + h * b->out.stride[1]), is_bf16, b->e);
         if (!b->dp || r % 2 || r + 1 == n) {
             const bool pair = b->dp && r % 2;
-            row_w(w->q_w + r / step * b->d_pad, pair ? q_last : q, pair ? q : NULL, is_bf16, b->d, b->dp);
-            row_w(w->g_w + r / step * b->e_pad, pair ? g_last : g, pair ? g : NULL, is_bf16, b->e, b->dp);
+            row_w(w->q_w + r / step * PANEL_N, next, pair ? q_last : q, pair ? q : NULL, is_bf16, b->d, b->dp);
+            row_w(w->g_w + r / step * PANEL_N, next, pair ? g_last : g, pair ? g : NULL, is_bf16, b->e, b->dp);
         }
         q_last = q, g_last = g;
     }
@@ -152,10 +159,10 @@ static void back_rows(const struct back *b, const struct block *w, int64_t s, in
     load_rows(b, w, s, head, row, n);
     for (int64_t key = oldest > 0 ? oldest / ATTN_KEYS * ATTN_KEYS : 0; key <= last; key += ATTN_KEYS) {
         const int64_t keys = last + 1 - key < ATTN_KEYS ? last + 1 - key : ATTN_KEYS;
-        attn_product(b->dp, n, keys, b->d_x, w->q_x, b->d_x * 4, 4, b->key_panels + (base + key) * b->d_x, PANEL_N, PANEL_N * b->d_x, w->p,
+        attn_product(b->dp, n, keys, b->d_x, w->q_x, b->d_x * 4, 4, b->key_panels + (base + key) * b->d_x, PANEL_N * b->d_x, w->p,
                      ATTN_KEYS, false);
-        attn_product(b->dp, n, keys, b->e_x, w->g_x, b->e_x * 4, 4, b->value_panels + (base + key) * b->e_x, PANEL_N, PANEL_N * b->e_x,
-                     w->ds, ATTN_KEYS, false);
+        attn_product(b->dp, n, keys, b->e_x, w->g_x, b->e_x * 4, 4, b->value_panels + (base + key) * b->e_x, PANEL_N * b->e_x, w->ds,
+                     ATTN_KEYS, false);
         for (int64_t r = 0; r < n; r++) {
             const int64_t at = ahead + (row + r) / b->group - key, hi = at + 1 < ATTN_KEYS ? at + 1 : ATTN_KEYS;
             const int64_t lo = a->window && at - a->window + 1 > 0 ? at - a->window + 1 : 0;
@@ -175,12 +182,12 @@ static void back_rows(const struct back *b, const struct block *w, int64_t s, in
             p_w = w->p_pairs, ds_w = w->ds_pairs, ds_x = w->ds_x;
         }
 #endif
-        attn_product(b->dp, keys, b->e, steps_row, p_w, 4, ATTN_KEYS * 4, w->g_w, b->e_pad, PANEL_N, b->sum_v + (base + key) * b->e_pad,
-                     b->e_pad, true);
-        attn_product(b->dp, keys, b->d, steps_row, ds_w, 4, ATTN_KEYS * 4, w->q_w, b->d_pad, PANEL_N, b->sum_k + (base + key) * b->d_pad,
-                     b->d_pad, true);
-        attn_product(b->dp, n, b->d, (keys + step - 1) / step, ds_x, ATTN_KEYS / step * 4, 4, b->keys + (base + key) / step * b->d_pad,
-                     b->d_pad, PANEL_N, w->dq, b->d_pad, true);
+        attn_product(b->dp, keys, b->e, steps_row, p_w, 4, ATTN_KEYS * 4, w->g_w, ATTN_ROWS / step * PANEL_N,
+                     b->sum_v + (base + key) * b->e_pad, b->e_pad, true);
+        attn_product(b->dp, keys, b->d, steps_row, ds_w, 4, ATTN_KEYS * 4, w->q_w, ATTN_ROWS / step * PANEL_N,
+                     b->sum_k + (base + key) * b->d_pad, b->d_pad, true);
+        attn_product(b->dp, n, b->d, (keys + step - 1) / step, ds_x, ATTN_KEYS / step * 4, 4,
+                     b->keys + base / step * b->d_pad + key / step * PANEL_N, keys_next(b, s), w->dq, b->d_pad, true);
     }
     for (int64_t r = 0; r < n; r++) {
         const int64_t tok = a->q_start[s] + (row + r) / b->group, h = head * b->group + (row + r) % b->group;

@@ -41,29 +41,51 @@ static const char *slot_of(struct tensor pages, const struct segments *seg, int6
     return elem(pages, page * pages.stride[0] + pos % seg->page_len * pages.stride[1] + head * pages.stride[2]);
 }
 
-// Positions [key + lo, key + n) into panels and w form; those before lo are zeros.
-static void fetch(const struct paged *p, int64_t s, int64_t head, int64_t key, int64_t lo, int64_t n, uint32_t *panels, uint32_t *values,
-                  uint32_t *tmp)
+// Where the rows of n positions from pos on lie, of one head.
+static void rows_of(struct tensor pages, const struct segments *seg, int64_t s, int64_t head, int64_t pos, int64_t n, const char **row)
+{
+    const int32_t *page = seg->page + s * seg->max_page + pos / seg->page_len;
+    int64_t slot = pos % seg->page_len;
+    for (int64_t i = 0; i < n; page++, slot = 0)
+        for (; slot < seg->page_len && i < n; slot++, i++)
+            row[i] = elem(pages, *page * pages.stride[0] + slot * pages.stride[1] + head * pages.stride[2]);
+}
+static inline void prefetch(const char *row, int64_t size_bytes)
+{
+    for (int64_t i = 0; i < size_bytes; i += 64) __builtin_prefetch(row + i);
+}
+
+// Positions [key + lo, key + n) of at most `end` into panels and w form; those before lo are zeros, and w form has none before lo's pair.
+static void fetch(const struct paged *p, int64_t s, int64_t head, int64_t key, int64_t lo, int64_t n, int64_t end, uint32_t *panels,
+                  uint32_t *values, uint32_t *tmp)
 {
     const bool is_bf16 = p->q.dtype == DT_BF16;
-    const int64_t step = p->dp ? 2 : 1;
+    const int64_t step = p->dp ? 2 : 1, known = end - key < ATTN_KEYS + PANEL_N ? end - key : ATTN_KEYS + PANEL_N, size = is_bf16 ? 2 : 4;
+    const char *k[ATTN_KEYS + PANEL_N], *v[ATTN_KEYS];
+    rows_of(p->keys, p->seg, s, head, key + lo, known - lo, k + lo);
+    rows_of(p->values, p->seg, s, head, key + lo, n - lo, v + lo);
     for (int64_t at = 0; at < n; at += PANEL_N) {
         const int64_t rows = n - at < PANEL_N ? n - at : PANEL_N;
-        for (int64_t r = 0; r < rows; r++)
-            if (at + r < lo)
-                memset(tmp + r * p->k_words, 0, (size_t)p->k_words * 4);
-            else
-                row_x(tmp + r * p->k_words, slot_of(p->keys, p->seg, s, key + at + r, head), is_bf16, p->dk, p->dp);
+        for (int64_t r = at; r < at + rows; r++) {
+            if (r < lo) {
+                memset(tmp + (r - at) * p->k_words, 0, (size_t)p->k_words * 4);
+                continue;
+            }
+            // Pages lie anywhere: what comes next is asked for by hand.
+            if (r + PANEL_N < known) prefetch(k[r + PANEL_N], p->dk * size);
+            prefetch(v[r], p->dv * size);
+            row_x(tmp + (r - at) * p->k_words, k[r], is_bf16, p->dk, p->dp);
+        }
         panel_of(panels + at * p->k_words, tmp, p->k_words, rows, p->k_words);
     }
-    for (int64_t r = lo / step * step; r < n; r += step) {
-        const char *a = slot_of(p->values, p->seg, s, key + (r < lo ? lo : r), head); // a hidden row's partner: its weight is 0
-        row_w(values + r / step * p->v_pad, a, r + 1 < n ? slot_of(p->values, p->seg, s, key + r + 1, head) : NULL, is_bf16, p->dv, p->dp);
-    }
+    for (int64_t r = lo / step * step; r < n; r += step) // a hidden row's partner may be any: its weight is 0
+        row_w(values + r / step * PANEL_N, ATTN_KEYS / step * PANEL_N, v[r < lo ? lo : r], r + 1 < n ? v[r + 1] : NULL, is_bf16, p->dv,
+              p->dp);
 }
 
 // The positions of one split a row sees, summed into st from nothing.
-static __attribute__((noinline)) void attend_split(const struct paged *p, int64_t row, int64_t head, int64_t split, struct state st, char *work)
+static __attribute__((noinline)) void attend_split(const struct paged *p, int64_t row, int64_t head, int64_t split, struct state st,
+                                                   char *work)
 {
     const bool is_bf16 = p->q.dtype == DT_BF16;
     const int64_t s = segment_of(p->seg, row), pos = p->seg->pos[row],
@@ -81,12 +103,12 @@ static __attribute__((noinline)) void attend_split(const struct paged *p, int64_
     for (int64_t key = split * ATTN_SPLIT; key < (split + 1) * ATTN_SPLIT && key <= pos; key += ATTN_KEYS) {
         const int64_t n = pos + 1 - key < ATTN_KEYS ? pos + 1 - key : ATTN_KEYS, lo = first > key ? first - key : 0, end = round_up(n, 2);
         if (lo >= n) continue;
-        fetch(p, s, head, key, lo, n, panels, values, tmp);
+        fetch(p, s, head, key, lo, n, pos + 1, panels, values, tmp);
         const int64_t from = lo / step; // steps before it are all zeros, and not in `values`
         for (int64_t t = 0; t < p->group; t += TILE_M) {
             const int64_t rows = p->group - t < TILE_M ? p->group - t : TILE_M;
-            attn_product(p->dp, rows, n, p->k_words, q + t * p->k_words, p->k_words * 4, 4, panels, PANEL_N, PANEL_N * p->k_words, score,
-                         ATTN_KEYS, false);
+            attn_product(p->dp, rows, n, p->k_words, q + t * p->k_words, p->k_words * 4, 4, panels, PANEL_N * p->k_words, score, ATTN_KEYS,
+                         false);
             for (int64_t r = 0; r < rows; r++) {
                 float *sc = score + r * ATTN_KEYS, *top = &st.top[t + r];
                 const float best = row_scale(sc, lo, n, p->scale), now = best > *top ? best : *top, keep = exp_f32(*top - now);
@@ -95,8 +117,8 @@ static __attribute__((noinline)) void attend_split(const struct paged *p, int64_
                 st.sum[t + r] = fma_f32(st.sum[t + r], keep, more);
                 *top = now;
             }
-            attn_product(p->dp, rows, p->dv, (n + step - 1) / step - from, prob + from, p_words * 4, 4, values + from * p->v_pad, p->v_pad,
-                         PANEL_N, st.o + t * p->v_pad, p->v_pad, true);
+            attn_product(p->dp, rows, p->dv, (n + step - 1) / step - from, prob + from, p_words * 4, 4, values + from * PANEL_N,
+                         ATTN_KEYS / step * PANEL_N, st.o + t * p->v_pad, p->v_pad, true);
         }
     }
 }

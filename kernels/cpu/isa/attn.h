@@ -2,7 +2,7 @@
 //
 // Everything is counted in 32-bit words. With `dp` (both sides bf16 and the CPU multiplies bf16 pairs) a word is a pair, else an f32:
 //   x form: a row after another, words along the row (pairs along the row)
-//   w form: the rows are the steps of the product: f32 [row][col], dp [row / 2][col] with rows 2i and 2i+1 paired
+//   w form: the rows are the steps of the product: f32 [col / PANEL_N][row][PANEL_N], dp the same with rows 2i and 2i+1 paired in a word
 //   panels: the columns are the steps: [row / PANEL_N][col (pairs)][PANEL_N], as a packed weight
 // Columns are padded with zeros to words_x() or cols_pad(), rows to whole pairs and panels.
 #pragma once
@@ -49,21 +49,21 @@ static inline void row_x(uint32_t *out, const void *src, bool bf16_src, int64_t 
     if (i < d) vf_store_n((float *)out + i, vf_load_any_n(src, bf16_src, i, (int)(d - i)), (int)(d - i));
 }
 
-// Step `step` of the w form: one row, or with dp rows a and b (NULL: zeros) paired.
-static inline void row_w(uint32_t *out, const void *a, const void *b, bool bf16_src, int64_t d, bool dp)
+// One step of the w form: one row, or with dp rows a and b (NULL: zeros) paired. `next` words from PANEL_N columns to the next.
+static inline void row_w(uint32_t *out, int64_t next, const void *a, const void *b, bool bf16_src, int64_t d, bool dp)
 {
-    const int64_t pad = cols_pad(d);
-    int64_t i = 0;
-    for (; i < pad; i += VL) {
-        const int n = d - i >= VL ? VL : d - i > 0 ? (int)(d - i) : 0;
-        if (dp) {
-            vf lo = n == VL ? vf_load_bf16((const bf16 *)a + i) : vf_load_bf16_n((const bf16 *)a + i, n), hi = vf_zero();
-            if (b) hi = n == VL ? vf_load_bf16((const bf16 *)b + i) : vf_load_bf16_n((const bf16 *)b + i, n);
-            vf_store((float *)out + i, (vf)((vu)lo >> 16 | (vu)hi));
-        } else {
-            vf_store((float *)out + i, n == VL ? vf_load_any(a, bf16_src, i) : vf_load_any_n(a, bf16_src, i, n));
+    for (int64_t i = 0; i < d; i += PANEL_N, out += next)
+        for (int64_t j = i; j < i + PANEL_N; j += VL) {
+            const int n = d - j >= VL ? VL : d - j > 0 ? (int)(d - j) : 0;
+            float *to = (float *)out + (j - i);
+            if (dp) {
+                vf lo = n == VL ? vf_load_bf16((const bf16 *)a + j) : vf_load_bf16_n((const bf16 *)a + j, n), hi = vf_zero();
+                if (b) hi = n == VL ? vf_load_bf16((const bf16 *)b + j) : vf_load_bf16_n((const bf16 *)b + j, n);
+                vf_store(to, (vf)((vu)lo >> 16 | (vu)hi));
+            } else {
+                vf_store(to, n == VL ? vf_load_any(a, bf16_src, j) : vf_load_any_n(a, bf16_src, j, n));
+            }
         }
-    }
 }
 
 // VL rows of VL words turned: out[i * ld + r] = in[r][i].
@@ -113,9 +113,9 @@ static inline void panel_of(uint32_t *out, const uint32_t *in, int64_t in_ld, in
 }
 
 // c (rows, cols) = [c +] x · w: rows in tiles, columns in steps of PANEL_N; cols is rounded up, so c and w are that wide.
-// w_next: words from one PANEL_N columns of w to the next (PANEL_N in w form, a panel's size in panels).
+// w_next: words from PANEL_N columns of w to the next.
 static inline void attn_product(bool dp, int64_t rows, int64_t cols, int64_t k, const void *x, int64_t x_row, int64_t x_k,
-                                const uint32_t *w, int64_t ldw, int64_t w_next, float *c, int64_t ldc, bool add)
+                                const uint32_t *w, int64_t w_next, float *c, int64_t ldc, bool add)
 {
     for (int64_t r = 0; r < rows; r += TILE_M)
         for (int64_t j = 0; j < cols; j += PANEL_N) {
@@ -124,7 +124,7 @@ static inline void attn_product(bool dp, int64_t rows, int64_t cols, int64_t k, 
                              .x_row = x_row,
                              .x_k = x_k,
                              .w = w + j / PANEL_N * w_next,
-                             .ldw = ldw,
+                             .ldw = PANEL_N,
                              .c = c + r * ldc + j,
                              .ldc = ldc,
                              .add = add};
