@@ -130,6 +130,28 @@ START_TEST(accumulated_micro_batches_give_the_gradient_of_one_batch_up_to_roundi
 }
 END_TEST
 
+START_TEST(threads_do_not_change_a_gradient)
+{
+    const char *store = test_tmpdir();
+    fixture_store(store, 8, 1);
+    for (int d = 0; d < 2; d++) {
+        struct buf g[3];
+        for (int i = 0; i < 3; i++) {
+            struct fixture f;
+            struct train_options o = fixture_options();
+            o.pack.batch_tokens = o.pack.micro_tokens = 128;
+            fixture_open_threads(&f, "qwen2", d ? DT_BF16 : DT_F32, store, 1 + i);
+            fixture_train(&f, &o);
+            fixture_step(&f);
+            g[i] = fixture_grads(&f);
+            fixture_close(&f);
+        }
+        for (int i = 1; i < 3; i++) ck_assert_msg(!memcmp(g[0].data, g[i].data, g[0].size), "%d threads, %s", i + 1, d ? "bf16" : "f32");
+        for (int i = 0; i < 3; i++) buf_free(&g[i]);
+    }
+}
+END_TEST
+
 START_TEST(recompute_policies_give_the_same_bits)
 {
     const char *store = test_tmpdir();
@@ -417,6 +439,7 @@ Suite *suite_trainer(void)
     TCase *golden = tcase_create("golden"), *ways = tcase_create("ways"), *rest = tcase_create("rest");
     tcase_add_loop_test(golden, losses_norms_and_weights_follow_pytorch, 0, N_RUN);
     tcase_add_test(ways, accumulated_micro_batches_give_the_gradient_of_one_batch_up_to_rounding);
+    tcase_add_test(ways, threads_do_not_change_a_gradient);
     tcase_add_test(ways, recompute_policies_give_the_same_bits);
     tcase_add_test(ways, bf16_stays_close_to_f32);
     tcase_add_test(ways, the_head_does_not_depend_on_where_its_chunks_end);

@@ -113,11 +113,16 @@ struct train_options fixture_options(void)
 
 void fixture_open(struct fixture *f, const char *arch, enum dtype dtype, const char *store)
 {
+    fixture_open_threads(f, arch, dtype, store, 1);
+}
+
+void fixture_open_threads(struct fixture *f, const char *arch, enum dtype dtype, const char *store, int n_thread)
+{
     struct err err = {0};
     *f = (struct fixture){0};
     char dir[64];
     snprintf(dir, sizeof dir, "train/%s", arch);
-    ck_ok(dev_open(&f->dev, "cpu", 0, &err));
+    ck_ok(dev_open(&f->dev, "cpu", n_thread, &err));
     comm_open(&f->comm);
     struct model_options mo = {.archs = all_archs, .use = MODEL_TRAIN, .dtype = dtype};
     ck_ok(model_load(&f->model, &f->dev, test_golden(dir), &mo, &err));

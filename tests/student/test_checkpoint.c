@@ -1,0 +1,273 @@
+// Saving and resuming: bit for bit, through kills at random moments, and readable by others.
+#include "student/checkpoint.h"
+#include "student/metrics.h"
+#include "tests/student/train_fixture.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static struct train_options options(void)
+{
+    struct err err = {0};
+    struct train_options o = fixture_options();
+    ck_ok(loss_parse(&o.loss, "fkl", &err));
+    o.kd_weight = 1, o.ce_weight = 0.3, o.n_step = 12, o.schedule = SCHEDULE_COSINE, o.warmup = 2;
+    o.pack.shuffle = true, o.pack.seed = 9, o.pack.micro_tokens = 30;
+    return o;
+}
+
+// What distill train does: go on from what is saved, save every second step.
+static void train_on(const char *dir, const char *store, enum dtype dtype, int64_t until)
+{
+    struct err err = {0};
+    struct run_dir d;
+    struct position pos;
+    struct fixture f;
+    struct metrics m;
+    struct train_options o = options();
+    ck_ok(run_dir_open(&d, dir, &err));
+    ck_ok(checkpoint_find(&d, &pos, &err));
+    fixture_open(&f, "qwen3", dtype, store);
+    fixture_train(&f, &o);
+    ck_ok(metrics_open(&m, dir, pos.step, &err));
+    if (pos.step >= 0) ck_ok(checkpoint_load(&d, &pos, f.trainer, &err));
+    else pos = (struct position){0};
+    while (f.trainer->step < until) {
+        struct step_result r = fixture_step(&f);
+        pos.step = r.step;
+        pos.n_tok += r.n_tok;
+        ck_ok(metrics_write(&m, &r, NULL, 0, 0, &err));
+        if (r.step % 2 == 0) ck_ok(checkpoint_save(&d, f.trainer, &pos, "# card\n", 2, &err));
+    }
+    metrics_close(&m);
+    fixture_close(&f);
+    run_dir_close(&d);
+}
+
+static bool same_file(const char *dir_a, const char *dir_b, const char *name)
+{
+    struct err err = {0};
+    char *a = path_join(dir_a, name), *b = path_join(dir_b, name), ha[65], hb[65];
+    ck_ok(file_sha256(a, ha, &err));
+    ck_ok(file_sha256(b, hb, &err));
+    mem_free(a);
+    mem_free(b);
+    return !strcmp(ha, hb);
+}
+
+// Losses of metrics.jsonl; each step once, in order.
+static int read_losses(const char *dir, double loss[64])
+{
+    struct err err = {0};
+    struct buf text = {0};
+    char *path = path_join(dir, "metrics.jsonl");
+    ck_ok(file_read(&text, path, 1 << 20, &err));
+    int n = 0;
+    for (char *line = text.data, *nl; (nl = strchr(line, '\n')); line = nl + 1) {
+        json_t *o = NULL;
+        ck_ok(json_parse(&o, line, (size_t)(nl - line), path, n + 1, &err));
+        ck_assert_int_eq((int)json_integer_value(json_object_get(o, "step")), n + 1);
+        loss[n++] = json_real_value(json_object_get(o, "loss"));
+        json_decref(o);
+    }
+    mem_free(path);
+    buf_free(&text);
+    return n;
+}
+
+static void same_run(const char *a, const char *b, int n_step)
+{
+    char state[64];
+    snprintf(state, sizeof state, "state/step-%08d/optimizer.safetensors", n_step);
+    ck_assert(same_file(a, b, "model.safetensors"));
+    ck_assert(same_file(a, b, state));
+    double x[64], y[64];
+    ck_assert_int_eq(read_losses(a, x), n_step);
+    ck_assert_int_eq(read_losses(b, y), n_step);
+    ck_assert_int_eq(memcmp(x, y, (size_t)n_step * sizeof *x), 0);
+}
+
+START_TEST(a_resumed_run_equals_the_uninterrupted_one_byte_for_byte)
+{
+    const char *store = test_tmpdir();
+    fixture_store(store, 8, 1);
+    for (int d = 0; d < 2; d++) {
+        const char *whole = test_tmpdir(), *parts = test_tmpdir();
+        train_on(whole, store, d ? DT_BF16 : DT_F32, 12);
+        train_on(parts, store, d ? DT_BF16 : DT_F32, 5); // step 5 is lost: the last save is of step 4
+        train_on(parts, store, d ? DT_BF16 : DT_F32, 9);
+        train_on(parts, store, d ? DT_BF16 : DT_F32, 12);
+        same_run(whole, parts, 12);
+    }
+}
+END_TEST
+
+// TRAP: OpenMP's threads do not survive fork, so this process itself never computes: children do.
+static pid_t start(const char *dir, const char *store)
+{
+    fflush(stdout);
+    pid_t pid = fork();
+    if (pid) return pid;
+    train_on(dir, store, DT_F32, 12);
+    _exit(0);
+}
+
+static double now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return 1e3 * (double)t.tv_sec + 1e-6 * (double)t.tv_nsec;
+}
+
+START_TEST(kills_at_random_moments_leave_what_an_uninterrupted_run_leaves)
+{
+    const char *store = test_tmpdir(), *whole = test_tmpdir(), *killed = test_tmpdir();
+    fixture_store(store, 8, 1);
+    int status, n_kill = 0;
+    double begin = now_ms();
+    waitpid(start(whole, store), &status, 0);
+    ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    const double span_ms = now_ms() - begin;
+    struct stat st;
+    srand((unsigned)getpid());
+    for (int i = 0; i < 8; i++) {
+        pid_t pid = start(killed, store);
+        usleep((useconds_t)(1e3 * span_ms * (rand() % 1000) * 1e-3));
+        kill(pid, SIGKILL);
+        waitpid(pid, &status, 0);
+        n_kill += WIFSIGNALED(status);
+        char *model = path_join(killed, "model.safetensors");
+        struct st_set set;
+        struct err err = {0};
+        if (stat(model, &st) == 0) { // if there is a model it is whole
+            ck_ok(st_open(&set, model, &err));
+            st_close(&set);
+        }
+        mem_free(model);
+    }
+    ck_assert_int_gt(n_kill, 0);
+    waitpid(start(killed, store), &status, 0);
+    ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    same_run(whole, killed, 12);
+}
+END_TEST
+
+START_TEST(a_save_keeps_dtypes_names_and_shapes_and_so_many_older_models)
+{
+    struct err err = {0};
+    const char *store = test_tmpdir(), *dir = test_tmpdir();
+    fixture_store(store, 8, 1);
+    train_on(dir, store, DT_BF16, 12);
+    struct st_set saved, source;
+    ck_ok(st_open_dir(&saved, dir, &err));
+    ck_ok(st_open_dir(&source, test_golden("train/qwen3"), &err));
+    ck_assert_uint_eq(saved.n, source.n);
+    for (size_t i = 0; i < saved.n; i++) {
+        ck_assert_str_eq(saved.v[i].name, source.v[i].name);
+        ck_assert_str_eq(saved.v[i].dtype, source.v[i].dtype); // F32, though the run was bf16: the master's exact value
+        ck_assert_uint_eq(saved.v[i].size_bytes, source.v[i].size_bytes);
+    }
+    // The file holds the masters.
+    char *state = path_join(dir, "state/step-00000012/optimizer.safetensors");
+    struct st_set opt;
+    ck_ok(st_open(&opt, state, &err));
+    const struct st_tensor *w = st_find(&saved, "model.norm.weight"), *m = st_find(&opt, "model.norm.weight.master");
+    ck_assert(w && m && !memcmp(w->data, m->data, w->size_bytes));
+    st_close(&opt);
+    st_close(&saved);
+    st_close(&source);
+    mem_free(state);
+    static const struct {
+        const char *path;
+        bool there;
+    } want[] = {{"checkpoints/step-00000010/model.safetensors", true}, {"checkpoints/step-00000008/model.safetensors", true},
+                {"checkpoints/step-00000006", false},                  {"checkpoints/step-00000012", false},
+                {"state/step-00000010", false},                        {"README.md", true}};
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        char *path = path_join(dir, want[i].path);
+        ck_assert_msg(file_exists(path) == want[i].there, "%s", want[i].path);
+        mem_free(path);
+    }
+}
+END_TEST
+
+START_TEST(values_become_f16_as_the_format_rounds_them)
+{
+    // A student in f16: the save of a run without steps gives the file's own bytes back.
+    struct err err = {0};
+    const char *store = test_tmpdir(), *dir = test_tmpdir(), *student = test_tmpdir();
+    fixture_store(store, 0, 1);
+    struct st_set source;
+    ck_ok(st_open_dir(&source, test_golden("train/qwen3"), &err));
+    struct st_writer *w;
+    char *path = path_join(student, "model.safetensors"), *config = path_join(student, "config.json");
+    ck_ok(file_copy(test_golden("train/qwen3/config.json"), config, &err));
+    ck_ok(st_create(&w, path, &err));
+    for (size_t i = 0; i < source.n; i++) st_declare(w, source.v[i].name, "F16", source.v[i].rank, source.v[i].shape);
+    ck_ok(st_begin(w, &err));
+    uint16_t next = 0;
+    for (size_t i = 0; i < source.n; i++) // every finite f16 in turn: subnormals, both zeros, the largest
+        for (size_t k = 0; k < source.v[i].size_bytes / 4; k++) {
+            while ((next & 0x7c00) == 0x7c00) next++;
+            ck_ok(st_put(w, &next, 2, &err));
+            next++;
+        }
+    ck_ok(st_finish(w, &err));
+    st_close(&source);
+
+    struct fixture f = {0};
+    ck_ok(dev_open(&f.dev, "cpu", 1, &err));
+    comm_open(&f.comm);
+    struct model_options mo = {.archs = all_archs, .use = MODEL_TRAIN, .dtype = DT_F32};
+    ck_ok(model_load(&f.model, &f.dev, student, &mo, &err));
+    fixture_rows(&f.rows, store);
+    struct train_options o = fixture_options();
+    fixture_train(&f, &o);
+    struct run_dir d;
+    ck_ok(run_dir_open(&d, dir, &err));
+    ck_ok(checkpoint_save(&d, f.trainer, &(struct position){0}, "", 0, &err));
+    run_dir_close(&d);
+    fixture_close(&f);
+    struct st_set a, b;
+    ck_ok(st_open_dir(&a, student, &err));
+    ck_ok(st_open_dir(&b, dir, &err));
+    for (size_t i = 0; i < a.n; i++) ck_assert_msg(!memcmp(a.v[i].data, st_find(&b, a.v[i].name)->data, a.v[i].size_bytes), "%s", a.v[i].name);
+    st_close(&a);
+    st_close(&b);
+    mem_free(path);
+    mem_free(config);
+}
+END_TEST
+
+START_TEST(a_second_process_on_the_same_folder_is_refused_and_told_of_the_first)
+{
+    struct err err = {0};
+    const char *dir = test_tmpdir();
+    struct run_dir first, second;
+    ck_ok(run_dir_open(&first, dir, &err));
+    char pid[32];
+    snprintf(pid, sizeof pid, "process %ld", (long)getpid());
+    ck_fails(run_dir_open(&second, dir, &err), ST_BAD_INPUT, file_exists("/proc/locks") ? pid : "is training into this folder");
+    run_dir_close(&first);
+    ck_ok(run_dir_open(&second, dir, &err));
+    run_dir_close(&second);
+}
+END_TEST
+
+Suite *suite_checkpoint(void)
+{
+    Suite *s = suite_create("checkpoint");
+    TCase *t = tcase_create("all");
+    tcase_set_timeout(t, 60);
+    tcase_add_test(t, a_resumed_run_equals_the_uninterrupted_one_byte_for_byte);
+    tcase_add_test(t, kills_at_random_moments_leave_what_an_uninterrupted_run_leaves);
+    tcase_add_test(t, a_save_keeps_dtypes_names_and_shapes_and_so_many_older_models);
+    tcase_add_test(t, values_become_f16_as_the_format_rounds_them);
+    tcase_add_test(t, a_second_process_on_the_same_folder_is_refused_and_told_of_the_first);
+    suite_add_tcase(s, t);
+    return s;
+}
