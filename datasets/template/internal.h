@@ -143,8 +143,6 @@ struct dict { // in the order of insertion
 struct loop {
     struct list *items;
     size_t at;
-    int depth;
-    bool has_last;
     struct list *last_changed;
 };
 struct method {
@@ -175,7 +173,6 @@ struct eval {
     struct out *out;     // where printing goes now
     struct out *top;     // the text of the whole template
     struct buf *spans;   // size_t pairs: what {% generation %} blocks wrote to top; may be NULL
-    int loop_depth;
 };
 enum { MAX_STEPS = 20 * 1000 * 1000, MAX_EVAL_DEPTH = 600, MAX_PARSE_DEPTH = 120 };
 #define MAX_POOL ((size_t)512 << 20)

@@ -40,8 +40,8 @@ static struct value loop_attr(struct eval *e, struct loop *l, const char *name)
     if (strcmp(name, "first") == 0) return v_bool(i == 0);
     if (strcmp(name, "last") == 0) return v_bool(i == n - 1);
     if (strcmp(name, "length") == 0) return v_int(n);
-    if (strcmp(name, "depth") == 0) return v_int(l->depth);
-    if (strcmp(name, "depth0") == 0) return v_int(l->depth - 1);
+    if (strcmp(name, "depth") == 0) return v_int(1); // counts recursive loops only
+    if (strcmp(name, "depth0") == 0) return v_int(0);
     if (strcmp(name, "previtem") == 0) return i > 0 ? l->items->v[i - 1] : v_undefined("there is no previous item");
     if (strcmp(name, "nextitem") == 0) return i + 1 < n ? l->items->v[i + 1] : v_undefined("there is no next item");
     if (strcmp(name, "cycle") == 0 || strcmp(name, "changed") == 0) {

@@ -559,7 +559,7 @@ static void parse_block(struct parser *p, struct stmt *s)
 static struct body statements(struct parser *p, const char *const *ends)
 {
     struct body b = {0};
-    int opened = cur(p)->line;
+    int opened = p->t[p->at ? p->at - 1 : 0].line;
     enter(p);
     for (;;) {
         const struct token *t = cur(p);

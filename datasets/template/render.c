@@ -39,7 +39,6 @@ static struct value capture(struct eval *e, const struct body *b)
 struct value macro_call(struct eval *e, const struct macro *m, const struct call *c)
 {
     if (++e->depth > MAX_EVAL_DEPTH) ev_fail(e, "macro '%s' calls too deeply", m->name);
-    int loop_depth = e->loop_depth;
     struct scope *before = e->scope;
     e->scope = m->scope;
     scope_push(e);
@@ -60,7 +59,6 @@ struct value macro_call(struct eval *e, const struct macro *m, const struct call
     }
     struct value text = capture(e, &m->body);
     e->scope = before;
-    e->loop_depth = loop_depth;
     e->depth--;
     return text;
 }
@@ -102,7 +100,7 @@ static enum flow run_for(struct eval *e, const struct stmt *s)
         items = kept.list;
     }
     struct loop *loop = ev_alloc(e, sizeof *loop);
-    *loop = (struct loop){.items = items, .depth = ++e->loop_depth};
+    *loop = (struct loop){.items = items};
     for (; loop->at < items->n; loop->at++) {
         ev_step(e, 1);
         scope_push(e);
@@ -112,7 +110,6 @@ static enum flow run_for(struct eval *e, const struct stmt *s)
         e->scope = outer;
         if (f == F_BREAK) break;
     }
-    e->loop_depth--;
     if (!items->n) {
         scope_push(e);
         enum flow f = run_body(e, &s->otherwise);

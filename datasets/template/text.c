@@ -112,7 +112,7 @@ static struct value split_space(struct eval *e, struct str s, int64_t most, bool
 {
     struct value out = v_list(e);
     size_t len;
-    for (s = str_strip(s, NULL, true, true); s.n; most--) {
+    for (s = str_strip(s, NULL, !right, right); s.n; most--) {
         struct str word = s;
         if (most == 0) {
             list_push(e, out.list, v_str(s.p, s.n));

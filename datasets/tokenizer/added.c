@@ -82,10 +82,12 @@ bool added_find(const struct trie *t, const struct added *tokens, const char *s,
                 if (!(char_bits(utf8_get(s + before, &len)) & CHAR_SPACE)) break;
                 m->lo = before;
             }
+        if (a->lstrip && m->lo < done) m->lo = done;
         if (a->rstrip)
             while (m->hi < n && (char_bits(utf8_get(s + m->hi, &len)) & CHAR_SPACE)) m->hi += len;
-        // The search goes on at the end of the token's own text, not of the white space rstrip took, as in Hugging Face's library.
-        return true;
+        // The search goes on at the end of the token's own text, not of the white space rstrip took, as in Hugging Face's library; a token
+        // all of whose text was taken by the one before is dropped.
+        if (m->lo < m->hi) return true;
     }
     return false;
 }

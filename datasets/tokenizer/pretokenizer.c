@@ -77,7 +77,7 @@ static enum status load_step(struct pretokenizer *p, struct regexes *re, const j
         if (json_object_get(spec, "behavior")) TRY(read_behavior(&b, spec, where, err));
         return add_split(p, regexes_add(re, punctuation, sizeof punctuation - 1, where, err), b, false, false);
     }
-    if (strcmp(type, "Whitespace") == 0) return add_split(p, regexes_add(re, "\\w+|[^\\w\\s]+", 13, where, err), REMOVED, true, false);
+    if (strcmp(type, "Whitespace") == 0) return add_split(p, regexes_add(re, "\\w+|[^\\w\\s]+", 12, where, err), REMOVED, true, false);
     if (strcmp(type, "WhitespaceSplit") == 0) return add_split(p, regexes_add(re, "\\s", 2, where, err), REMOVED, false, false);
     return err_set(err, ST_BAD_INPUT,
                    "%s: pre_tokenizer %s is not known; distill knows Split, ByteLevel, Digits, Punctuation, Whitespace, WhitespaceSplit, Sequence",

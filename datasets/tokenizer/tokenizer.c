@@ -17,6 +17,17 @@ void ids_free(struct ids *a)
     *a = (struct ids){0};
 }
 
+// The id of a token as the file spells it, -1 if it is not in the vocabulary.
+static int32_t vocab_token(const struct vocab *v, const char *token, size_t n)
+{
+    if (utf8_check(token, n) < n) return -1;
+    size_t n_raw;
+    char *raw = mem_alloc(n + 1);
+    int32_t id = byte_level_decode(token, n, raw, &n_raw) ? vocab_find(v, raw, n_raw) : vocab_find_foreign(v, token, n);
+    mem_free(raw);
+    return id;
+}
+
 // ---- loading ---------------------------------------------------------------------------------------------------------------------------
 
 static enum status load_added(struct tokenizer *t, const json_t *list, const char *where, struct err *err)
@@ -40,6 +51,9 @@ static enum status load_added(struct tokenizer *t, const json_t *list, const cha
         a.rstrip = json_is_true(json_object_get(one, "rstrip"));
         a.normalized = json_is_true(json_object_get(one, "normalized"));
         a.special = json_is_true(json_object_get(one, "special"));
+        // A token that the vocabulary has too keeps the vocabulary's id, as Hugging Face's library does.
+        const int32_t known = vocab_token(&t->vocab, a.content, a.n);
+        if (known >= 0) a.id = known;
         t->added[t->n_added++] = a;
         if (a.id >= t->n_vocab) t->n_vocab = a.id + 1;
     }
@@ -240,14 +254,10 @@ int32_t tokenizer_n_vocab(const struct tokenizer *t)
 
 int32_t tokenizer_id(const struct tokenizer *t, const char *token)
 {
-    size_t n = strlen(token), n_raw = n;
+    size_t n = strlen(token);
     for (size_t i = 0; i < t->n_added; i++)
         if (t->added[i].n == n && memcmp(t->added[i].content, token, n) == 0) return t->added[i].id;
-    if (utf8_check(token, n) < n) return -1;
-    char *raw = mem_alloc(n + 1);
-    int32_t id = byte_level_decode(token, n, raw, &n_raw) ? vocab_find(&t->vocab, raw, n_raw) : vocab_find_foreign(&t->vocab, token, n);
-    mem_free(raw);
-    return id;
+    return vocab_token(&t->vocab, token, n);
 }
 
 bool tokenizer_is_special(const struct tokenizer *t, int32_t id)

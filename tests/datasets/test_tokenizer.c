@@ -223,7 +223,7 @@ START_TEST(what_is_not_known_is_refused_by_name)
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"a a\"]}}", "its result is not in the vocabulary"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"a\"]}}", "one space between"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[],\"dropout\":0.1}}", "dropout"},
-        {"{\"added_tokens\":[{\"id\":1,\"content\":\"x\"},{\"id\":1,\"content\":\"y\"}]}", "the same id 1"},
+        {"{\"added_tokens\":[{\"id\":600,\"content\":\"<x>\"},{\"id\":600,\"content\":\"<y>\"}]}", "the same id 600"},
         {"{\"added_tokens\":[{\"id\":99999999,\"content\":\"x\"}]}", "added_tokens[0]"},
     };
     struct err err = {0};

@@ -83,6 +83,8 @@ def main():
         if tokens:
             spec["added_tokens"] = tokens
         tok = Tokenizer.from_str(json.dumps({**tiny, **spec}))
+        for token in tokens or []:  # the library numbers added tokens itself, whatever the file says
+            token["id"] = tok.token_to_id(token["content"])
         parts.append({"name": name, "spec": spec, "cases": encode(tok, texts[:36] + texts[60:72] + EXTRA)})
     dump("tokenizer_parts.json", parts)
     if len(sys.argv) > 1:

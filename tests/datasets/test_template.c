@@ -1,0 +1,249 @@
+// The template interpreter against jinja2 as transformers sets it up (tests/golden/text/templates.py): one construct a case, and every real
+// template over 13 conversations where the material is at hand. What must be refused; that nothing runs away.
+#include "datasets/template/internal.h"
+#include "tests/test.h"
+
+static json_t *load(const char *path)
+{
+    struct err err = {0};
+    json_t *root;
+    ck_ok(json_read(&root, path, &err));
+    return root;
+}
+
+static enum status render(const char *template, const json_t *vars, struct buf *out, struct err *err)
+{
+    struct template *t;
+    TRY(template_parse(&t, template, strlen(template), err));
+    const enum status st = template_render(t, vars, out, err);
+    template_free(t);
+    return st;
+}
+
+START_TEST(each_construct_writes_what_jinja_writes)
+{
+    json_t *root = load(test_golden("text/templates.json")), *cases = json_object_get(root, "cases"), *c;
+    size_t i;
+    json_array_foreach(cases, i, c)
+    {
+        struct err err = {0};
+        struct buf out = {0};
+        const char *template = json_string_value(json_object_get(c, "template"));
+        const json_t *wanted = json_object_get(c, "text");
+        const enum status st = render(template, json_object_get(root, "data"), &out, &err);
+        if (json_is_null(wanted)) {
+            ck_assert_msg(st == ST_BAD_INPUT && strncmp(err.text, "chat template, line ", 20) == 0, "%s: status %d: %s", template, st, err.text);
+        } else {
+            ck_assert_msg(st == ST_OK, "%s: %s", template, err.text);
+            ck_assert_msg(out.size == json_string_length(wanted) && (!out.size || memcmp(out.data, json_string_value(wanted), out.size) == 0),
+                          "%s:\n%.*s\nwanted\n%s", template, (int)out.size, out.data ? out.data : "", json_string_value(wanted));
+        }
+        buf_free(&out);
+    }
+    json_decref(root);
+}
+END_TEST
+
+// CRC-32 (IEEE), as Python's zlib has it.
+static uint32_t crc32(const struct buf *b)
+{
+    uint32_t crc = 0xFFFFFFFF;
+    for (size_t i = 0; i < b->size; i++) {
+        crc ^= (uint8_t)b->data[i];
+        for (int k = 0; k < 8; k++) crc = crc >> 1 ^ (crc & 1 ? 0xEDB88320u : 0);
+    }
+    return ~crc;
+}
+
+// Jinja refuses to write a generator as JSON, ours knows none: what it writes then is no worse.
+static bool jinja_has_a_generator(const char *name, size_t conversation)
+{
+    return strstr(name, "llama-cpp-deepseek-r1") && conversation >= 6 && conversation <= 8;
+}
+
+static void check_real(const char *name, const char *template, const json_t *conversations, const json_t *crcs)
+{
+    const json_t *c;
+    size_t i;
+    json_array_foreach(conversations, i, c)
+    {
+        struct err err = {0};
+        struct buf out = {0};
+        const json_int_t wanted = json_integer_value(json_array_get(crcs, i));
+        const enum status st = render(template, c, &out, &err);
+        if (wanted == -2)
+            ck_assert_msg(st == ST_BAD_INPUT || jinja_has_a_generator(name, i), "%s, conversation %zu: not refused", name, i);
+        else
+            ck_assert_msg(st == ST_OK, "%s, conversation %zu: %s", name, i, err.text);
+        if (wanted >= 0) ck_assert_msg(crc32(&out) == (uint32_t)wanted, "%s, conversation %zu: wrote\n%.*s", name, i, (int)out.size, out.data ? out.data : "");
+        buf_free(&out);
+    }
+}
+
+START_TEST(real_templates_write_what_jinja_writes)
+{
+    struct err err = {0};
+    const char *dir = test_material("chat-templates"), *name;
+    if (!dir) return;
+    json_t *root = load(test_golden("text/templates_real.json")), *crcs;
+    json_t *e2e = load(test_material("chat-templates/e2e.json"));
+    json_object_foreach(json_object_get(root, "crc32"), name, crcs)
+    {
+        const json_t *inside = json_object_get(json_object_get(e2e, name), "chat_template");
+        struct buf text = {0};
+        char *path = path_join(dir, name);
+        if (!inside) ck_ok(file_read(&text, path, 1 << 20, &err));
+        check_real(name, inside ? json_string_value(inside) : text.data, json_object_get(root, "conversations"), crcs);
+        buf_free(&text);
+        mem_free(path);
+    }
+    json_decref(root);
+    json_decref(e2e);
+}
+END_TEST
+
+START_TEST(real_cases_give_their_targets)
+{
+    // Where Jinja itself does not give the target: a list printed as JSON (Hugging Face's JavaScript does), today's date, and a case that is not
+    // about rendering.
+    static const char *const others[] = {"MadeAgents/Hammer2.1", "HuggingFaceTB/SmolLM3-3B", "HuggingFaceTB/SmolVLM-Instruct"};
+    const char *path = test_material("chat-templates/e2e.json"), *name;
+    if (!path) return;
+    json_t *cases = load(path), *c;
+    int n = 0;
+    json_object_foreach(cases, name, c)
+    {
+        struct err err = {0};
+        struct buf out = {0};
+        const char *target = json_string_value(json_object_get(c, "target"));
+        bool skip = false;
+        for (int i = 0; i < 3; i++) skip |= strcmp(name, others[i]) == 0;
+        if (skip) continue;
+        ck_ok(render(json_string_value(json_object_get(c, "chat_template")), json_object_get(c, "data"), &out, &err));
+        ck_assert_msg(strcmp(out.data, target) == 0, "%s:\n%s\nwanted\n%s", name, out.data, target);
+        buf_free(&out);
+        n++;
+    }
+    ck_assert_int_eq(n, 51);
+    json_decref(cases);
+}
+END_TEST
+
+START_TEST(errors_name_the_construct_and_its_line)
+{
+    static const struct {
+        const char *template, *message;
+    } bad[] = {
+        {"a\n\n{% frobnicate x %}", "line 3: statement 'frobnicate' is not known"},
+        {"{{ 1 }}\n{{ 2 | nofilter }}", "line 2: filter 'nofilter' is not known"},
+        {"\n{{ 2 is notest }}", "line 2: test 'notest' is not known"},
+        {"{% if x %}\n\n", "line 1: a block is not closed"},
+        {"{{ 'abc }}", "line 1: a string is not closed"},
+        {"x\n{{ a $ b }}", "line 2: unexpected character '$'"},
+        {"{# c", "a comment is not closed"},
+        {"{% raw %}x", "{% raw %} is not closed"},
+        {"\n\n{{ raise_exception('only user and assistant') }}", "line 3: the template refuses the conversation: only user and assistant"},
+        {"{{ x.y }}", "'x' is undefined"},
+        {"{{ 'a' + 1 }}", "'+' is not possible between str and int"},
+        {"{{ [].append(1) }}", "list.append() would change a value in place"},
+        {"{% include 'x' %}", "statement 'include' is not known"},
+        {"{% for x in y recursive %}{% endfor %}", "recursive loops"},
+        {"{% break %}", "'break' outside a loop"},
+    };
+    json_t *vars = json_object();
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct err err = {0};
+        struct buf out = {0};
+        ck_fails(render(bad[i].template, vars, &out, &err), ST_BAD_INPUT, bad[i].message);
+        ck_assert_uint_eq(out.size, 0);
+        buf_free(&out);
+    }
+    json_decref(vars);
+}
+END_TEST
+
+START_TEST(nothing_runs_away)
+{
+    static const char *const bad[] = {
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+        "{% set ns = namespace(s='x') %}{% for i in range(64) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
+        "{{ 'x' * 9999999999 }}",
+        "{{ range(99999999999) }}",
+        "{% set ns = namespace(s='aaaaaaaaaa') %}{% for i in range(64) %}{% set ns.s = ns.s | replace('a', ns.s) %}{% endfor %}",
+        "{% set ns = namespace(l=[1]) %}{% for i in range(64) %}{% set ns.l = ns.l + ns.l %}{% endfor %}",
+        "{{ [] | tojson(indent=-9223372036854775807) ~ 9223372036854775807 * 2 }}",
+        "{% set ns = namespace() %}{% set ns.a = ns %}{{ ns }}",
+        "{% set ns = namespace() %}{% set ns.a = [ns] %}{{ ns.a == [ns] }}{{ ns }}",
+    };
+    json_t *vars = json_object();
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct err err = {0};
+        struct buf out = {0};
+        const enum status st = render(bad[i], vars, &out, &err);
+        ck_assert_msg(st == ST_BAD_INPUT, "%s: status %d", bad[i], st);
+        buf_free(&out);
+    }
+    static const char *const deep[][3] = {{"(", "1", ")"}, {"[", "", "]"}, {"-", "1", ""}, {"not ", "1", ""}, {"{'a':", "1", "}"}, {"x[", "1", "]"}, {"1 if 1 else ", "1", ""}};
+    for (size_t i = 0; i < sizeof deep / sizeof *deep; i++) {
+        struct err err = {0};
+        struct buf text = {0}, out = {0};
+        buf_puts(&text, "{{ ");
+        for (int k = 0; k < 100000; k++) buf_puts(&text, deep[i][0]);
+        buf_puts(&text, deep[i][1]);
+        for (int k = 0; k < 100000; k++) buf_puts(&text, deep[i][2]);
+        buf_puts(&text, " }}");
+        ck_fails(render(text.data, vars, &out, &err), ST_BAD_INPUT, "nested more than");
+        buf_free(&text);
+    }
+    static const char *const chains[] = {"+1", "~'a'", " and 1", "|string", ".a", " if 1 else 2"};
+    for (size_t i = 0; i < sizeof chains / sizeof *chains; i++) { // long, not deep to read: the tree is
+        struct err err = {0};
+        struct buf text = {0}, out = {0};
+        buf_puts(&text, "{{ 1");
+        for (int k = 0; k < 100000; k++) buf_puts(&text, chains[i]);
+        buf_puts(&text, " }}");
+        ck_assert_int_eq(render(text.data, vars, &out, &err), ST_BAD_INPUT);
+        buf_free(&text);
+        buf_free(&out);
+    }
+    json_decref(vars);
+}
+END_TEST
+
+START_TEST(generation_blocks_tell_what_they_wrote)
+{
+    static const char text[] = "{% for m in messages %}<{{ m.role }}>{% if m.role == 'assistant' %}{% generation %}{{ m.content }}!{% endgeneration %}{% endif %}\n{% endfor %}";
+    static const char vars[] = "{\"messages\":[{\"role\":\"user\"},{\"role\":\"assistant\",\"content\":\"ab\"},{\"role\":\"assistant\",\"content\":\"c\"}]}";
+    struct err err = {0};
+    struct template *t;
+    struct buf out = {0}, spans = {0};
+    json_t *data;
+    ck_ok(json_parse(&data, vars, strlen(vars), "vars", 0, &err));
+    ck_ok(template_parse(&t, text, strlen(text), &err));
+    ck_assert(template_has_generation(t));
+    ck_ok(template_render_spans(t, data, &out, &spans, &err));
+    ck_assert_str_eq(out.data, "<user><assistant>ab!<assistant>c!");
+    const size_t wanted[4] = {17, 20, 31, 33};
+    ck_assert_uint_eq(spans.size, sizeof wanted);
+    ck_assert(memcmp(spans.data, wanted, sizeof wanted) == 0);
+    template_free(t);
+    json_decref(data);
+    buf_free(&out);
+    buf_free(&spans);
+}
+END_TEST
+
+Suite *suite_template(void)
+{
+    Suite *s = suite_create("template");
+    TCase *c = tcase_create("template");
+    tcase_add_test(c, each_construct_writes_what_jinja_writes);
+    tcase_add_test(c, real_templates_write_what_jinja_writes);
+    tcase_add_test(c, real_cases_give_their_targets);
+    tcase_add_test(c, errors_name_the_construct_and_its_line);
+    tcase_add_test(c, nothing_runs_away);
+    tcase_add_test(c, generation_blocks_tell_what_they_wrote);
+    suite_add_tcase(s, c);
+    return s;
+}
