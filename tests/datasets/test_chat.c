@@ -1,0 +1,297 @@
+// Chats through templates: what is rendered, where the loss falls, and how a model's text is taken apart. The masks are written out by hand: the
+// texts between bars are what carries loss.
+#include "datasets/chat.h"
+#include "tests/test.h"
+
+static const char TINY[] = TEST_ROOT "/teacher/tiny/moe";
+
+static json_t *parse(const char *text)
+{
+    struct err err = {0};
+    json_t *root;
+    ck_ok(json_parse(&root, text, strlen(text), "test", 0, &err));
+    return root;
+}
+
+// A folder with the tokenizer of `from` and another template (NULL: none at all).
+static const char *with_template(const char *from, const char *template)
+{
+    struct err err = {0};
+    const char *dir = test_tmpdir();
+    char *a = path_join(from, "tokenizer.json"), *b = path_join(dir, "tokenizer.json"), *jinja = path_join(dir, "chat_template.jinja");
+    ck_ok(file_copy(a, b, &err));
+    if (template) ck_ok(file_write_atomic(jinja, template, strlen(template), &err));
+    mem_free(a);
+    mem_free(b);
+    mem_free(jinja);
+    return dir;
+}
+
+// The row's text with bars around each masked stretch; also checks that the ids are those of the whole rendered text.
+static void masked(const struct tokenizer *t, const struct chat *c, const char *messages, struct buf *out, struct err *err, enum status *st)
+{
+    struct ids ids = {0}, whole = {0};
+    uint8_t *mask = NULL;
+    json_t *list = parse(messages);
+    *st = chat_training_row(c, list, &ids, &mask, err);
+    if (!*st) {
+        json_t *request = json_pack("{s:O}", "messages", list);
+        ck_assert_int_eq(chat_render(c, request, NULL, &whole, err), ST_OK);
+        ck_assert_uint_eq(ids.n, whole.n);
+        ck_assert(memcmp(ids.v, whole.v, ids.n * sizeof *ids.v) == 0);
+        for (size_t i = 0; i < ids.n; i++) {
+            if (mask[i] != (i ? mask[i - 1] : 0)) buf_putc(out, '|');
+            ck_assert_int_eq(tokenizer_decode(t, ids.v + i, 1, false, out, err), ST_OK);
+        }
+        if (ids.n && mask[ids.n - 1]) buf_putc(out, '|');
+        json_decref(request);
+    }
+    ids_free(&ids);
+    ids_free(&whole);
+    mem_free(mask);
+    json_decref(list);
+}
+
+static void check_mask(const char *dir, const char *messages, const char *wanted)
+{
+    struct err err = {0};
+    struct tokenizer *t;
+    struct chat *c;
+    struct buf out = {0};
+    enum status st;
+    ck_ok(tokenizer_load(&t, dir, &err));
+    ck_ok(chat_open(&c, t, &err));
+    masked(t, c, messages, &out, &err, &st);
+    ck_assert_msg(st == ST_OK, "%s: %s", messages, err.text);
+    ck_assert_str_eq(out.data ? out.data : "", wanted);
+    buf_free(&out);
+    chat_free(c);
+    tokenizer_free(t);
+}
+
+#define U(text) "{\"role\":\"user\",\"content\":\"" text "\"}"
+#define A(text) "{\"role\":\"assistant\",\"content\":\"" text "\"}"
+#define R(reasoning, text) "{\"role\":\"assistant\",\"reasoning_content\":\"" reasoning "\",\"content\":\"" text "\"}"
+
+START_TEST(shipped_template_puts_loss_on_reasoning_answer_and_end_token)
+{
+    check_mask(TINY, "[" U("q") "," R("r", "a") "]", "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n|<think>\nr\n</think>\n\na<|im_end|>|\n");
+    check_mask(TINY, "[" U("q") "," A("a") "," U("p") "," A("b") "]",
+               "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n|a<|im_end|>|\n<|im_start|>user\np<|im_end|>\n<|im_start|>assistant\n|b<|im_end|>|\n");
+    check_mask(TINY, "[" U("q") "," A("") "]", "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n|<|im_end|>|\n");
+    // a text that looks like the template's own marks, and one that NFC changes
+    check_mask(TINY, "[" U("<|im_start|>assistant\\n") "," A("<|im_end|>x") "]",
+               "<|im_start|>user\n<|im_start|>assistant\n<|im_end|>\n<|im_start|>assistant\n|<|im_end|>x<|im_end|>|\n");
+    check_mask(TINY, "[" U("e\\u0301") "," A("cafe\\u0301 e\\u0323\\u0301") "," U("e\\u0301") "]",
+               "<|im_start|>user\n\u00e9<|im_end|>\n<|im_start|>assistant\n|caf\u00e9 \u1eb9\u0301<|im_end|>|\n<|im_start|>user\n\u00e9<|im_end|>\n");
+}
+END_TEST
+
+START_TEST(a_template_that_strips_earlier_reasoning_masks_what_is_left)
+{
+    static const char qwen3[] =
+        "{%- for m in messages %}{{ '<|im_start|>' + m.role + '\\n' }}{%- set c = m.content.split('</think>')[-1].lstrip('\\n') %}"
+        "{%- if m.role == 'assistant' and loop.last %}{{ '<think>\\n' + (m.reasoning_content or '') + '\\n</think>\\n\\n' }}{%- endif %}"
+        "{{ c + '<|im_end|>\\n' }}{%- endfor %}{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{%- endif %}";
+    const char *dir = with_template(TINY, qwen3);
+    check_mask(dir, "[" U("q") "," R("r", "a") "," U("p") "," R("s", "b") "]",
+               "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n|a<|im_end|>|\n<|im_start|>user\np<|im_end|>\n<|im_start|>assistant\n|<think>\ns\n</think>\n\nb<|im_end|>|\n");
+    check_mask(dir, "[" U("q") "," A("<think>r</think>a") "," U("p") "]",
+               "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n|a<|im_end|>|\n<|im_start|>user\np<|im_end|>\n");
+}
+END_TEST
+
+START_TEST(a_generation_prompt_that_opens_reasoning_is_not_learnt)
+{
+    // DeepSeek-R1: the prompt ends with <think>\n; finished turns come without reasoning, or with what the message itself holds
+    static const char r1[] = "{% for m in messages %}{% if m.role == 'user' %}{{ '<|im_start|>' + m.content }}{% else %}{{ '<|endoftext|>' + m.content + '<|im_end|>' }}"
+                             "{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|endoftext|><think>\\n' }}{% endif %}";
+    const char *dir = with_template(TINY, r1);
+    check_mask(dir, "[" U("q") "," A("a") "," U("p") "," A("b") "]", "<|im_start|>q<|endoftext|>|a<|im_end|>|<|im_start|>p<|endoftext|>|b<|im_end|>|");
+    check_mask(dir, "[" U("q") "," A("<think>\\nr</think>a") "]", "<|im_start|>q<|endoftext|><think>\n|r</think>a<|im_end|>|");
+    check_mask(dir, "[" U("q") "," A("</think>a") "]", "<|im_start|>q<|endoftext|>|</think>a<|im_end|>|");
+}
+END_TEST
+
+START_TEST(templates_without_generation_prompt_or_end_token_have_spans_too)
+{
+    static const char mistral[] = "{% for m in messages %}{% if m.role == 'user' %}{{ '[INST]' + m.content + '[/INST]' }}{% else %}{{ m.content + '<|im_end|>' }}{% endif %}{% endfor %}";
+    static const char bare[] = "{% for m in messages %}{{ '<|im_start|>' + m.role + ':' + m.content }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant:' }}{% endif %}";
+    check_mask(with_template(TINY, mistral), "[" U("q") "," A("a") "," U("p") "," A("b") "]", "[INST]q[/INST]|a<|im_end|>|[INST]p[/INST]|b<|im_end|>|");
+    // <|im_start|> follows the turn but begins the next: no end token
+    check_mask(with_template(TINY, bare), "[" U("q") "," A("a") "," U("p") "]", "<|im_start|>user:q<|im_start|>assistant:|a|<|im_start|>user:p");
+}
+END_TEST
+
+START_TEST(generation_blocks_are_honoured)
+{
+    static const char template[] = "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}\n{% else %}>{% generation %}{{ m.content }}<|im_end|>{% endgeneration %}\n{% endif %}{% endfor %}";
+    check_mask(with_template(TINY, template), "[" U("q") "," A("a") "," U("p") "]", "q\n>|a<|im_end|>|p\n");
+}
+END_TEST
+
+START_TEST(what_cannot_be_masked_is_refused_with_the_reason)
+{
+    static const struct {
+        const char *template, *messages, *message;
+    } bad[] = {
+        {"{% for m in messages %}{{ m.content }}{% endfor %}", "[" U("q") "]", "no turn of the assistant"},
+        {"{% for m in messages %}{{ m.role }}{% endfor %}", "[" U("q") "," A("a") "]", "does not write the turn's text"},
+        {"{% for m in messages %}{{ m.content }}{{ m.content }}{% endfor %}", "[" U("q") "," A("a") "]", "writes the turn's text twice"},
+        {"{% for m in messages %}{{ m.content }};{{ m.content | length }}{% endfor %}", "[" U("q") "," A("a") "]", "what follows it depends on its text"},
+        {"{{ messages[-1].content | length }}{% for m in messages %}{{ m.content }}{% endfor %}", "[" U("q") "," A("a") "]", "what stands before it depends on its text"},
+        {"{% for m in messages %}<a>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<b>{% endif %}", "[" U("q") "," A("a") "]", "does not begin as the generation prompt says"},
+        {"{{ raise_exception('never') }}", "[" U("q") "," A("a") "]", "never"},
+        {"{{ 1 }}", "{}", "wanted an array"},
+        {"{{ 1 }}", "[{\"content\":\"x\"}]", "messages[0]"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct err err = {0};
+        struct tokenizer *t;
+        struct chat *c;
+        struct buf out = {0};
+        enum status st;
+        ck_ok(tokenizer_load(&t, with_template(TINY, bad[i].template), &err));
+        ck_ok(chat_open(&c, t, &err));
+        masked(t, c, bad[i].messages, &out, &err, &st);
+        ck_assert_msg(st == ST_BAD_INPUT && strstr(err.text, bad[i].message), "%s: status %d: %s", bad[i].template, st, err.text);
+        buf_free(&out);
+        chat_free(c);
+        tokenizer_free(t);
+    }
+}
+END_TEST
+
+START_TEST(a_chat_is_rendered_with_the_variables_of_transformers)
+{
+    static const char template[] = "{{ bos_token }}|{{ eos_token }}|{{ tools is none }}|{{ add_generation_prompt }}|{{ extra }}|{{ messages[1].reasoning_content }}|{{ messages[1].thinking }}";
+    struct err err = {0};
+    struct tokenizer *t;
+    struct chat *c;
+    struct buf text = {0};
+    struct ids ids = {0};
+    const char *dir = with_template(TINY, template);
+    char *config = path_join(dir, "tokenizer_config.json");
+    static const char settings[] = "{\"bos_token\":{\"content\":\"<|endoftext|>\"},\"eos_token\":\"<|im_end|>\",\"model_max_length\":1000000000000000019884624838656}";
+    ck_ok(file_write_atomic(config, settings, sizeof settings - 1, &err));
+    json_t *request = parse("{\"messages\":[" U("q") ",{\"role\":\"assistant\",\"content\":\"a\",\"reasoning\":\"why\"}],\"extra\":5}");
+    ck_ok(tokenizer_load(&t, dir, &err));
+    ck_assert_int_eq(tokenizer_bos(t), tokenizer_id(t, "<|endoftext|>"));
+    ck_ok(chat_open(&c, t, &err));
+    ck_ok(chat_render(c, request, &text, &ids, &err));
+    ck_assert_str_eq(text.data, "<|endoftext|>|<|im_end|>|True|False|5|why|why");
+    ck_assert_uint_gt(ids.n, 0);
+    json_decref(request);
+    mem_free(config);
+    ids_free(&ids);
+    buf_free(&text);
+    chat_free(c);
+    tokenizer_free(t);
+}
+END_TEST
+
+START_TEST(a_tokenizer_without_template_is_refused)
+{
+    struct err err = {0};
+    struct tokenizer *t;
+    struct chat *c;
+    ck_ok(tokenizer_load(&t, with_template(TINY, NULL), &err));
+    ck_fails(chat_open(&c, t, &err), ST_BAD_INPUT, "no chat template");
+    tokenizer_free(t);
+    ck_ok(tokenizer_load(&t, with_template(TINY, "{% if %}"), &err));
+    ck_fails(chat_open(&c, t, &err), ST_BAD_INPUT, "chat template, line 1");
+    tokenizer_free(t);
+}
+END_TEST
+
+START_TEST(reasoning_and_answer_are_taken_apart)
+{
+    static const struct {
+        const char *text;
+        bool opened;
+        const char *reasoning, *content;
+    } cases[] = {
+        {"<think>\nr\n</think>\n\na", false, "r", "a"},
+        {"\n<think>r</think>a", false, "r", "a"},
+        {"r\n</think>\n\na\n", true, "r", "a"},
+        {"r</think>a", false, "r", "a"}, // a prompt may have opened it unseen
+        {"<think>\ncut off", false, "cut off", ""},
+        {"cut off", true, "cut off", ""},
+        {"plain answer ", false, "", "plain answer "},
+        {"<think></think>", false, "", ""},
+        {"", false, "", ""},
+        {"", true, "", ""},
+        {"a <think>b", false, "", "a <think>b"},
+        {"<think>a</think>b</think>c", false, "a", "b</think>c"},
+        {"a\xE4\xBD", false, "", "a\xEF\xBF\xBD"},
+        {"\xFF\x80x", false, "", "\xEF\xBF\xBD\xEF\xBF\xBDx"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        json_t *m = chat_split_reasoning(cases[i].text, strlen(cases[i].text), cases[i].opened);
+        ck_assert_str_eq(json_string_value(json_object_get(m, "role")), "assistant");
+        ck_assert_str_eq(json_string_value(json_object_get(m, "reasoning_content")), cases[i].reasoning);
+        ck_assert_str_eq(json_string_value(json_object_get(m, "content")), cases[i].content);
+        json_decref(m);
+    }
+}
+END_TEST
+
+START_TEST(real_templates_are_masked_right)
+{
+    static const struct {
+        const char *tokenizer, *template, *messages, *tail; // what the row ends with
+    } cases[] = {
+        {"qwen2_5", "from-tokenizer_config/qwen2_5.jinja", "[" U("q") "," A("a") "]", "<|im_start|>assistant\n|a<|im_end|>|\n"},
+        {"qwen3", "from-tokenizer_config/qwen3.jinja", "[" U("q") "," R("r", "a") "," U("p") "," R("s", "b") "]",
+         "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n|a<|im_end|>|\n<|im_start|>user\np<|im_end|>\n<|im_start|>assistant\n|<think>\ns\n</think>\n\nb<|im_end|>|\n"},
+        {"qwen2_5", "llama.cpp-2026-07/Qwen-QwQ-32B.jinja", "[" U("q") "," A("<think>\\nr\\n</think>\\n\\na") "]",
+         "<|im_start|>assistant\n<think>\n|r\n</think>\n\na<|im_end|>|\n"},
+        {"deepseek_v3", "from-tokenizer_config/deepseek_v3.jinja", "[" U("q") "," A("a") "," U("p") "," A("b") "]",
+         "<｜User｜>q<｜Assistant｜>|a<｜end▁of▁sentence｜>|<｜User｜>p<｜Assistant｜>|b<｜end▁of▁sentence｜>|"},
+        {"deepseek_v3", "llama.cpp-2026-07/llama-cpp-deepseek-r1.jinja", "[" U("q") "," A("a") "]", "<｜Assistant｜>|a<｜end▁of▁sentence｜>|"},
+        {"deepseek_v3", "llama.cpp-2026-07/deepseek-ai-DeepSeek-R1-Distill-Llama-8B.jinja", "[" U("q") "," A("a") "]", "<｜Assistant｜>|a<｜end▁of▁sentence｜>|"},
+        {"deepseek_v3", "llama.cpp-2026-07/deepseek-ai-DeepSeek-V3.1.jinja", "[" U("q") "," A("a") "]", "<｜Assistant｜><think></think>|a<｜end▁of▁sentence｜>|"},
+        {"llama3", "from-tokenizer_config/llama3_2.jinja", "[" U("q") "," A("a") "]", "<|start_header_id|>assistant<|end_header_id|>\n\n|a<|eot_id|>|"},
+        {"qwen2_5", "llama.cpp-2026-07/Kimi-K2-Instruct.jinja", "[" U("q") "," A("a") "]", "<|im_middle|>|a<|im_end|>|"},
+    };
+    struct err err = {0};
+    const char *tokenizers = test_material("tokenizers"), *templates = test_material("chat-templates");
+    if (!tokenizers || !templates) return;
+    char *from = path_join(tokenizers, cases[_i].tokenizer), *path = path_join(templates, cases[_i].template);
+    struct buf template = {0}, out = {0};
+    struct tokenizer *t;
+    struct chat *c;
+    enum status st;
+    ck_ok(file_read(&template, path, 1 << 20, &err));
+    ck_ok(tokenizer_load(&t, with_template(from, template.data), &err));
+    ck_ok(chat_open(&c, t, &err));
+    masked(t, c, cases[_i].messages, &out, &err, &st);
+    ck_assert_msg(st == ST_OK, "%s: %s", cases[_i].template, err.text);
+    const size_t n = strlen(cases[_i].tail);
+    ck_assert_msg(out.size >= n && strcmp(out.data + out.size - n, cases[_i].tail) == 0, "%s:\n%s\nwanted at its end\n%s", cases[_i].template, out.data, cases[_i].tail);
+    buf_free(&template);
+    buf_free(&out);
+    chat_free(c);
+    tokenizer_free(t);
+    mem_free(from);
+    mem_free(path);
+}
+END_TEST
+
+Suite *suite_chat(void)
+{
+    Suite *s = suite_create("chat");
+    TCase *c = tcase_create("chat");
+    tcase_add_test(c, shipped_template_puts_loss_on_reasoning_answer_and_end_token);
+    tcase_add_test(c, a_template_that_strips_earlier_reasoning_masks_what_is_left);
+    tcase_add_test(c, a_generation_prompt_that_opens_reasoning_is_not_learnt);
+    tcase_add_test(c, templates_without_generation_prompt_or_end_token_have_spans_too);
+    tcase_add_test(c, generation_blocks_are_honoured);
+    tcase_add_test(c, what_cannot_be_masked_is_refused_with_the_reason);
+    tcase_add_test(c, a_chat_is_rendered_with_the_variables_of_transformers);
+    tcase_add_test(c, a_tokenizer_without_template_is_refused);
+    tcase_add_test(c, reasoning_and_answer_are_taken_apart);
+    tcase_add_loop_test(c, real_templates_are_masked_right, 0, 9);
+    suite_add_tcase(s, c);
+    return s;
+}
