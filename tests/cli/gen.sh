@@ -24,9 +24,7 @@ same_stores() {
 # n_lines STORE
 n_lines() { cat "$1"/traces-*.jsonl 2>/dev/null | wc -l; }
 
-start=$(date +%s%N)
 exits 0 "gen writes a store" gen "$TMP/whole" --json
-took_ms=$((($(date +%s%N) - start) / 1000000))
 says "--json tells the samples" out '"samples":80'
 exits 0 "gen verifies" "$DISTILL" data verify "$TMP/whole"
 
@@ -34,15 +32,18 @@ exits 0 "gen verifies" "$DISTILL" data verify "$TMP/whole"
 exits 0 "another --batch-tokens" gen "$TMP/wide" --batch-tokens 64 --quiet
 same_stores "another --batch-tokens: the same samples" "$TMP/whole" "$TMP/wide"
 
+# Each round dies a random moment after a random number of samples more; all rounds together make about as many as there are.
 seed=$(date +%s)
 kill=0
 died=0
 while [ $kill -lt "$KILLS" ]; do
     kill=$((kill + 1))
-    delay=$(awk -v s="$seed" -v k=$kill -v ms="$took_ms" 'BEGIN { srand(s + 7919 * k); printf "%.3f", 0.0007 * ms * rand() }')
+    set -- $(awk -v s="$seed" -v k=$kill -v n="$KILLS" 'BEGIN { srand(s + 7919 * k); print int(rand() * 160 / n), 0.05 * rand() }')
+    wanted=$(($(n_lines "$TMP/killed") + $1))
     "$DISTILL" gen $options --out "$TMP/killed" --quiet 2>/dev/null & # TRAP: a function's $! would be the shell around it
     pid=$!
-    sleep "$delay"
+    while [ "$(n_lines "$TMP/killed")" -lt $wanted ] && kill -0 $pid 2>/dev/null; do sleep 0.01; done
+    sleep "$2"
     kill -9 $pid 2>/dev/null && died=$((died + 1))
     wait $pid 2>/dev/null
 done
