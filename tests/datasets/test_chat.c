@@ -139,7 +139,7 @@ START_TEST(what_cannot_be_masked_is_refused_with_the_reason)
         {"{% for m in messages %}{{ m.role }}{% endfor %}", "[" U("q") "," A("a") "]", "does not write the turn's text"},
         {"{% for m in messages %}{{ m.content }}{{ m.content }}{% endfor %}", "[" U("q") "," A("a") "]", "writes the turn's text twice"},
         {"{% for m in messages %}{{ m.content }};{{ m.content | length }}{% endfor %}", "[" U("q") "," A("a") "]", "what follows it depends on its text"},
-        {"{{ messages[-1].content | length }}{% for m in messages %}{{ m.content }}{% endfor %}", "[" U("q") "," A("a") "]", "what stands before it depends on its text"},
+        {"{{ messages[-1].content | length }}{% for m in messages %}{{ m.content }}{% endfor %}", "[" U("q") "," A("a") "]", "does not stand before the turn"},
         {"{% for m in messages %}<a>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<b>{% endif %}", "[" U("q") "," A("a") "]", "does not begin as the generation prompt says"},
         {"{{ raise_exception('never') }}", "[" U("q") "," A("a") "]", "never"},
         {"{{ 1 }}", "{}", "wanted an array"},
