@@ -82,7 +82,8 @@ static enum status read_line(void *arg, json_t *line_json, long line, struct err
 static enum status read_jsonl(struct rows *r, const char *path, const struct rows_options *opt, struct err *err)
 {
     if (!opt->chat)
-        return err_set(err, ST_BAD_INPUT, "%s: conversations need the student's chat template: %s", path, opt->chat_why ? opt->chat_why : "it has none");
+        return err_set(err, ST_BAD_INPUT, "%s: conversations need the student's chat template: %s", path,
+                       opt->chat_why ? opt->chat_why : "it has none");
     TRY(file_sha256(path, r->source[r->n_source - 1].sha256, err));
     struct reading rd = {r, opt, path};
     size_t n_skipped = 0;
@@ -112,11 +113,12 @@ static enum status check_tokenizer(const struct rows_source *src, const struct r
     const char *ours = tokenizer_sha256(opt->tokenizer);
     if (!strcmp(theirs, ours)) return ST_OK;
     const char *name = rows_teacher(src);
-    return err_set(err, ST_BAD_INPUT,
-                   "the tokenizers differ: store %s was written with that of its teacher %s (tokenizer.json sha256 %.16s…), the student %s has "
-                   "another (%.16s…). Token ids would mean other words. Use a student with the teacher's tokenizer, or train on the text alone: "
-                   "distill data export --messages, then --data on that file",
-                   src->path, name ? name : "(not named there)", theirs, opt->tokenizer_dir ? opt->tokenizer_dir : "", ours);
+    return err_set(
+        err, ST_BAD_INPUT,
+        "the tokenizers differ: store %s was written with that of its teacher %s (tokenizer.json sha256 %.16s…), the student %s has "
+        "another (%.16s…). Token ids would mean other words. Use a student with the teacher's tokenizer, or train on the text alone: "
+        "distill data export --messages, then --data on that file",
+        src->path, name ? name : "(not named there)", theirs, opt->tokenizer_dir ? opt->tokenizer_dir : "", ours);
 }
 
 static enum status read_store(struct rows *r, const char *path, const struct rows_options *opt, struct err *err)
@@ -219,9 +221,10 @@ enum status rows_targets(const struct rows *r, size_t i, struct targets *out, st
     *out = (struct targets){0};
     TRY(store_read(src->store, row->index, &s, out, err));
     // A row cut at max_len has more targets than tokens; fewer would be a store at odds with itself.
-    enum status st = out->n_tok == s.n_tok ? ST_OK
-                                           : err_set(err, ST_FAIL, "%s: sample %s/%d has %d tokens and targets for %d; run distill data verify %s",
-                                                     src->path, s.id, s.sample, s.n_tok, out->n_tok, src->path);
+    enum status st = out->n_tok == s.n_tok
+                         ? ST_OK
+                         : err_set(err, ST_FAIL, "%s: sample %s/%d has %d tokens and targets for %d; run distill data verify %s", src->path,
+                                   s.id, s.sample, s.n_tok, out->n_tok, src->path);
     sample_free(&s);
     if (st) targets_free(out);
     return st;

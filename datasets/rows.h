@@ -17,10 +17,10 @@ struct row {
 
 struct rows_source {
     char *path;
-    struct store *store;       // NULL: JSONL
-    struct targets_spec spec;  // kind TARGETS_NONE for JSONL
+    struct store *store;      // NULL: JSONL
+    struct targets_spec spec; // kind TARGETS_NONE for JSONL
     size_t n_row;
-    char sha256[65];           // JSONL: of the file; store: of its manifest
+    char sha256[65]; // JSONL: of the file; store: of its manifest
 };
 
 struct rows {
@@ -29,11 +29,11 @@ struct rows {
     struct rows_source *source;
     int n_source;
     int64_t n_tok, n_loss;
-    int max_tok;                   // of the longest row
-    size_t n_cut, n_tok_cut;       // rows cut at max_len, and the tokens lost so
-    size_t n_skipped;              // bad lines passed over (skip_bad), and samples that ended in refusal or error
-    size_t n_without_loss;         // rows on which no loss falls; kept, they only cost time
-    char sha256[65];               // of all ids and masks in order: what the student will see
+    int max_tok;             // of the longest row
+    size_t n_cut, n_tok_cut; // rows cut at max_len, and the tokens lost so
+    size_t n_skipped;        // bad lines passed over (skip_bad), and samples that ended in refusal or error
+    size_t n_without_loss;   // rows on which no loss falls; kept, they only cost time
+    char sha256[65];         // of all ids and masks in order: what the student will see
     size_t cap;
 };
 

@@ -31,19 +31,24 @@ static const struct option train_options[] = {
     {"loss", OPT_STRING, .value = "ce|fkl|rkl|jsd:B", .group = "Loss", .check = check_loss,
      .help = "default: fkl where the data has the teacher's distributions, else ce"},
     {"kd-weight", OPT_REAL, .range = "[0, inf)", .group = "Loss", .help = "weight of the teacher's part (default: 1; 0 with ce)"},
-    {"ce-weight", OPT_REAL, .range = "[0, inf)", .group = "Loss", .help = "weight of the cross-entropy on the tokens (default: 0; 1 with ce)"},
+    {"ce-weight", OPT_REAL, .range = "[0, inf)", .group = "Loss",
+     .help = "weight of the cross-entropy on the tokens (default: 0; 1 with ce)"},
     {"kd-temperature", OPT_REAL, .def = "1", .range = "(0, 100]", .group = "Loss",
      .help = "temperature of both distributions in the teacher's part; the store must have the teacher's log Z there"},
-    {"kd-scale-t2", OPT_BOOL, .group = "Loss", .help = "multiply the teacher's part by T², which keeps the size of its gradient (Hinton 2015)"},
+    {"kd-scale-t2", OPT_BOOL, .group = "Loss",
+     .help = "multiply the teacher's part by T², which keeps the size of its gradient (Hinton 2015)"},
 
     {"lr", OPT_REAL, .def = "2e-5", .range = "[0, inf)", .group = "Optimizer (AdamW)", .help = "peak learning rate"},
     {"schedule", OPT_ENUM, .def = "cosine", .choices = "constant|linear|cosine", .group = "Optimizer (AdamW)", .help = "after the warm-up"},
-    {"warmup", OPT_INT, .def = "0", .range = "[0, inf)", .value = "STEPS", .group = "Optimizer (AdamW)", .help = "step s of the first STEPS has rate lr*s/STEPS"},
+    {"warmup", OPT_INT, .def = "0", .range = "[0, inf)", .value = "STEPS", .group = "Optimizer (AdamW)",
+     .help = "step s of the first STEPS has rate lr*s/STEPS"},
     {"beta1", OPT_REAL, .def = "0.9", .range = "[0, 1)", .group = "Optimizer (AdamW)", .help = "decay of the first moment"},
     {"beta2", OPT_REAL, .def = "0.999", .range = "[0, 1)", .group = "Optimizer (AdamW)", .help = "decay of the second moment"},
     {"eps", OPT_REAL, .def = "1e-8", .range = "(0, inf)", .group = "Optimizer (AdamW)", .help = "added to the root of the second moment"},
-    {"weight-decay", OPT_REAL, .def = "0", .range = "[0, inf)", .group = "Optimizer (AdamW)", .help = "of matrices; norms and biases never decay"},
-    {"clip", OPT_REAL, .def = "1", .range = "[0, inf)", .group = "Optimizer (AdamW)", .help = "largest global gradient norm; 0: no clipping"},
+    {"weight-decay", OPT_REAL, .def = "0", .range = "[0, inf)", .group = "Optimizer (AdamW)",
+     .help = "of matrices; norms and biases never decay"},
+    {"clip", OPT_REAL, .def = "1", .range = "[0, inf)", .group = "Optimizer (AdamW)",
+     .help = "largest global gradient norm; 0: no clipping"},
 
     {"steps", OPT_INT, .range = "[1, inf)", .group = "Length and batches", .help = "optimizer steps; or"},
     {"epochs", OPT_INT, .range = "[1, 1000000]", .group = "Length and batches", .help = "passes over the data (default: 1)"},
@@ -57,10 +62,14 @@ static const struct option train_options[] = {
     {"recompute", OPT_ENUM, .def = "auto", .choices = "auto|none|cheap|layer", .group = "Length and batches",
      .help = "what backward computes again instead of keeping it; same gradients to the bit. auto: the fastest that fits into free memory"},
 
-    {"eval", OPT_STRING, .value = "STORE|F.jsonl[,…]", .group = "Watching and saving", .help = "held-out rows: their mean loss goes into metrics.jsonl"},
-    {"eval-every", OPT_INT, .def = "100", .range = "[0, inf)", .value = "STEPS", .group = "Watching and saving", .help = "0: after the last step only"},
-    {"save-every", OPT_INT, .def = "100", .range = "[0, inf)", .value = "STEPS", .group = "Watching and saving", .help = "0: after the last step only"},
-    {"keep", OPT_INT, .def = "0", .range = "[0, 1000000]", .group = "Watching and saving", .help = "models of older saves that stay in OUT/checkpoints"},
+    {"eval", OPT_STRING, .value = "STORE|F.jsonl[,…]", .group = "Watching and saving",
+     .help = "held-out rows: their mean loss goes into metrics.jsonl"},
+    {"eval-every", OPT_INT, .def = "100", .range = "[0, inf)", .value = "STEPS", .group = "Watching and saving",
+     .help = "0: after the last step only"},
+    {"save-every", OPT_INT, .def = "100", .range = "[0, inf)", .value = "STEPS", .group = "Watching and saving",
+     .help = "0: after the last step only"},
+    {"keep", OPT_INT, .def = "0", .range = "[0, 1000000]", .group = "Watching and saving",
+     .help = "models of older saves that stay in OUT/checkpoints"},
     {0}};
 
 // All that a run holds; freed by close_all in any case.
@@ -109,7 +118,8 @@ static enum status read_settings(struct job *j, struct err *err)
         TRY(set_number(o, "max-len", (double)(len < 2 ? 2 : len), err));
     }
     if (opt_int(o, "max-len") > j->config.max_position)
-        return err_set(err, ST_BAD_INPUT, "--max-len %lld: the student's context is %lld tokens (max_position_embeddings in its config.json)",
+        return err_set(err, ST_BAD_INPUT,
+                       "--max-len %lld: the student's context is %lld tokens (max_position_embeddings in its config.json)",
                        (long long)opt_int(o, "max-len"), (long long)j->config.max_position);
     return ST_OK;
 }
@@ -124,7 +134,8 @@ static enum status read_loss(struct job *j, struct err *err)
     TRY(loss_parse(&t->loss, opt_str(o, "loss"), err));
     bool kd = t->loss.kind->divergence != DIV_NONE;
     if (!kd && opt_has(o, "kd-weight") && opt_real(o, "kd-weight") > 0)
-        return err_set(err, ST_BAD_INPUT, "--kd-weight %g: --loss ce has no teacher's part; choose --loss fkl, rkl or jsd:B", opt_real(o, "kd-weight"));
+        return err_set(err, ST_BAD_INPUT, "--kd-weight %g: --loss ce has no teacher's part; choose --loss fkl, rkl or jsd:B",
+                       opt_real(o, "kd-weight"));
     if (!opt_has(o, "kd-weight")) TRY(set_number(o, "kd-weight", kd, err));
     if (!opt_has(o, "ce-weight")) TRY(set_number(o, "ce-weight", !kd, err));
     t->kd_weight = opt_real(o, "kd-weight");
@@ -145,8 +156,10 @@ static enum status read_optimizer(struct job *j, struct err *err)
     t->weight_decay = opt_real(o, "weight-decay");
     t->clip = opt_real(o, "clip");
     t->warmup = opt_int(o, "warmup");
-    t->pack = (struct pack_options){.batch_tokens = (int)opt_int(o, "batch-tokens"), .micro_tokens = (int)opt_int(o, "micro-tokens"),
-                                    .shuffle = opt_bool(o, "shuffle"), .seed = (uint64_t)opt_int(o, "seed")};
+    t->pack = (struct pack_options){.batch_tokens = (int)opt_int(o, "batch-tokens"),
+                                    .micro_tokens = (int)opt_int(o, "micro-tokens"),
+                                    .shuffle = opt_bool(o, "shuffle"),
+                                    .seed = (uint64_t)opt_int(o, "seed")};
     t->recompute = RECOMPUTE_AUTO;
     for (int i = 0; i < 3; i++)
         if (!strcmp(opt_str(o, "recompute"), recompute_names[i])) t->recompute = i;
@@ -179,8 +192,13 @@ static enum status load_data(struct job *j, struct err *err)
     TRY(read_settings(j, err));
     TRY(tokenizer_load(&j->tokenizer, student, err));
     chat_open(&j->chat, j->tokenizer, &j->chat_err); // stores need none
-    struct rows_options ro = {.max_len = (int)opt_int(j->o, "max-len"), .n_vocab = (int)j->config.n_vocab, .tokenizer = j->tokenizer, .tokenizer_dir = student,
-                              .chat = j->chat, .chat_why = j->chat_err.text, .skip_bad = opt_bool(j->o, "skip-bad")};
+    struct rows_options ro = {.max_len = (int)opt_int(j->o, "max-len"),
+                              .n_vocab = (int)j->config.n_vocab,
+                              .tokenizer = j->tokenizer,
+                              .tokenizer_dir = student,
+                              .chat = j->chat,
+                              .chat_why = j->chat_err.text,
+                              .skip_bad = opt_bool(j->o, "skip-bad")};
     TRY(rows_load(&j->rows, opt_str(j->o, "data"), &ro, err));
     say_rows(j, "data", &j->rows);
     TRY(read_loss(j, err));
@@ -204,7 +222,8 @@ static bool is_empty(const char *path)
     DIR *d = opendir(path);
     if (!d) return true;
     bool empty = true;
-    for (struct dirent *e; empty && (e = readdir(d));) empty = !strcmp(e->d_name, ".") || !strcmp(e->d_name, "..") || strstr(e->d_name, ".tmp.");
+    for (struct dirent *e; empty && (e = readdir(d));)
+        empty = !strcmp(e->d_name, ".") || !strcmp(e->d_name, "..") || strstr(e->d_name, ".tmp.");
     closedir(d);
     return empty;
 }
@@ -216,9 +235,12 @@ static enum status check_out(struct job *j, struct err *err)
     char *path = path_join(out, "run.json");
     bool run = file_exists(path);
     mem_free(path);
-    if (!run && !is_empty(out)) return err_set(err, ST_BAD_INPUT, "--out %s: the folder is not empty and holds no training run; give another", out);
+    if (!run && !is_empty(out))
+        return err_set(err, ST_BAD_INPUT, "--out %s: the folder is not empty and holds no training run; give another", out);
     if (run && !opt_bool(j->o, "resume"))
-        return err_set(err, ST_BAD_INPUT, "--out %s holds a training run already: add --resume to go on with it, give another --out, or remove the folder", out);
+        return err_set(err, ST_BAD_INPUT,
+                       "--out %s holds a training run already: add --resume to go on with it, give another --out, or remove the folder",
+                       out);
     return ST_OK;
 }
 
@@ -267,8 +289,12 @@ static void random_file_dtype(struct job *j)
         name = json_string_value(json_object_get(root, "torch_dtype"));
         if (!name) name = json_string_value(json_object_get(root, "dtype"));
     }
-    const char *file = !name ? (j->model->dtype == DT_F32 ? "F32" : "BF16") : !strcmp(name, "float32") ? "F32" : !strcmp(name, "float16") ? "F16" : "BF16";
-    for (size_t i = 0; i < j->model->n_param; i++) snprintf(j->model->params[i].file_dtype, sizeof j->model->params[i].file_dtype, "%s", file);
+    const char *file = !name                      ? (j->model->dtype == DT_F32 ? "F32" : "BF16")
+                       : !strcmp(name, "float32") ? "F32"
+                       : !strcmp(name, "float16") ? "F16"
+                                                  : "BF16";
+    for (size_t i = 0; i < j->model->n_param; i++)
+        snprintf(j->model->params[i].file_dtype, sizeof j->model->params[i].file_dtype, "%s", file);
     json_decref(root);
     mem_free(path);
 }
@@ -278,8 +304,11 @@ static enum status open_trainer(struct job *j, struct err *err)
     const struct options *o = j->o;
     TRY(open_device(&j->dev, o, err));
     comm_open(&j->comm);
-    struct model_options mo = {.archs = all_archs, .use = MODEL_TRAIN, .dtype = run_dtype(o),
-                               .random_init = !strcmp(opt_str(o, "init"), "random"), .seed = (uint64_t)opt_int(o, "seed")};
+    struct model_options mo = {.archs = all_archs,
+                               .use = MODEL_TRAIN,
+                               .dtype = run_dtype(o),
+                               .random_init = !strcmp(opt_str(o, "init"), "random"),
+                               .seed = (uint64_t)opt_int(o, "seed")};
     TRY(model_load(&j->model, &j->dev, opt_str(o, "student"), &mo, err));
     if (mo.random_init) random_file_dtype(j);
     TRY(trainer_open(&j->trainer, j->model, &j->comm, &j->rows, &j->opt, err));
@@ -328,11 +357,12 @@ static enum status loop(struct job *j, struct err *err)
         if (j->has_eval) st = trainer_eval(t, &j->eval_rows, &j->eval_use, &j->last_eval, err);
         if (!st) st = metrics_write(&j->metrics, r, j->has_eval ? &j->last_eval : NULL, trainer_mem_bytes(t), j->pos.t_s, err);
         progress_step(&p, t->step, work, "loss %.4f", r->loss);
-        if (!st && j->has_eval) progress_note(&p, "step %lld: held-out loss %.4f, cross-entropy %.4f", (long long)t->step, j->last_eval.loss, j->last_eval.ce);
+        if (!st && j->has_eval)
+            progress_note(&p, "step %lld: held-out loss %.4f, cross-entropy %.4f", (long long)t->step, j->last_eval.loss, j->last_eval.ce);
         if (!st && (last || stop || due(j->o, "save-every", t->step)) && !(st = save(j, err))) saved = t->step;
         if (!st && stop && !last)
-            st = err_set(err, ST_INTERRUPTED, "stopped at step %lld of %lld and saved in %s; the same command with --resume goes on", (long long)t->step,
-                         (long long)n_step, j->dir.path);
+            st = err_set(err, ST_INTERRUPTED, "stopped at step %lld of %lld and saved in %s; the same command with --resume goes on",
+                         (long long)t->step, (long long)n_step, j->dir.path);
     }
     progress_end(&p);
     return st;
@@ -375,7 +405,9 @@ static enum status work(struct job *j, struct err *err)
     TRY(load_data(j, err));
     TRY(open_out(j, &done, err));
     if (done) {
-        if (!j->quiet) fprintf(stderr, "distill train: %s is finished: %lld of %lld steps\n", j->dir.path, (long long)j->pos.step, (long long)j->opt.n_step);
+        if (!j->quiet)
+            fprintf(stderr, "distill train: %s is finished: %lld of %lld steps\n", j->dir.path, (long long)j->pos.step,
+                    (long long)j->opt.n_step);
         return ST_OK;
     }
     TRY(open_trainer(j, err));

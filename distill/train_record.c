@@ -22,7 +22,8 @@ static enum status identify(json_t **out, const struct options *o, struct err *e
 
 static json_t *describe_source(const struct rows_source *s)
 {
-    json_t *o = json_pack("{s:s, s:s, s:s, s:I}", "path", s->path, "kind", s->store ? "store" : "jsonl", "sha256", s->sha256, "n_row", (json_int_t)s->n_row);
+    json_t *o = json_pack("{s:s, s:s, s:s, s:I}", "path", s->path, "kind", s->store ? "store" : "jsonl", "sha256", s->sha256, "n_row",
+                          (json_int_t)s->n_row);
     if (!s->store) return o;
     static const char *const kinds[] = {"none", "topk", "sampled"};
     json_object_set_new(o, "targets", json_pack("{s:s, s:i}", "kind", kinds[s->spec.kind], "k", s->spec.k));
@@ -32,17 +33,21 @@ static json_t *describe_source(const struct rows_source *s)
     return o;
 }
 
-enum status train_record(json_t **out, const struct options *o, const struct model_config *config, const struct rows *rows, int64_t n_step, struct err *err)
+enum status train_record(json_t **out, const struct options *o, const struct model_config *config, const struct rows *rows, int64_t n_step,
+                         struct err *err)
 {
     json_t *identity;
     TRY(identify(&identity, o, err));
     json_t *root = options_effective_json(o), *data = json_array();
     json_object_set_new(root, "n_step", json_integer(n_step));
-    json_object_set_new(root, "student", json_pack("{s:s, s:s, s:o}", "path", opt_str(o, "student"), "model_type", config->model_type, "identity", identity));
+    json_object_set_new(
+        root, "student",
+        json_pack("{s:s, s:s, s:o}", "path", opt_str(o, "student"), "model_type", config->model_type, "identity", identity));
     for (int i = 0; i < rows->n_source; i++) json_array_append_new(data, describe_source(&rows->source[i]));
     json_object_set_new(root, "data", data);
-    json_object_set_new(root, "rows", json_pack("{s:I, s:I, s:I, s:I, s:s}", "n", (json_int_t)rows->n, "n_tok", (json_int_t)rows->n_tok, "n_loss",
-                                                (json_int_t)rows->n_loss, "n_cut", (json_int_t)rows->n_cut, "sha256", rows->sha256));
+    json_object_set_new(root, "rows",
+                        json_pack("{s:I, s:I, s:I, s:I, s:s}", "n", (json_int_t)rows->n, "n_tok", (json_int_t)rows->n_tok, "n_loss",
+                                  (json_int_t)rows->n_loss, "n_cut", (json_int_t)rows->n_cut, "sha256", rows->sha256));
     *out = root;
     return ST_OK;
 }
@@ -50,8 +55,8 @@ enum status train_record(json_t **out, const struct options *o, const struct mod
 // ---- comparing ----
 
 // Settings that leave the result as it is, or are compared in another way: paths by the hashes of what they hold, steps by n_step.
-static const char *const FREE[] = {"out", "student", "data", "steps", "epochs", "save-every", "keep", "eval", "eval-every", "threads", "recompute", "resume",
-                                   "skip-bad", NULL};
+static const char *const FREE[] = {"out",  "student",    "data",    "steps",     "epochs", "save-every", "keep",
+                                   "eval", "eval-every", "threads", "recompute", "resume", "skip-bad",   NULL};
 
 static bool is_free(const char *name)
 {
@@ -66,7 +71,8 @@ static void differs(const char *path, int *n, const char *what, const json_t *st
     json_append_line(&a, stored ? stored : json_null());
     json_append_line(&b, given ? given : json_null());
     if (!(*n)++)
-        err_add(err, ST_BAD_INPUT, "%s: the run was begun with other settings; give those again to resume it, or another --out for a new run:", path);
+        err_add(err, ST_BAD_INPUT,
+                "%s: the run was begun with other settings; give those again to resume it, or another --out for a new run:", path);
     err_add(err, ST_BAD_INPUT, "  %s: stored %.*s, given %.*s", what, (int)a.size - 1, a.data, (int)b.size - 1, b.data);
     buf_free(&a);
     buf_free(&b);
@@ -127,8 +133,8 @@ static const char *text_of(const json_t *o, const char *key)
 
 static void card_source(struct buf *b, const json_t *s)
 {
-    buf_printf(b, "- `%s` (%s, %lld rows, sha256 `%.16s…`", text_of(s, "path"), text_of(s, "kind"), (long long)json_integer_value(json_object_get(s, "n_row")),
-               text_of(s, "sha256"));
+    buf_printf(b, "- `%s` (%s, %lld rows, sha256 `%.16s…`", text_of(s, "path"), text_of(s, "kind"),
+               (long long)json_integer_value(json_object_get(s, "n_row")), text_of(s, "sha256"));
     const json_t *targets = json_object_get(s, "targets");
     if (targets) buf_printf(b, ", targets %s:%lld", text_of(targets, "kind"), (long long)json_integer_value(json_object_get(targets, "k")));
     buf_puts(b, ")\n");
@@ -141,16 +147,18 @@ char *train_card(const json_t *record, int64_t step, int64_t n_tok)
     struct buf b = {0};
     buf_puts(&b, "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- distillation\n---\n\n");
     buf_printf(&b, "# A student trained by distill %s\n\n", text_of(record, "version"));
-    buf_printf(&b, "Begun from `%s` (%s). Step %lld of %lld, %lld tokens.\n\n", text_of(student, "path"), text_of(student, "model_type"), (long long)step,
-               (long long)json_integer_value(json_object_get(record, "n_step")), (long long)n_tok);
-    buf_printf(&b, "Loss: `%s`, weights of the teacher's part and of the text %g and %g, temperature %g. Learning rate %g (%s).\n\n", text_of(settings, "loss"),
-               json_number_value(json_object_get(settings, "kd-weight")), json_number_value(json_object_get(settings, "ce-weight")),
-               json_number_value(json_object_get(settings, "kd-temperature")), json_number_value(json_object_get(settings, "lr")), text_of(settings, "schedule"));
+    buf_printf(&b, "Begun from `%s` (%s). Step %lld of %lld, %lld tokens.\n\n", text_of(student, "path"), text_of(student, "model_type"),
+               (long long)step, (long long)json_integer_value(json_object_get(record, "n_step")), (long long)n_tok);
+    buf_printf(&b, "Loss: `%s`, weights of the teacher's part and of the text %g and %g, temperature %g. Learning rate %g (%s).\n\n",
+               text_of(settings, "loss"), json_number_value(json_object_get(settings, "kd-weight")),
+               json_number_value(json_object_get(settings, "ce-weight")), json_number_value(json_object_get(settings, "kd-temperature")),
+               json_number_value(json_object_get(settings, "lr")), text_of(settings, "schedule"));
     buf_puts(&b, "Data:\n\n");
     size_t i;
     json_t *s;
     json_array_foreach(json_object_get(record, "data"), i, s) card_source(&b, s);
-    buf_puts(&b, "\nAll settings and hashes are in `run.json`, the losses in `metrics.jsonl`. Licences and terms of the student, the teacher and the "
+    buf_puts(&b, "\nAll settings and hashes are in `run.json`, the losses in `metrics.jsonl`. Licences and terms of the student, the "
+                 "teacher and the "
                  "data apply to this model.\n");
     return b.data;
 }

@@ -25,20 +25,22 @@ static enum status check_temperature(const struct rows_source *src, float temper
 {
     if (temperature == 1) return ST_OK;
     if (src->spec.kind == TARGETS_SAMPLED)
-        return err_set(err, ST_BAD_INPUT, "--kd-temperature %g: the targets of %s were sampled at temperature 1 and hold for that alone", (double)temperature,
-                       src->path);
+        return err_set(err, ST_BAD_INPUT, "--kd-temperature %g: the targets of %s were sampled at temperature 1 and hold for that alone",
+                       (double)temperature, src->path);
     if (find_temperature(&src->spec, 1) >= 0 && find_temperature(&src->spec, temperature) >= 0) return ST_OK;
     struct buf have = {0};
     for (int i = 0; i < src->spec.n_temperature; i++) buf_printf(&have, "%s%g", i ? "," : "", (double)src->spec.temperature[i]);
-    err_set(err, ST_BAD_INPUT,
-            "--kd-temperature %g: store %s has the teacher's log Z at temperature %s only, and without it the mass of the tokens that were not "
-            "kept is unknown. Use one of those, or capture again: distill gen --target-temperatures 1,%g",
-            (double)temperature, src->path, have.size ? have.data : "(none)", (double)temperature);
+    err_set(
+        err, ST_BAD_INPUT,
+        "--kd-temperature %g: store %s has the teacher's log Z at temperature %s only, and without it the mass of the tokens that were not "
+        "kept is unknown. Use one of those, or capture again: distill gen --target-temperatures 1,%g",
+        (double)temperature, src->path, have.size ? have.data : "(none)", (double)temperature);
     buf_free(&have);
     return ST_BAD_INPUT;
 }
 
-enum status targets_use_init(struct targets_use *u, const struct rows *rows, const struct loss_spec *loss, float temperature, int n_vocab, struct err *err)
+enum status targets_use_init(struct targets_use *u, const struct rows *rows, const struct loss_spec *loss, float temperature, int n_vocab,
+                             struct err *err)
 {
     *u = (struct targets_use){.n_vocab = n_vocab, .temperature = temperature};
     if (loss->kind->divergence == DIV_NONE) return ST_OK;
@@ -47,17 +49,19 @@ enum status targets_use_init(struct targets_use *u, const struct rows *rows, con
     for (int i = 0; i < rows->n_source; i++) {
         const struct rows_source *src = &rows->source[i];
         if (src->spec.kind == TARGETS_NONE)
-            return err_set(err, ST_BAD_INPUT, "--loss %s compares with the teacher's distributions, and %s has none. Use --loss ce, or capture them: "
-                                              "distill gen --targets topk:64",
+            return err_set(err, ST_BAD_INPUT,
+                           "--loss %s compares with the teacher's distributions, and %s has none. Use --loss ce, or capture them: "
+                           "distill gen --targets topk:64",
                            loss->kind->name, src->path);
         bool is_sampled = src->spec.kind == TARGETS_SAMPLED;
         if (is_sampled && !loss->kind->sampled)
-            return err_set(err, ST_BAD_INPUT, "--loss %s: the targets of %s are samples, for which only fkl is an unbiased loss. Use --loss fkl, or capture "
-                                              "with distill gen --targets topk:64",
+            return err_set(err, ST_BAD_INPUT,
+                           "--loss %s: the targets of %s are samples, for which only fkl is an unbiased loss. Use --loss fkl, or capture "
+                           "with distill gen --targets topk:64",
                            loss->kind->name, src->path);
         if (i && is_sampled != sampled)
-            return err_set(err, ST_BAD_INPUT, "the targets of %s and %s are of different kinds (top-k and samples): train on one of them", rows->source[0].path,
-                           src->path);
+            return err_set(err, ST_BAD_INPUT, "the targets of %s and %s are of different kinds (top-k and samples): train on one of them",
+                           rows->source[0].path, src->path);
         sampled = is_sampled;
         TRY(check_temperature(src, temperature, err));
         int theirs = n_vocab_of(src);
@@ -79,13 +83,17 @@ void batch_alloc(struct batch *b, const struct micro *m, const struct targets_us
 {
     const int n_loss = m->n_loss ? m->n_loss : 1;
     *b = (struct batch){0};
-    b->tables = (struct micro_tables){.ids = NEW_N(int32_t, m->n_tok), .pos = NEW_N(int32_t, m->n_tok), .start = NEW_N(int32_t, m->n_row + 1),
-                                      .loss_row = NEW_N(int32_t, n_loss), .label = NEW_N(int32_t, n_loss), .loss_of = NEW_N(int32_t, m->n_tok)};
+    b->tables = (struct micro_tables){.ids = NEW_N(int32_t, m->n_tok),
+                                      .pos = NEW_N(int32_t, m->n_tok),
+                                      .start = NEW_N(int32_t, m->n_row + 1),
+                                      .loss_row = NEW_N(int32_t, n_loss),
+                                      .label = NEW_N(int32_t, n_loss),
+                                      .loss_of = NEW_N(int32_t, m->n_tok)};
     if (!use->on) return;
     struct head_targets *t = &b->targets;
     t->k = use->k;
     t->ids = NEW_N(int32_t, (size_t)n_loss * (size_t)t->k);
-    t->logprob = NEW_N(float, (size_t)n_loss * (size_t)t->k);
+    t->logprob = NEW_N(float, (size_t)n_loss *(size_t)t->k);
     t->tail = NEW_N(float, n_loss);
     t->log_z1 = NEW_N(float, n_loss);
     t->log_zt = NEW_N(float, n_loss);
@@ -135,7 +143,8 @@ static void drop_beyond(struct head_targets *t, size_t row, const struct targets
 }
 
 // Loss row `row` gets row `from` of a sample's targets.
-static void put_row(struct head_targets *t, size_t row, const struct targets *s, int from, const struct targets_spec *spec, const struct targets_use *use)
+static void put_row(struct head_targets *t, size_t row, const struct targets *s, int from, const struct targets_spec *spec,
+                    const struct targets_use *use)
 {
     int32_t *ids = t->ids + row * (size_t)t->k;
     float *lp = t->logprob + row * (size_t)t->k;

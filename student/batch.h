@@ -7,10 +7,10 @@
 
 // How the rows' targets are used in one run.
 struct targets_use {
-    bool on;       // the loss has a teacher's part
-    bool full;     // the targets cover the vocabulary: no tail category
-    int k;         // widest of the sources
-    int n_vocab;   // columns of the logits that count
+    bool on;     // the loss has a teacher's part
+    bool full;   // the targets cover the vocabulary: no tail category
+    int k;       // widest of the sources
+    int n_vocab; // columns of the logits that count
     float temperature;
 };
 // Decides it and refuses what cannot be (ST_BAD_INPUT): rows without targets, targets of different kinds, sampled targets with another loss

@@ -11,8 +11,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const char *const MODEL_FILES[] = {"config.json",        "generation_config.json",  "tokenizer.json",   "tokenizer_config.json", "chat_template.jinja",
-                                          "vocab.json",         "merges.txt",              "tokenizer.model",  "added_tokens.json",     "special_tokens_map.json",
+static const char *const MODEL_FILES[] = {"config.json",
+                                          "generation_config.json",
+                                          "tokenizer.json",
+                                          "tokenizer_config.json",
+                                          "chat_template.jinja",
+                                          "vocab.json",
+                                          "merges.txt",
+                                          "tokenizer.model",
+                                          "added_tokens.json",
+                                          "special_tokens_map.json",
                                           NULL};
 enum { CHUNK = 1 << 20 }; // elements brought to the host at a time
 
@@ -29,7 +37,9 @@ static long lock_holder(int fd)
     unsigned long inode;
     if (fstat(fd, &st) == 0)
         while (!holder && fgets(line, sizeof line, f))
-            if (strstr(line, " FLOCK ") && sscanf(strstr(line, " FLOCK "), " FLOCK %*s %*s %ld %*x:%*x:%lu", &pid, &inode) == 2 && inode == st.st_ino) holder = pid;
+            if (strstr(line, " FLOCK ") && sscanf(strstr(line, " FLOCK "), " FLOCK %*s %*s %ld %*x:%*x:%lu", &pid, &inode) == 2 &&
+                inode == st.st_ino)
+                holder = pid;
     fclose(f);
     return holder;
 }
@@ -44,8 +54,10 @@ static enum status remove_leftovers(const char *dir, struct err *err)
         if (!strstr(e->d_name, ".tmp.")) continue;
         char *path = path_join(dir, e->d_name);
         struct stat s;
-        if (lstat(path, &s) == 0 && S_ISDIR(s.st_mode)) st = dir_remove(path, err);
-        else unlink(path);
+        if (lstat(path, &s) == 0 && S_ISDIR(s.st_mode))
+            st = dir_remove(path, err);
+        else
+            unlink(path);
         mem_free(path);
     }
     closedir(d);
@@ -65,8 +77,10 @@ enum status run_dir_open(struct run_dir *d, const char *path, struct err *err)
         char who[48] = "another process";
         long pid = errno == EWOULDBLOCK ? lock_holder(d->lock_fd) : 0;
         if (pid > 0) snprintf(who, sizeof who, "process %ld", pid);
-        st = errno == EWOULDBLOCK || pid ? err_set(err, ST_BAD_INPUT, "%s: %s is training into this folder; wait until it is done, stop it, or give another --out", path, who)
-                                         : err_errno(err, "lock", path);
+        st = errno == EWOULDBLOCK || pid
+                 ? err_set(err, ST_BAD_INPUT, "%s: %s is training into this folder; wait until it is done, stop it, or give another --out",
+                           path, who)
+                 : err_errno(err, "lock", path);
     }
     static const char *const inner[] = {"", "state", "checkpoints"};
     for (int i = 0; !st && i < 3; i++) {
@@ -146,8 +160,8 @@ static uint16_t f32_to_f16(float f)
     const uint32_t sign = (u >> 16) & 0x8000, abs = u & 0x7fffffff;
     if (abs > 0x7f800000) return (uint16_t)(sign | 0x7e00);
     if (abs >= 0x47800000) return (uint16_t)(sign | 0x7c00); // 65536 and beyond
-    if (abs < 0x38800000) {                                   // below 2^-14: subnormal, a multiple of 2^-24; the sum rounds
-        float a, magic = 0.5f; // its unit in the last place is 2^-24
+    if (abs < 0x38800000) {                                  // below 2^-14: subnormal, a multiple of 2^-24; the sum rounds
+        float a, magic = 0.5f;                               // its unit in the last place is 2^-24
         memcpy(&a, &abs, 4);
         a += magic;
         memcpy(&u, &a, 4);
@@ -204,9 +218,11 @@ static enum status save_model(const struct trainer *t, const char *dir, struct e
     struct st_writer *w = NULL;
     float *buf = NEW_N(float, 2 * CHUNK);
     enum status st = st_create(&w, path, err);
-    for (size_t i = 0; !st && i < m->n_param; i++) st_declare(w, m->params[i].name, file_dtype(&m->params[i]), m->params[i].rank, m->params[i].shape);
+    for (size_t i = 0; !st && i < m->n_param; i++)
+        st_declare(w, m->params[i].name, file_dtype(&m->params[i]), m->params[i].rank, m->params[i].shape);
     if (!st) st = st_begin(w, err);
-    for (size_t i = 0; !st && i < m->n_param; i++) st = put_tensor(w, t->dev, exact_value(t, &m->params[i]), file_dtype(&m->params[i]), buf, err);
+    for (size_t i = 0; !st && i < m->n_param; i++)
+        st = put_tensor(w, t->dev, exact_value(t, &m->params[i]), file_dtype(&m->params[i]), buf, err);
     if (!st) {
         st = st_finish(w, err);
         w = NULL;
@@ -256,9 +272,9 @@ static enum status save_state(const char *dir, const struct trainer *t, const st
 {
     char *state = path_join(dir, "state"), *final = step_name(dir, "state", pos->step);
     char *tmp = mem_printf("%s.tmp.%ld", final, (long)getpid()), *json_path = path_join(tmp, "position.json");
-    json_t *root = json_pack("{s:s, s:i, s:I, s:I, s:I, s:b, s:I, s:f}", "format", "distill-train-state", "version", 1, "step", (json_int_t)pos->step, "n_tok",
-                             (json_int_t)pos->n_tok, "seed", (json_int_t)t->opt.pack.seed, "shuffle", t->opt.pack.shuffle, "n_row",
-                             (json_int_t)t->rows->n, "t_s", pos->t_s);
+    json_t *root = json_pack("{s:s, s:i, s:I, s:I, s:I, s:b, s:I, s:f}", "format", "distill-train-state", "version", 1, "step",
+                             (json_int_t)pos->step, "n_tok", (json_int_t)pos->n_tok, "seed", (json_int_t)t->opt.pack.seed, "shuffle",
+                             t->opt.pack.shuffle, "n_row", (json_int_t)t->rows->n, "t_s", pos->t_s);
     enum status st = dir_make(tmp, err);
     if (!st) st = save_optimizer(t, tmp, err);
     if (!st) st = json_write_atomic(root, json_path, err);
@@ -319,7 +335,8 @@ enum status checkpoint_copy_files(const struct run_dir *d, const char *student_d
     return ST_OK;
 }
 
-enum status checkpoint_save(const struct run_dir *d, struct trainer *t, const struct position *pos, const char *card, int keep, struct err *err)
+enum status checkpoint_save(const struct run_dir *d, struct trainer *t, const struct position *pos, const char *card, int keep,
+                            struct err *err)
 {
     size_t n;
     int64_t *saved = list_steps(d->path, "state", &n), last = n ? saved[n - 1] : -1;
@@ -348,7 +365,8 @@ enum status checkpoint_find(const struct run_dir *d, struct position *out, struc
         out->step = json_get_int(root, "step", -1, true, path, &bad);
         out->n_tok = json_get_int(root, "n_tok", 0, true, path, &bad);
         out->t_s = json_get_real(root, "t_s", 0, true, path, &bad);
-        if (!bad.code && out->step != steps[n - 1]) err_set(&bad, ST_BAD_INPUT, "%s: step %lld does not fit the folder's name", path, (long long)out->step);
+        if (!bad.code && out->step != steps[n - 1])
+            err_set(&bad, ST_BAD_INPUT, "%s: step %lld does not fit the folder's name", path, (long long)out->step);
         if (bad.code) {
             *err = bad;
             st = bad.code;
@@ -369,12 +387,16 @@ static enum status load_optimizer(struct trainer *t, const struct st_set *set, c
         struct tensor x = part(&o->slot[i / 3], (int)(i % 3));
         char *name = mem_printf("%s.%s", o->slot[i / 3].param->name, part_name[i % 3]);
         const struct st_tensor *s = st_find(set, name);
-        if (!s) err_add(&bad, ST_BAD_INPUT, "%s: tensor %s: missing", path, name);
-        else if (strcmp(s->dtype, "F32") || s->size_bytes != tensor_bytes(x)) err_add(&bad, ST_BAD_INPUT, "%s: tensor %s: wanted %lld values of F32", path, name, (long long)x.shape[0]);
-        else op_upload(t->dev, x, s->data);
+        if (!s)
+            err_add(&bad, ST_BAD_INPUT, "%s: tensor %s: missing", path, name);
+        else if (strcmp(s->dtype, "F32") || s->size_bytes != tensor_bytes(x))
+            err_add(&bad, ST_BAD_INPUT, "%s: tensor %s: wanted %lld values of F32", path, name, (long long)x.shape[0]);
+        else
+            op_upload(t->dev, x, s->data);
         mem_free(name);
     }
-    if (set->n > 3 * o->n_slot) err_add(&bad, ST_BAD_INPUT, "%s: holds state of %zu parameters, the student trains %zu", path, set->n / 3, o->n_slot);
+    if (set->n > 3 * o->n_slot)
+        err_add(&bad, ST_BAD_INPUT, "%s: holds state of %zu parameters, the student trains %zu", path, set->n / 3, o->n_slot);
     if (bad.code) {
         *err = bad;
         return bad.code;

@@ -15,7 +15,8 @@ struct run_dir {
     int lock_fd; // flock on the folder itself
 };
 
-// Makes the folder and locks it: ST_BAD_INPUT when another process trains there (its pid, if the system tells). Removes what a kill left half written.
+// Makes the folder and locks it: ST_BAD_INPUT when another process trains there (its pid, if the system tells). Removes what a kill left
+// half written.
 enum status run_dir_open(struct run_dir *d, const char *path, struct err *err);
 void run_dir_close(struct run_dir *d);
 
@@ -29,6 +30,7 @@ enum status checkpoint_find(const struct run_dir *d, struct position *out, struc
 // Copies config.json, the tokenizer's files and generation_config.json from the student's directory.
 enum status checkpoint_copy_files(const struct run_dir *d, const char *student_dir, struct err *err);
 // card: the text of README.md. keep: how many models of older saves stay.
-enum status checkpoint_save(const struct run_dir *d, struct trainer *t, const struct position *pos, const char *card, int keep, struct err *err);
+enum status checkpoint_save(const struct run_dir *d, struct trainer *t, const struct position *pos, const char *card, int keep,
+                            struct err *err);
 // Puts masters, moments and the step of a position that checkpoint_find found into the trainer.
 enum status checkpoint_load(const struct run_dir *d, const struct position *pos, struct trainer *t, struct err *err);

@@ -15,7 +15,8 @@ int64_t head_chunk(int64_t n_vocab)
 // The chunk's share of the targets, on the device. Temporaries: the caller releases.
 static struct loss_targets upload_targets(struct device *dev, const struct head_targets *t, int64_t first, int64_t n, float temperature)
 {
-    struct loss_targets d = {.ids = dev_2d(dev, DT_I32, n, t->k), .logprob = dev_2d(dev, DT_F32, n, t->k), .tail_logprob = dev_1d(dev, DT_F32, n)};
+    struct loss_targets d = {
+        .ids = dev_2d(dev, DT_I32, n, t->k), .logprob = dev_2d(dev, DT_F32, n, t->k), .tail_logprob = dev_1d(dev, DT_F32, n)};
     op_upload(dev, d.ids, t->ids + first * t->k);
     op_upload(dev, d.logprob, t->logprob + first * t->k);
     op_upload(dev, d.tail_logprob, t->tail + first);
@@ -50,7 +51,8 @@ void head_loss(struct model *m, struct device *dev, struct tensor dhidden, struc
         struct loss_targets t = {0};
         if (rows->targets && rows->targets->k) t = upload_targets(dev, rows->targets, first, len, mix->temperature);
         model_logits(m, dev, logits, xc);
-        op_loss(dev, dlogits, tensor_rows(ce, first, len), tensor_rows(kd, first, len), logits, tensor_rows(rows->label, first, len), &t, mix);
+        op_loss(dev, dlogits, tensor_rows(ce, first, len), tensor_rows(kd, first, len), logits, tensor_rows(rows->label, first, len), &t,
+                mix);
         if (backward) op_linear_bwd_x(dev, tensor_rows(dx, first, len), dlogits, w->weight, false);
         if (backward && !tensor_none(w->grad)) op_linear_bwd_w(dev, w->grad, dlogits, xc);
         dev_release(dev, inner);

@@ -18,7 +18,8 @@ const struct loss_kind loss_kinds[] = {
 static enum status unknown(const char *text, struct err *err)
 {
     struct buf known = {0};
-    for (const struct loss_kind *k = loss_kinds; k->name; k++) buf_printf(&known, "%s%s%s", known.size ? ", " : "", k->name, k->has_beta ? ":B" : "");
+    for (const struct loss_kind *k = loss_kinds; k->name; k++)
+        buf_printf(&known, "%s%s%s", known.size ? ", " : "", k->name, k->has_beta ? ":B" : "");
     enum status st = err_set(err, ST_BAD_INPUT, "loss \"%s\" is not known. Known: %s", text, known.data);
     buf_free(&known);
     return st;

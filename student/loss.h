@@ -1,5 +1,5 @@
-// Losses by name. What each costs a row is in kernels/rows/divergence.h, run by op_loss; a new one is a row of terms there and a line in the
-// table of loss.c.
+// Losses by name. What each costs a row is in kernels/rows/divergence.h, run by op_loss; a new one is a row of terms there and a line in
+// the table of loss.c.
 #pragma once
 #include "kernels/ops.h"
 

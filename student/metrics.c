@@ -60,7 +60,8 @@ json_t *metrics_json(const struct step_result *r, const struct step_result *eval
     return o;
 }
 
-enum status metrics_write(struct metrics *m, const struct step_result *r, const struct step_result *eval, size_t mem_bytes, double t_s, struct err *err)
+enum status metrics_write(struct metrics *m, const struct step_result *r, const struct step_result *eval, size_t mem_bytes, double t_s,
+                          struct err *err)
 {
     struct buf line = {0};
     json_t *o = metrics_json(r, eval, mem_bytes, t_s);

@@ -5,8 +5,8 @@
 
 struct slot {
     struct param *param;
-    struct tensor weight, grad;  // the parameter's, seen flat (n)
-    struct tensor master, m, v;  // f32 (n); master is the weight's own memory when that is f32
+    struct tensor weight, grad; // the parameter's, seen flat (n)
+    struct tensor master, m, v; // f32 (n); master is the weight's own memory when that is f32
 };
 struct optimizer {
     struct slot *slot; // n_slot, in the order of the parameters
@@ -21,7 +21,8 @@ void optimizer_begin(struct optimizer *o, struct device *dev); // moments zero, 
 void optimizer_zero_grads(struct optimizer *o, struct device *dev);
 // Square root of the sum of squares over all gradients; waits for the device. Not finite if any gradient is not.
 double optimizer_grad_norm(struct optimizer *o, struct device *dev);
-// The factor that brings a gradient of that norm down to `clip` (0: no clipping), as torch's clip_grad_norm_: clip / (norm + 1e-6), at most 1.
+// The factor that brings a gradient of that norm down to `clip` (0: no clipping), as torch's clip_grad_norm_: clip / (norm + 1e-6), at
+// most 1.
 float clip_factor(double norm, double clip);
 // One update; a->weight_decay applies to parameters that decay only.
 void optimizer_step(struct optimizer *o, struct device *dev, const struct adamw *a);

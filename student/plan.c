@@ -13,8 +13,8 @@ static size_t usable(size_t free_bytes)
 }
 
 // Runs micro_run over measuring arenas in place of the trainer's; tells how much of `keep` and of the step memory it took.
-static enum status measure(struct trainer *t, const struct batch *b, const struct targets_use *use, const struct loss_mix *mix, bool backward,
-                           size_t *keep, size_t *step, struct err *err)
+static enum status measure(struct trainer *t, const struct batch *b, const struct targets_use *use, const struct loss_mix *mix,
+                           bool backward, size_t *keep, size_t *step, struct err *err)
 {
     struct arena real_keep = t->keep, real_step = t->dev->arena;
     bool was = t->dev->measuring;
@@ -30,7 +30,8 @@ static enum status measure(struct trainer *t, const struct batch *b, const struc
     return dev_check(t->dev, err);
 }
 
-enum status plan_fit(struct trainer *t, const struct batch *b, const struct targets_use *use, const struct loss_mix *mix, bool backward, struct err *err)
+enum status plan_fit(struct trainer *t, const struct batch *b, const struct targets_use *use, const struct loss_mix *mix, bool backward,
+                     struct err *err)
 {
     size_t keep, step;
     TRY(measure(t, b, use, mix, backward, &keep, &step, err));
@@ -63,7 +64,8 @@ static enum status too_little(const struct trainer *t, size_t need, size_t free_
     char plan[400];
     train_plan_describe(&t->plan, plan, sizeof plan);
     return err_set(err, ST_FAIL,
-                   "out of memory before starting: training needs %.2f GiB beside the weights and %.2f GiB are free (%s). Lower --micro-tokens (now %d) "
+                   "out of memory before starting: training needs %.2f GiB beside the weights and %.2f GiB are free (%s). Lower "
+                   "--micro-tokens (now %d) "
                    "or --max-len (longest row: %d)%s",
                    (double)need / gib, (double)free_bytes / gib, plan, t->opt.pack.micro_tokens, t->rows->max_tok,
                    t->plan.recompute == RECOMPUTE_LAYER ? "; --recompute layer is in use already" : ", or use --recompute layer");
@@ -72,8 +74,12 @@ static enum status too_little(const struct trainer *t, size_t need, size_t free_
 // The first policy, from the fastest on, under which everything fits; the thriftiest if none does.
 static enum status choose(struct trainer *t, struct err *err)
 {
-    const struct loss_mix mix = {.ce_weight = 1, .kd_weight = t->use.on ? 1 : 0, .divergence = t->use.on ? t->opt.loss.kind->divergence : DIV_NONE,
-                                 .beta = t->opt.loss.beta, .temperature = (float)t->opt.kd_temperature, .n_vocab = t->use.n_vocab};
+    const struct loss_mix mix = {.ce_weight = 1,
+                                 .kd_weight = t->use.on ? 1 : 0,
+                                 .divergence = t->use.on ? t->opt.loss.kind->divergence : DIV_NONE,
+                                 .beta = t->opt.loss.beta,
+                                 .temperature = (float)t->opt.kd_temperature,
+                                 .n_vocab = t->use.n_vocab};
     const size_t free_bytes = mem_available_bytes();
     const int from = t->opt.recompute == RECOMPUTE_AUTO ? RECOMPUTE_NONE : t->opt.recompute;
     const int to = t->opt.recompute == RECOMPUTE_AUTO ? RECOMPUTE_LAYER : t->opt.recompute;
@@ -105,8 +111,8 @@ enum status plan_reserve(struct trainer *t, struct err *err)
 void train_plan_describe(const struct train_plan *p, char *text, size_t n)
 {
     const double mib = 1 << 20;
-    snprintf(text, n, "weights %.1f MiB, gradients and optimizer %.1f MiB, kept for backward %.1f MiB, step %.1f MiB; recompute %s", (double)p->weights / mib,
-             (double)p->state / mib, (double)p->keep / mib, (double)p->step / mib, recompute_names[p->recompute]);
+    snprintf(text, n, "weights %.1f MiB, gradients and optimizer %.1f MiB, kept for backward %.1f MiB, step %.1f MiB; recompute %s",
+             (double)p->weights / mib, (double)p->state / mib, (double)p->keep / mib, (double)p->step / mib, recompute_names[p->recompute]);
 }
 
 size_t trainer_mem_bytes(const struct trainer *t)
@@ -118,8 +124,9 @@ static enum status open_trainer(struct trainer *t, struct err *err)
 {
     const char *cannot = model_untrainable(t->model);
     if (cannot)
-        return err_set(err, ST_BAD_INPUT, "%s: a model with layers of kind %s cannot be trained yet (they have no backward); take a dense student", t->model->dir,
-                       cannot);
+        return err_set(err, ST_BAD_INPUT,
+                       "%s: a model with layers of kind %s cannot be trained yet (they have no backward); take a dense student",
+                       t->model->dir, cannot);
     TRY(targets_use_init(&t->use, t->rows, &t->opt.loss, (float)t->opt.kd_temperature, (int)t->model->config.n_vocab, err));
     pack_open(&t->pack, t->rows, &t->opt.pack);
     t->plan.bounds = pack_bounds(t->rows, t->opt.pack.micro_tokens);
@@ -132,7 +139,8 @@ static enum status open_trainer(struct trainer *t, struct err *err)
     return dev_check(t->dev, err);
 }
 
-enum status trainer_open(struct trainer **out, struct model *m, struct comm *comm, const struct rows *rows, const struct train_options *opt, struct err *err)
+enum status trainer_open(struct trainer **out, struct model *m, struct comm *comm, const struct rows *rows, const struct train_options *opt,
+                         struct err *err)
 {
     struct trainer *t = NEW(struct trainer);
     t->opt = *opt;

@@ -8,6 +8,7 @@
 // After the warm-up these are the values of transformers' get_*_schedule_with_warmup at the same update; no update has rate 0.
 #pragma once
 #include "kernels/base/status.h"
+
 #include <stdint.h>
 
 enum schedule { SCHEDULE_CONSTANT, SCHEDULE_LINEAR, SCHEDULE_COSINE };

@@ -29,7 +29,8 @@ void micro_run(struct trainer *t, const struct batch *b, const struct targets_us
     size_t mark = dev_mark(dev), kept = arena_mark(&t->keep);
 
     struct tensor ids = upload_i32(dev, h->ids, n), start = upload_i32(dev, h->start, b->m.n_row + 1), pos = upload_i32(dev, h->pos, n);
-    struct segments seg = {.n_seg = b->m.n_row, .n_tok = n, .max_len = b->m.max_len, .max_pos = b->m.max_len, .start = start.data, .pos = pos.data};
+    struct segments seg = {
+        .n_seg = b->m.n_row, .n_tok = n, .max_len = b->m.max_len, .max_pos = b->m.max_len, .start = start.data, .pos = pos.data};
     struct head_rows rows = {.n_loss = n_loss, .targets = use->on ? &b->targets : NULL};
     rows.row = upload_i32(dev, h->loss_row, n_loss);
     rows.label = upload_i32(dev, h->label, n_loss);
@@ -74,8 +75,8 @@ struct sums {
 };
 
 // This rank's micro-batches of one step of `pack`: every size-th, from its own rank on.
-static enum status run_step_of(struct trainer *t, const struct pack *pack, size_t step, const struct targets_use *use, const struct loss_mix *mix,
-                               bool backward, struct sums *sum, struct err *err)
+static enum status run_step_of(struct trainer *t, const struct pack *pack, size_t step, const struct targets_use *use,
+                               const struct loss_mix *mix, bool backward, struct sums *sum, struct err *err)
 {
     size_t first = pack->step_first[step];
     for (int i = 0;; i++) {
@@ -130,12 +131,14 @@ enum status trainer_step(struct trainer *t, struct step_result *out, struct err 
     out->grad_norm = optimizer_grad_norm(&t->optimizer, t->dev);
     TRY(dev_check(t->dev, err));
     if (!isfinite(out->loss) || !isfinite(out->grad_norm))
-        return err_set(err, ST_FAIL, "step %lld: the %s is not a finite number (loss %g, gradient norm %g); the weights were not updated. Lower --lr, "
-                                     "lengthen --warmup, or look for damaged data",
+        return err_set(err, ST_FAIL,
+                       "step %lld: the %s is not a finite number (loss %g, gradient norm %g); the weights were not updated. Lower --lr, "
+                       "lengthen --warmup, or look for damaged data",
                        (long long)out->step, isfinite(out->loss) ? "gradient" : "loss", out->loss, out->grad_norm);
 
     out->lr = schedule_lr(o->schedule, o->lr, o->warmup, o->n_step, out->step);
-    struct adamw a = {.lr = out->lr, .beta1 = o->beta1, .beta2 = o->beta2, .eps = o->eps, .weight_decay = o->weight_decay, .step = out->step};
+    struct adamw a = {
+        .lr = out->lr, .beta1 = o->beta1, .beta2 = o->beta2, .eps = o->eps, .weight_decay = o->weight_decay, .step = out->step};
     a.grad_scale = clip_factor(out->grad_norm, o->clip);
     mem_forbid(true);
     optimizer_step(&t->optimizer, t->dev, &a);
@@ -146,7 +149,8 @@ enum status trainer_step(struct trainer *t, struct step_result *out, struct err 
     return ST_OK;
 }
 
-enum status trainer_eval(struct trainer *t, const struct rows *rows, const struct targets_use *use, struct step_result *out, struct err *err)
+enum status trainer_eval(struct trainer *t, const struct rows *rows, const struct targets_use *use, struct step_result *out,
+                         struct err *err)
 {
     const double start = now_s();
     *out = (struct step_result){.step = t->step, .epoch = t->pack.epoch};

@@ -9,14 +9,14 @@
 #include "student/optimizer.h"
 #include "student/schedule.h"
 
-enum { RECOMPUTE_AUTO = -1 }; // beside enum recompute: by free memory
+enum { RECOMPUTE_AUTO = -1 };                // beside enum recompute: by free memory
 extern const char *const recompute_names[3]; // "none", "cheap", "layer"
 
 struct train_options {
     struct loss_spec loss;
     double ce_weight, kd_weight;
     double kd_temperature;
-    bool kd_scale_t2; // multiply the teacher's part by T², which keeps its gradient's size
+    bool kd_scale_t2;                                 // multiply the teacher's part by T², which keeps its gradient's size
     double lr, beta1, beta2, eps, weight_decay, clip; // clip 0: none
     enum schedule schedule;
     int64_t warmup, n_step;
@@ -34,7 +34,7 @@ struct step_result {
     int64_t step, epoch; // 1-based step, 0-based epoch
     double loss, ce, kd; // token means before the update; loss = ce_weight ce + kd_weight kd (times T² with kd_scale_t2)
     bool has_kd;
-    double lr, grad_norm; // norm before clipping
+    double lr, grad_norm;  // norm before clipping
     int64_t n_tok, n_loss; // over all ranks
     double t_s;            // seconds this step took
 };
@@ -58,12 +58,14 @@ struct trainer {
 
 // The model must be loaded for training, with parameters to be left alone marked frozen. ST_BAD_INPUT: a layer kind that cannot be trained,
 // targets that do not fit the loss. ST_FAIL: not enough memory (needed against free, and what to lower).
-enum status trainer_open(struct trainer **out, struct model *m, struct comm *comm, const struct rows *rows, const struct train_options *opt, struct err *err);
+enum status trainer_open(struct trainer **out, struct model *m, struct comm *comm, const struct rows *rows, const struct train_options *opt,
+                         struct err *err);
 void trainer_close(struct trainer *t);
 // One optimizer step. ST_FAIL when loss or gradient is not finite: nothing was updated then.
 enum status trainer_step(struct trainer *t, struct step_result *out, struct err *err);
 // Token means over other rows, without gradients; the trainer's memory is used. `use` as from targets_use_init on those rows.
-enum status trainer_eval(struct trainer *t, const struct rows *rows, const struct targets_use *use, struct step_result *out, struct err *err);
+enum status trainer_eval(struct trainer *t, const struct rows *rows, const struct targets_use *use, struct step_result *out,
+                         struct err *err);
 size_t trainer_mem_bytes(const struct trainer *t); // weights, state, and the most that steps have used of their arenas
 // "weights 1.23 GiB, gradients and optimizer …, kept for backward …, step …; recompute cheap"
 void train_plan_describe(const struct train_plan *p, char *text, size_t n);

@@ -145,8 +145,14 @@ static void make_store(const char *dir, const char *tokenizer)
     ck_ok(store_open_write(&store, dir, identity, &spec, &err));
     int32_t prompt[] = {1, 2, 3}, ids[] = {4, 5, 6, 7};
     for (int i = 0; i < 3; i++) {
-        struct sample s = {.id = "p", .sample = i, .messages = json_pack("[{s:s, s:s}]", "role", "user", "content", "x"), .prompt_ids = prompt, .n_prompt = 3,
-                           .token_ids = ids, .n_tok = 4, .finish_reason = i == 1 ? "error" : "stop"};
+        struct sample s = {.id = "p",
+                           .sample = i,
+                           .messages = json_pack("[{s:s, s:s}]", "role", "user", "content", "x"),
+                           .prompt_ids = prompt,
+                           .n_prompt = 3,
+                           .token_ids = ids,
+                           .n_tok = 4,
+                           .finish_reason = i == 1 ? "error" : "stop"};
         ck_ok(store_append(store, &s, NULL, &err));
         json_decref(s.messages);
     }

@@ -34,8 +34,10 @@ static void train_on(const char *dir, const char *store, enum dtype dtype, int64
     fixture_open(&f, "qwen3", dtype, store);
     fixture_train(&f, &o);
     ck_ok(metrics_open(&m, dir, pos.step, &err));
-    if (pos.step >= 0) ck_ok(checkpoint_load(&d, &pos, f.trainer, &err));
-    else pos = (struct position){0};
+    if (pos.step >= 0)
+        ck_ok(checkpoint_load(&d, &pos, f.trainer, &err));
+    else
+        pos = (struct position){0};
     while (f.trainer->step < until) {
         struct step_result r = fixture_step(&f);
         pos.step = r.step;
@@ -184,9 +186,12 @@ START_TEST(a_save_keeps_dtypes_names_and_shapes_and_so_many_older_models)
     static const struct {
         const char *path;
         bool there;
-    } want[] = {{"checkpoints/step-00000010/model.safetensors", true}, {"checkpoints/step-00000008/model.safetensors", true},
-                {"checkpoints/step-00000006", false},                  {"checkpoints/step-00000012", false},
-                {"state/step-00000010", false},                        {"README.md", true}};
+    } want[] = {{"checkpoints/step-00000010/model.safetensors", true},
+                {"checkpoints/step-00000008/model.safetensors", true},
+                {"checkpoints/step-00000006", false},
+                {"checkpoints/step-00000012", false},
+                {"state/step-00000010", false},
+                {"README.md", true}};
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
         char *path = path_join(dir, want[i].path);
         ck_assert_msg(file_exists(path) == want[i].there, "%s", want[i].path);
@@ -235,7 +240,8 @@ START_TEST(values_become_f16_as_the_format_rounds_them)
     struct st_set a, b;
     ck_ok(st_open_dir(&a, student, &err));
     ck_ok(st_open_dir(&b, dir, &err));
-    for (size_t i = 0; i < a.n; i++) ck_assert_msg(!memcmp(a.v[i].data, st_find(&b, a.v[i].name)->data, a.v[i].size_bytes), "%s", a.v[i].name);
+    for (size_t i = 0; i < a.n; i++)
+        ck_assert_msg(!memcmp(a.v[i].data, st_find(&b, a.v[i].name)->data, a.v[i].size_bytes), "%s", a.v[i].name);
     st_close(&a);
     st_close(&b);
     mem_free(path);

@@ -116,7 +116,8 @@ START_TEST(accumulated_micro_batches_give_the_gradient_of_one_batch_up_to_roundi
     const char *store = test_tmpdir();
     fixture_store(store, 8, 1);
     struct step_result one, many;
-    struct buf a = first_grads(store, "jsd:0.5", DT_F32, 128, RECOMPUTE_NONE, &one), b = first_grads(store, "jsd:0.5", DT_F32, 1, RECOMPUTE_NONE, &many);
+    struct buf a = first_grads(store, "jsd:0.5", DT_F32, 128, RECOMPUTE_NONE, &one),
+               b = first_grads(store, "jsd:0.5", DT_F32, 1, RECOMPUTE_NONE, &many);
     ck_assert_uint_eq(a.size, b.size);
     ck_assert_int_eq((int)one.n_loss, (int)many.n_loss);
     ck_assert_int_gt((int)one.n_loss, 60);
@@ -161,8 +162,8 @@ START_TEST(recompute_policies_give_the_same_bits)
         struct buf g[3];
         for (int p = 0; p < 3; p++) g[p] = first_grads(store, "fkl", d ? DT_BF16 : DT_F32, 40, p, &r[p]);
         for (int p = 1; p < 3; p++) {
-            ck_assert_msg(g[p].size == g[0].size && !memcmp(g[p].data, g[0].data, g[0].size), "recompute %s differs from none in %s", recompute_names[p],
-                          d ? "bf16" : "f32");
+            ck_assert_msg(g[p].size == g[0].size && !memcmp(g[p].data, g[0].data, g[0].size), "recompute %s differs from none in %s",
+                          recompute_names[p], d ? "bf16" : "f32");
             ck_assert(r[p].loss >= r[0].loss && r[p].loss <= r[0].loss);
         }
         for (int p = 0; p < 3; p++) buf_free(&g[p]);
@@ -218,9 +219,12 @@ START_TEST(the_head_does_not_depend_on_where_its_chunks_end)
         dx[way] = arena_alloc(&a, N * D * 4), ce[way] = arena_alloc(&a, N * 4), w[way] = arena_alloc(&a, FIXTURE_VOCAB * D * 4);
         for (int first = 0, n; first < N; first += n) {
             n = way ? 500 : N;
-            struct head_rows rows = {.n_loss = n, .row = tensor_1d(index, DT_I32, n), .label = tensor_1d(label + first, DT_I32, n), .loss_of = tensor_1d(index, DT_I32, n)};
-            head_loss(f.model, &f.dev, tensor_2d(dx[way] + first * D, DT_F32, n, D), tensor_1d(ce[way] + first, DT_F32, n), tensor_1d(kd, DT_F32, n),
-                      tensor_2d(hidden + first * D, DT_F32, n, D), &rows, &mix);
+            struct head_rows rows = {.n_loss = n,
+                                     .row = tensor_1d(index, DT_I32, n),
+                                     .label = tensor_1d(label + first, DT_I32, n),
+                                     .loss_of = tensor_1d(index, DT_I32, n)};
+            head_loss(f.model, &f.dev, tensor_2d(dx[way] + first * D, DT_F32, n, D), tensor_1d(ce[way] + first, DT_F32, n),
+                      tensor_1d(kd, DT_F32, n), tensor_2d(hidden + first * D, DT_F32, n, D), &rows, &mix);
         }
         memcpy(w[way], dw.data, tensor_bytes(dw));
     }
@@ -243,7 +247,7 @@ START_TEST(a_teacher_that_is_the_student_gives_no_divergence)
     fixture_store(plain, 0, 1);
     struct fixture f;
     fixture_open(&f, "qwen3", DT_F32, plain);
-    float *logits = NEW_N(float, f.rows.n_loss * FIXTURE_VOCAB), *at = logits;
+    float *logits = NEW_N(float, f.rows.n_loss *FIXTURE_VOCAB), *at = logits;
     ck_ok(dev_reserve(&f.dev, 16 << 20, &err));
     for (size_t i = 0; i < f.rows.n; i++) { // a row a forward: what the trainer packs must be the same
         const struct row *r = &f.rows.v[i];
@@ -275,7 +279,8 @@ START_TEST(a_teacher_that_is_the_student_gives_no_divergence)
         struct step_result r = fixture_step(&f);
         // Log-probabilities in f32 of size 5 are off by 5e-7 at most; the divergence is of second order in that but for rounding.
         ck_assert_msg(fabs(r.kd) < 2e-6, "%s, k %d, T %g: kd %g", losses[k / 4], k & 2 ? FIXTURE_VOCAB : 8, (double)t, r.kd);
-        ck_assert_msg(r.grad_norm < 2e-5, "%s, k %d, T %g: gradient norm %g", losses[k / 4], k & 2 ? FIXTURE_VOCAB : 8, (double)t, r.grad_norm);
+        ck_assert_msg(r.grad_norm < 2e-5, "%s, k %d, T %g: gradient norm %g", losses[k / 4], k & 2 ? FIXTURE_VOCAB : 8, (double)t,
+                      r.grad_norm);
         ck_assert_double_gt(r.ce, 1);
         fixture_close(&f);
     }

@@ -52,14 +52,17 @@ static void capture(struct targets *t, int i, const struct targets_spec *spec, c
         t->logprob[i * t->k + j] = (float)lp;
     }
     t->tail_logprob[i] = (float)log(tail);
-    for (int j = 0; j < spec->n_temperature; j++) t->log_z[i * spec->n_temperature + j] = (float)log_sum_exp(logits, FIXTURE_VOCAB, (double)spec->temperature[j]);
+    for (int j = 0; j < spec->n_temperature; j++)
+        t->log_z[i * spec->n_temperature + j] = (float)log_sum_exp(logits, FIXTURE_VOCAB, (double)spec->temperature[j]);
 }
 
 void fixture_store_of(const char *dir, int k, float temperature, const float *logits)
 {
     struct err err = {0};
-    struct targets_spec spec = {.kind = k ? TARGETS_TOPK : TARGETS_NONE, .k = k, .n_temperature = k ? 1 + (temperature > 1) : 0, .temperature = {1, temperature}};
-    json_t *identity = json_pack("{s:{s:s, s:i}}", "teacher", "path", "made-up", "n_vocab", FIXTURE_VOCAB), *data = read_json("train/data.json");
+    struct targets_spec spec = {
+        .kind = k ? TARGETS_TOPK : TARGETS_NONE, .k = k, .n_temperature = k ? 1 + (temperature > 1) : 0, .temperature = {1, temperature}};
+    json_t *identity = json_pack("{s:{s:s, s:i}}", "teacher", "path", "made-up", "n_vocab", FIXTURE_VOCAB),
+           *data = read_json("train/data.json");
     struct store *store;
     ck_ok(store_open_write(&store, dir, identity, &spec, &err));
     size_t r;
@@ -105,8 +108,17 @@ void fixture_rows(struct rows *rows, const char *path)
 struct train_options fixture_options(void)
 {
     struct err err = {0};
-    struct train_options o = {.ce_weight = 1, .kd_temperature = 1, .lr = 3e-3, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.1, .clip = 1,
-                              .n_step = 10, .pack = {.batch_tokens = 56, .micro_tokens = 56}, .recompute = RECOMPUTE_NONE};
+    struct train_options o = {.ce_weight = 1,
+                              .kd_temperature = 1,
+                              .lr = 3e-3,
+                              .beta1 = 0.9,
+                              .beta2 = 0.999,
+                              .eps = 1e-8,
+                              .weight_decay = 0.1,
+                              .clip = 1,
+                              .n_step = 10,
+                              .pack = {.batch_tokens = 56, .micro_tokens = 56},
+                              .recompute = RECOMPUTE_NONE};
     ck_ok(loss_parse(&o.loss, "ce", &err));
     return o;
 }

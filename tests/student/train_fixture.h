@@ -6,7 +6,8 @@
 
 enum { FIXTURE_VOCAB = 96 };
 
-// A store in `dir` with the rows of tests/golden/train/data.json. k > 0: targets topk:k of the made-up teacher, log Z at 1 and `temperature`; 0: none.
+// A store in `dir` with the rows of tests/golden/train/data.json. k > 0: targets topk:k of the made-up teacher, log Z at 1 and
+// `temperature`; 0: none.
 void fixture_store(const char *dir, int k, float temperature);
 // The same with the teacher's logits for all generated tokens, row after row (n, FIXTURE_VOCAB), given.
 void fixture_store_of(const char *dir, int k, float temperature, const float *logits);
