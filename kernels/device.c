@@ -1,7 +1,9 @@
 // Devices: opening by name, the step memory, the sticky error.
 #include "kernels/device.h"
+
 #include "kernels/cpu/cpu.h"
 #include "kernels/ops.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -28,8 +30,10 @@ enum status dev_open(struct device *dev, const char *name, int n_thread, struct 
     for (size_t i = 0; i < sizeof not_compiled / sizeof *not_compiled; i++)
         if (len == strlen(not_compiled[i]) && !memcmp(name, not_compiled[i], len))
             return err_set(err, ST_BAD_INPUT, "device %s: this distill was built without %s. Use --device cpu", name, not_compiled[i]);
-    return err_set(err, ST_BAD_INPUT, "device %s: not known. Known: cpu (the best this machine has), cpu:generic, cpu:avx2, cpu:avx512, "
-                                      "cpu:avx512bf16", name);
+    return err_set(err, ST_BAD_INPUT,
+                   "device %s: not known. Known: cpu (the best this machine has), cpu:generic, cpu:avx2, cpu:avx512, "
+                   "cpu:avx512bf16",
+                   name);
 }
 
 void dev_close(struct device *dev)

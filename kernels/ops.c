@@ -1,5 +1,6 @@
 // The dispatchers: each op checks its arguments once and calls the backend. Losses, sampling and the optimizer are in ops_loss.c.
 #include "kernels/ops_check.h"
+
 #include <stdio.h>
 
 // "bf16|f32 (12, ?)"
@@ -11,10 +12,12 @@ static void describe_want(char *buf, size_t n, int types, int flags, int rank, c
         if (types & (1 << t)) at += (size_t)snprintf(buf + at, n - at, at ? "|%s" : "%s", dtype_name((enum dtype)t));
     for (int i = 0; i < rank && at < n; i++) {
         at += (size_t)snprintf(buf + at, n - at, i ? ", " : " (");
-        if (at < n) at += (size_t)(shape[i] < 0 ? snprintf(buf + at, n - at, "?") : snprintf(buf + at, n - at, "%lld", (long long)shape[i]));
+        if (at < n)
+            at += (size_t)(shape[i] < 0 ? snprintf(buf + at, n - at, "?") : snprintf(buf + at, n - at, "%lld", (long long)shape[i]));
     }
     if (at < n)
-        snprintf(buf + at, n - at, ")%s%s", flags & (STRIDED | FREE | PANEL) ? "" : " contiguous", flags & STRIDED ? " with contiguous rows" : "");
+        snprintf(buf + at, n - at, ")%s%s", flags & (STRIDED | FREE | PANEL) ? "" : " contiguous",
+                 flags & STRIDED ? " with contiguous rows" : "");
 }
 
 bool op_want(struct device *dev, const char *op, const char *arg, struct tensor t, int types, int flags, int rank, const int64_t shape[4])
@@ -144,8 +147,8 @@ void op_rmsnorm(struct device *dev, struct tensor out, struct tensor x, struct t
     RUN(rmsnorm, out, x, w, eps, rstd);
 }
 
-void op_rmsnorm_bwd(struct device *dev, struct tensor dx, struct tensor dw, struct tensor dout, struct tensor x, struct tensor w, struct tensor rstd,
-                    bool accumulate)
+void op_rmsnorm_bwd(struct device *dev, struct tensor dx, struct tensor dw, struct tensor dout, struct tensor x, struct tensor w,
+                    struct tensor rstd, bool accumulate)
 {
     WANT(x, T_A, STRIDED, x.rank == 3 ? 3 : 2, ANY_N, ANY_N, ANY_N);
     WANT(dout, 1 << x.dtype, STRIDED, x.rank, x.shape[0], x.shape[1], x.shape[2]);
@@ -161,7 +164,8 @@ void op_rope(struct device *dev, struct tensor x, const struct segments *seg, st
              bool inverse)
 {
     WANT(x, T_A, STRIDED, 3, seg->n_tok, ANY_N, ANY_N);
-    REQUIRE(x.shape[2] % 2 == 0 && x.shape[2] <= OP_ROPE_MAX, "d_rope %lld: wanted an even number up to %d", (long long)x.shape[2], OP_ROPE_MAX);
+    REQUIRE(x.shape[2] % 2 == 0 && x.shape[2] <= OP_ROPE_MAX, "d_rope %lld: wanted an even number up to %d", (long long)x.shape[2],
+            OP_ROPE_MAX);
     WANT(inv_freq, T_F32, 0, 1, x.shape[2] / 2);
     if (!tensor_numel(x)) return;
     RUN(rope, x, seg, inv_freq, mscale, order, inverse);
@@ -248,12 +252,13 @@ void op_attention(struct device *dev, struct tensor out, struct tensor lse, stru
     WANT(out, 1 << q.dtype, STRIDED, 3, q.shape[0], q.shape[1], v.shape[2]);
     WANT(lse, T_F32, OPT, 2, q.shape[0], q.shape[1]);
     if (!tensor_numel(q)) return;
-    REQUIRE(k.shape[1] > 0 && q.shape[1] % k.shape[1] == 0, "%lld heads over %lld heads of keys", (long long)q.shape[1], (long long)k.shape[1]);
+    REQUIRE(k.shape[1] > 0 && q.shape[1] % k.shape[1] == 0, "%lld heads over %lld heads of keys", (long long)q.shape[1],
+            (long long)k.shape[1]);
     RUN_SCRATCH(attention, out, lse, q, k, v, a);
 }
 
-void op_attention_bwd(struct device *dev, struct tensor dq, struct tensor dk, struct tensor dv, struct tensor dout, struct tensor q, struct tensor k,
-                      struct tensor v, struct tensor out, struct tensor lse, const struct attention *a)
+void op_attention_bwd(struct device *dev, struct tensor dq, struct tensor dk, struct tensor dv, struct tensor dout, struct tensor q,
+                      struct tensor k, struct tensor v, struct tensor out, struct tensor lse, const struct attention *a)
 {
     WANT(q, T_A, STRIDED, 3, ANY_N, ANY_N, ANY_N);
     WANT(k, 1 << q.dtype, STRIDED, 3, ANY_N, ANY_N, q.shape[2]);
@@ -265,7 +270,8 @@ void op_attention_bwd(struct device *dev, struct tensor dq, struct tensor dk, st
     WANT(dk, 1 << q.dtype, STRIDED, 3, k.shape[0], k.shape[1], k.shape[2]);
     WANT(dv, 1 << q.dtype, STRIDED, 3, v.shape[0], v.shape[1], v.shape[2]);
     if (!tensor_numel(k) && !tensor_numel(q)) return;
-    REQUIRE(k.shape[1] > 0 && q.shape[1] % k.shape[1] == 0, "%lld heads over %lld heads of keys", (long long)q.shape[1], (long long)k.shape[1]);
+    REQUIRE(k.shape[1] > 0 && q.shape[1] % k.shape[1] == 0, "%lld heads over %lld heads of keys", (long long)q.shape[1],
+            (long long)k.shape[1]);
     RUN_SCRATCH(attention_bwd, dq, dk, dv, dout, q, k, v, out, lse, a);
 }
 
@@ -287,8 +293,8 @@ void op_kv_read(struct device *dev, struct tensor out, struct tensor pages, cons
     RUN(kv_read, out, pages, seg, k_start);
 }
 
-void op_attention_paged(struct device *dev, struct tensor out, struct tensor q, struct tensor keys, struct tensor values, const struct segments *seg,
-                        float scale, int window)
+void op_attention_paged(struct device *dev, struct tensor out, struct tensor q, struct tensor keys, struct tensor values,
+                        const struct segments *seg, float scale, int window)
 {
     WANT(q, T_A, STRIDED, 3, seg->n_tok, ANY_N, ANY_N);
     WANT(keys, 1 << q.dtype, STRIDED, 4, ANY_N, seg->page_len, ANY_N, q.shape[2]);
@@ -303,7 +309,8 @@ void op_attention_paged(struct device *dev, struct tensor out, struct tensor q, 
 
 // ---- mixture of experts -----------------------------------------------------------------------------------------------------------------
 
-void op_router(struct device *dev, struct tensor expert, struct tensor weight, struct tensor logits, struct tensor bias, const struct router *r)
+void op_router(struct device *dev, struct tensor expert, struct tensor weight, struct tensor logits, struct tensor bias,
+               const struct router *r)
 {
     WANT(logits, T_F32, 0, 2, ANY_N, r->n_expert);
     WANT(bias, T_F32, OPT, 1, r->n_expert);
@@ -317,7 +324,8 @@ void op_router(struct device *dev, struct tensor expert, struct tensor weight, s
     RUN(router, expert, weight, logits, bias, r);
 }
 
-void op_moe_sort(struct device *dev, struct tensor first, struct tensor row_token, struct tensor token_row, struct tensor expert, int n_expert)
+void op_moe_sort(struct device *dev, struct tensor first, struct tensor row_token, struct tensor token_row, struct tensor expert,
+                 int n_expert)
 {
     WANT(expert, T_I32, 0, 2, ANY_N, ANY_N);
     WANT(first, T_I32, 0, 1, n_expert + 1);

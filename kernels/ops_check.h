@@ -12,7 +12,7 @@ enum { // dtypes an argument may have: a mask
     T_A = T_F32 | T_BF16, // activations and matrices
     T_ANY = T_A | T_F16 | T_I32 | T_U8,
 };
-enum { // how it may lie; without a flag: there, and contiguous rows
+enum {           // how it may lie; without a flag: there, and contiguous rows
     OPT = 1,     // may be none
     STRIDED = 2, // only the last dimension need be contiguous
     PANEL = 4,   // may be packed

@@ -64,7 +64,8 @@ void op_capture_sampled(struct device *dev, struct tensor ids, struct tensor cou
     RUN_SCRATCH(capture_sampled, ids, count, log_z, logits, n_vocab, temperature, row);
 }
 
-void op_adamw(struct device *dev, struct tensor w, struct tensor master, struct tensor m, struct tensor v, struct tensor grad, const struct adamw *a)
+void op_adamw(struct device *dev, struct tensor w, struct tensor master, struct tensor m, struct tensor v, struct tensor grad,
+              const struct adamw *a)
 {
     WANT(master, T_F32, 0, 1, ANY_N);
     WANT(w, T_A, 0, 1, master.shape[0]);

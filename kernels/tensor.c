@@ -1,6 +1,8 @@
 // Views: shapes, strides, and the words messages use for them.
 #include "kernels/tensor.h"
+
 #include "kernels/base/status.h"
+
 #include <stdio.h>
 
 size_t dtype_size(enum dtype t)
@@ -83,7 +85,8 @@ struct tensor tensor_cols(struct tensor t, int64_t first, int64_t len)
 
 struct tensor tensor_flat(struct tensor t)
 {
-    if (t.layout != LAYOUT_ROWS || t.rank != 3 || t.stride[2] != 1 || t.stride[1] != t.shape[2]) BUG("flattening a tensor whose heads are apart");
+    if (t.layout != LAYOUT_ROWS || t.rank != 3 || t.stride[2] != 1 || t.stride[1] != t.shape[2])
+        BUG("flattening a tensor whose heads are apart");
     t.rank = 2;
     t.shape[1] *= t.shape[2];
     t.stride[1] = 1;

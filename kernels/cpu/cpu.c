@@ -1,8 +1,10 @@
 // The CPU backend's opening, closing and choice of instruction set.
 #include "kernels/cpu/cpu.h"
+
 #include "kernels/base/mem.h"
 #include "kernels/cpu/dnnl.h"
 #include "kernels/ops.h"
+
 #include <string.h>
 
 extern const struct backend backend_cpu_generic;

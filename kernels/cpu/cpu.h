@@ -2,6 +2,7 @@
 // The ops are in isa/, compiled once per instruction set; dnnl.[ch] holds oneDNN's products.
 #pragma once
 #include "kernels/device.h"
+
 #include <omp.h>
 
 struct backend;

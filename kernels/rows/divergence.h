@@ -20,7 +20,8 @@ ROW_FN float row_logaddexp(float a, float b)
     float hi = a > b ? a : b, lo = a > b ? b : a;
     return hi + log1pf(expf(lo - hi));
 }
-// log(1 - e^lse): what categories of total log-probability `lse` leave to the tail. Never quite nothing: rounding may put lse at 0 or above.
+// log(1 - e^lse): what categories of total log-probability `lse` leave to the tail. Never quite nothing: rounding may put lse at 0 or
+// above.
 ROW_FN float row_log_rest(float lse)
 {
     return logf(-expm1f(lse < -1e-7f ? lse : -1e-7f));

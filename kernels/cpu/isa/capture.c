@@ -1,5 +1,5 @@
-// Keeping the teacher's distribution (top-k with tail and log Z, or unbiased draws), and drawing the next token. A row's result depends on its
-// logits and its settings alone; sums run over blocks of columns in an order fixed by the size of the vocabulary.
+// Keeping the teacher's distribution (top-k with tail and log Z, or unbiased draws), and drawing the next token. A row's result depends on
+// its logits and its settings alone; sums run over blocks of columns in an order fixed by the size of the vocabulary.
 #include "kernels/base/rng.h"
 #include "kernels/cpu/isa/isa.h"
 #include "kernels/cpu/isa/keys.h"
@@ -29,7 +29,7 @@ void ISA_NAME(capture_topk)(struct device *dev, struct tensor ids, struct tensor
     int k = (int)ids.shape[1], n_t = (int)log_z.shape[1];
     uint64_t *keys = dev_scratch(dev, (size_t)(room * dev->n_thread) * sizeof *keys);
     if (dev->measuring) return;
-#pragma omp parallel for schedule(static) num_threads(cpu_team(dev, (double)n * n_vocab * (1.0 + 0.5 * n_t)))
+#pragma omp parallel for schedule(static) num_threads(cpu_team(dev, (double)n *n_vocab *(1.0 + 0.5 * n_t)))
     for (int64_t row = 0; row < n; row++) {
         uint64_t *key = keys + room * omp_get_thread_num();
         const float *z = logits_row(logits, row);
@@ -187,7 +187,7 @@ void ISA_NAME(sample)(struct device *dev, struct tensor out, struct tensor logit
     size_t each = room_bytes(n_vocab);
     char *room = dev_scratch(dev, each * (size_t)dev->n_thread);
     if (dev->measuring) return;
-#pragma omp parallel for schedule(static) num_threads(cpu_team(dev, (double)n * n_vocab * 1.5))
+#pragma omp parallel for schedule(static) num_threads(cpu_team(dev, (double)n *n_vocab * 1.5))
     for (int64_t i = 0; i < n; i++) {
         uint64_t *key = (uint64_t *)(room + each * (size_t)omp_get_thread_num());
         ((int32_t *)out.data)[i] = sample_one(key, (double *)(key + n_vocab), logits_row(logits, i), n_vocab, &row[i]);
@@ -197,15 +197,15 @@ void ISA_NAME(sample)(struct device *dev, struct tensor out, struct tensor logit
 // TRAP: these draws must not be the sampler's, or the kept distribution would always contain the token that came next: another seed.
 static const uint64_t CAPTURE_SEED = 0x6361707475726564u; // "captured"
 
-void ISA_NAME(capture_sampled)(struct device *dev, struct tensor ids, struct tensor count, struct tensor log_z, struct tensor logits, int n_vocab,
-                               const float *temperature, const struct sample_row *row)
+void ISA_NAME(capture_sampled)(struct device *dev, struct tensor ids, struct tensor count, struct tensor log_z, struct tensor logits,
+                               int n_vocab, const float *temperature, const struct sample_row *row)
 {
     int64_t n = logits.shape[0];
     int n_draw = (int)ids.shape[1], n_t = (int)log_z.shape[1];
     size_t n_sum = (size_t)(n_vocab / SOFTMAX_BLOCK + 1), each = (((size_t)n_draw + n_sum) * sizeof(double) + 63) / 64 * 64;
     char *room = dev_scratch(dev, each * (size_t)dev->n_thread);
     if (dev->measuring) return;
-#pragma omp parallel for schedule(static) num_threads(cpu_team(dev, (double)n * n_vocab * (2.0 + 0.5 * n_t)))
+#pragma omp parallel for schedule(static) num_threads(cpu_team(dev, (double)n *n_vocab *(2.0 + 0.5 * n_t)))
     for (int64_t r = 0; r < n; r++) {
         double *u = (double *)(room + each * (size_t)omp_get_thread_num()), *sum = u + n_draw, lse[OP_TEMPERATURE_MAX + 1];
         const float *z = logits_row(logits, r);

@@ -1,6 +1,6 @@
-// Loss rows: cross entropy and a divergence from the teacher's targets, and their gradient with respect to the logits, in two readings of the
-// row: log-sum-exps, then the gradient as if no id were kept, after which the few kept ids and the label are put right.
-// Formulas: kernels/rows/divergence.h.
+// Loss rows: cross entropy and a divergence from the teacher's targets, and their gradient with respect to the logits, in two readings of
+// the row: log-sum-exps, then the gradient as if no id were kept, after which the few kept ids and the label are put right. Formulas:
+// kernels/rows/divergence.h.
 #include "kernels/cpu/isa/isa.h"
 #include "kernels/cpu/isa/softmax.h"
 #include "kernels/rows/divergence.h"
@@ -8,7 +8,7 @@
 struct row_loss {
     const struct loss_targets *t;
     const struct loss_mix *mix;
-    int64_t k;   // targets a row
+    int64_t k;    // targets a row
     float *z, *g; // (k) each: the student's logit at each target, the derivative g of its term
 };
 struct row_grad { // dlogits_j = ce * S1_j + kd * ST_j, then corrections at kept ids and the label
@@ -56,7 +56,8 @@ static float row_kd(const struct row_loss *r, int64_t row, double lset, double *
     return (float)total;
 }
 
-VEC_FN void write_grad(void *out, const float *z, int64_t n, int64_t n_col, float a, double lse1, float b, double lset, float inv_t, bool bf)
+VEC_FN void write_grad(void *out, const float *z, int64_t n, int64_t n_col, float a, double lse1, float b, double lset, float inv_t,
+                       bool bf)
 {
     vf va = vf_set1(a), vb = vf_set1(b), l1 = vf_set1((float)lse1), lt = vf_set1((float)lset), t = vf_set1(inv_t);
     for (int64_t i = 0; i < n; i += VL) {
@@ -85,7 +86,8 @@ static void store_one(void *out, bool bf, int64_t i, float y)
 }
 
 // One row; false if an id or the label lies outside the vocabulary.
-static bool loss_row(const struct row_loss *r, int64_t row, void *out, bool bf, const float *z, int64_t n_col, int32_t label, float *ce, float *kd)
+static bool loss_row(const struct row_loss *r, int64_t row, void *out, bool bf, const float *z, int64_t n_col, int32_t label, float *ce,
+                     float *kd)
 {
     const struct loss_mix *mix = r->mix;
     int n = mix->n_vocab;
@@ -128,8 +130,8 @@ static bool loss_row(const struct row_loss *r, int64_t row, void *out, bool bf, 
     return true;
 }
 
-void ISA_NAME(loss)(struct device *dev, struct tensor dlogits, struct tensor ce, struct tensor kd, struct tensor logits, struct tensor label,
-                    const struct loss_targets *t, const struct loss_mix *mix)
+void ISA_NAME(loss)(struct device *dev, struct tensor dlogits, struct tensor ce, struct tensor kd, struct tensor logits,
+                    struct tensor label, const struct loss_targets *t, const struct loss_mix *mix)
 {
     int64_t n = logits.shape[0], n_col = logits.shape[1];
     int64_t k = mix->kd_weight != 0 && mix->divergence != DIV_NONE ? t->ids.shape[1] : 0;

@@ -10,7 +10,7 @@ void ISA_NAME(router)(struct device *dev, struct tensor expert, struct tensor we
                       const struct router *r)
 {
     int64_t n = logits.shape[0], e = r->n_expert;
-#pragma omp parallel for schedule(static) num_threads(cpu_team(dev, (double)n * (double)e * (r->top_k + 8)))
+#pragma omp parallel for schedule(static) num_threads(cpu_team(dev, (double)n *(double)e *(r->top_k + 8)))
     for (int64_t t = 0; t < n; t++) {
         float score[OP_EXPERT_MAX], choice[OP_EXPERT_MAX];
         memcpy(score, (const float *)logits.data + t * e, (size_t)e * sizeof(float));
@@ -53,7 +53,7 @@ void ISA_NAME(gather_rows)(struct device *dev, struct tensor out, struct tensor 
     size_t size = (size_t)x.shape[1] * dtype_size(x.dtype);
     const int32_t *r = row.data;
     bool bad = false;
-#pragma omp parallel for schedule(static) reduction(|| : bad) num_threads(cpu_team(dev, (double)m * (double)size * 0.1))
+#pragma omp parallel for schedule(static) reduction(|| : bad) num_threads(cpu_team(dev, (double)m *(double)size * 0.1))
     for (int64_t i = 0; i < m; i++) {
         if (r[i] < 0 || r[i] >= x.shape[0])
             bad = true;
@@ -63,7 +63,8 @@ void ISA_NAME(gather_rows)(struct device *dev, struct tensor out, struct tensor 
     if (bad) dev_fail(dev, "op_gather_rows", "a row number lies outside 0 .. %lld", (long long)x.shape[0] - 1);
 }
 
-VEC_FN void combine_row(void *out, struct tensor y, const int32_t *row, const float *weight, int64_t top_k, int64_t d, bool out_bf, bool y_bf)
+VEC_FN void combine_row(void *out, struct tensor y, const int32_t *row, const float *weight, int64_t top_k, int64_t d, bool out_bf,
+                        bool y_bf)
 {
     for (int64_t i = 0; i < d; i += VL) {
         int n = (int)(d - i < VL ? d - i : VL);

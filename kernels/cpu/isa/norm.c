@@ -1,5 +1,5 @@
-// RMSNorm (Zhang & Sennrich 2019), forward and backward. A row is worked on alone, its sum in one fixed order. The weight's gradient sums over
-// rows: blocks of rows whose size depends on d only give partial sums, added up in order, so threads do not change it.
+// RMSNorm (Zhang & Sennrich 2019), forward and backward. A row is worked on alone, its sum in one fixed order. The weight's gradient sums
+// over rows: blocks of rows whose size depends on d only give partial sums, added up in order, so threads do not change it.
 #include "kernels/cpu/isa/rowvec.h"
 
 static int64_t stride_of(struct tensor t, int64_t row) // rows of (n, d) or (n, h, d), in elements
@@ -46,7 +46,8 @@ void ISA_NAME(rmsnorm)(struct device *dev, struct tensor out, struct tensor x, s
 }
 
 // With x̂ = x rstd and g = w dout: dx = rstd (g - x̂ mean(g x̂)), dw += dout x̂. dw may be NULL.
-VEC_FN void norm_bwd_row(void *dx, float *dw, const void *dout, const void *x, const float *w, float rstd, int64_t d, bool accumulate, bool bf)
+VEC_FN void norm_bwd_row(void *dx, float *dw, const void *dout, const void *x, const float *w, float rstd, int64_t d, bool accumulate,
+                         bool bf)
 {
     vf s = vf_zero(), r = vf_set1(rstd);
     for (int64_t i = 0; i < d; i += VL) {

@@ -32,8 +32,8 @@ static void rotate(float *x, const struct angles *a, int half, enum rope_order o
     }
 }
 
-void ISA_NAME(rope)(struct device *dev, struct tensor x, const struct segments *seg, struct tensor inv_freq, float mscale, enum rope_order order,
-                    bool inverse)
+void ISA_NAME(rope)(struct device *dev, struct tensor x, const struct segments *seg, struct tensor inv_freq, float mscale,
+                    enum rope_order order, bool inverse)
 {
     int64_t n_tok = x.shape[0], n_head = x.shape[1];
     int d = (int)x.shape[2];

@@ -1,5 +1,5 @@
-// log-sum-exp of a row of logits, read once: blocks of SOFTMAX_BLOCK columns, each with its own maximum, joined in f64. The order of the sum
-// depends on the number of columns only.
+// log-sum-exp of a row of logits, read once: blocks of SOFTMAX_BLOCK columns, each with its own maximum, joined in f64. The order of the
+// sum depends on the number of columns only.
 #pragma once
 #include "kernels/cpu/isa/vec.h"
 #include "kernels/ops.h"

@@ -63,7 +63,8 @@ VEC_FN void silu_bwd_piece(void *dg, void *du, const void *dout, const void *g, 
     }
 }
 
-void ISA_NAME(silu_mul_bwd)(struct device *dev, struct tensor dgate, struct tensor dup, struct tensor dout, struct tensor gate, struct tensor up)
+void ISA_NAME(silu_mul_bwd)(struct device *dev, struct tensor dgate, struct tensor dup, struct tensor dout, struct tensor gate,
+                            struct tensor up)
 {
     struct pieces p = pieces_of(gate.shape[0], gate.shape[1],
                                 tensor_contiguous(dgate) && tensor_contiguous(dup) && tensor_contiguous(dout) && tensor_contiguous(gate) &&
@@ -72,10 +73,10 @@ void ISA_NAME(silu_mul_bwd)(struct device *dev, struct tensor dgate, struct tens
     for (int64_t i = 0; i < p.n_piece; i++) {
         int64_t row = i / p.per_row, col = i % p.per_row * PIECE, len = p.d - col < PIECE ? p.d - col : PIECE;
         if (gate.dtype == DT_BF16)
-            silu_bwd_piece(row_at(dgate, row, col), row_at(dup, row, col), row_at(dout, row, col), row_at(gate, row, col), row_at(up, row, col),
-                           len, true);
+            silu_bwd_piece(row_at(dgate, row, col), row_at(dup, row, col), row_at(dout, row, col), row_at(gate, row, col),
+                           row_at(up, row, col), len, true);
         else
-            silu_bwd_piece(row_at(dgate, row, col), row_at(dup, row, col), row_at(dout, row, col), row_at(gate, row, col), row_at(up, row, col),
-                           len, false);
+            silu_bwd_piece(row_at(dgate, row, col), row_at(dup, row, col), row_at(dout, row, col), row_at(gate, row, col),
+                           row_at(up, row, col), len, false);
     }
 }

@@ -1,6 +1,6 @@
 // The op table of one instruction set: backend_cpu_<ISA>, called "cpu:<ISA>". kernels/cpu/cpu.c picks among them.
-#include "kernels/cpu/isa/isa.h"
 #include "kernels/cpu/dnnl.h"
+#include "kernels/cpu/isa/isa.h"
 
 #define TABLE_PASTE_(isa) backend_cpu_##isa
 #define TABLE_PASTE(isa) TABLE_PASTE_(isa)
