@@ -7,6 +7,7 @@
 #include "distill/progress.h"
 #include "distill/signals.h"
 #include "distill/stats.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -133,17 +134,19 @@ static enum status generate(struct eval *e, struct err *err)
             generation_free(&made);
         }
         if (!st) st = jobs_feed(&e->jobs, e->engine, &e->sampling, e->o, err);
-        progress_step(&p, (int64_t)e->n_done, engine_stats(e->engine).n_tok, "right %.3f", e->n_done ? (double)e->n_correct / (double)e->n_done : 0.0);
+        progress_step(&p, (int64_t)e->n_done, engine_stats(e->engine).n_tok, "right %.3f",
+                      e->n_done ? (double)e->n_correct / (double)e->n_done : 0.0);
     }
     progress_end(&p);
     e->t_s = progress_elapsed_s(&p);
     return st;
 }
 
-// ---- what it says -------------------------------------------------------------------------------------------------------------------------
+// ---- what it says
+// -------------------------------------------------------------------------------------------------------------------------
 
-// The answers of one task vote; what the verifier takes for equal is one party; of equally large parties the one met first wins. Answers from which
-// nothing could be extracted do not vote.
+// The answers of one task vote; what the verifier takes for equal is one party; of equally large parties the one met first wins. Answers
+// from which nothing could be extracted do not vote.
 static bool majority_is_right(const struct eval *e, const struct answer *a)
 {
     int best = -1, best_votes = 0;
@@ -192,10 +195,10 @@ static void print_result(const struct eval *e, const struct result *r)
 {
     const double rate = e->t_s > 0 ? (double)e->n_tok / e->t_s : 0, mean = (double)e->n_tok / (double)e->n_done;
     if (opt_bool(e->o, "json")) {
-        json_t *j = json_pack("{s:f, s:f, s:f, s:I, s:I, s:f, s:f, s:i, s:{s:I, s:I}, s:I, s:f, s:f}", "pass1", r->pass1, "ci_low", r->ci.low, "ci_high", r->ci.high,
-                              "n", (json_int_t)e->jobs.n, "n_sample", (json_int_t)e->n_done, "cons", r->cons, "n_tok_mean", mean, "n_tok_max", r->n_tok_max,
-                              "finish", "stop", (json_int_t)r->n_stop, "length", (json_int_t)r->n_length, "skipped", (json_int_t)e->n_skipped, "t_s", e->t_s,
-                              "tok_per_s", rate);
+        json_t *j = json_pack("{s:f, s:f, s:f, s:I, s:I, s:f, s:f, s:i, s:{s:I, s:I}, s:I, s:f, s:f}", "pass1", r->pass1, "ci_low",
+                              r->ci.low, "ci_high", r->ci.high, "n", (json_int_t)e->jobs.n, "n_sample", (json_int_t)e->n_done, "cons",
+                              r->cons, "n_tok_mean", mean, "n_tok_max", r->n_tok_max, "finish", "stop", (json_int_t)r->n_stop, "length",
+                              (json_int_t)r->n_length, "skipped", (json_int_t)e->n_skipped, "t_s", e->t_s, "tok_per_s", rate);
         struct buf line = {0};
         json_append_line(&line, j);
         fwrite(line.data, 1, line.size, stdout);
@@ -203,8 +206,10 @@ static void print_result(const struct eval *e, const struct result *r)
         json_decref(j);
         return;
     }
-    printf("%s on %s: %zu tasks, %d sample%s each\n", opt_str(e->o, "model"), opt_str(e->o, "tasks"), e->jobs.n, e->n, e->n == 1 ? "" : "s");
-    printf("  pass@1         %.3f   95%% interval %.3f to %.3f (%s)\n", r->pass1, r->ci.low, r->ci.high, e->n == 1 ? "Wilson" : "bootstrap over tasks");
+    printf("%s on %s: %zu tasks, %d sample%s each\n", opt_str(e->o, "model"), opt_str(e->o, "tasks"), e->jobs.n, e->n,
+           e->n == 1 ? "" : "s");
+    printf("  pass@1         %.3f   95%% interval %.3f to %.3f (%s)\n", r->pass1, r->ci.low, r->ci.high,
+           e->n == 1 ? "Wilson" : "bootstrap over tasks");
     if (e->n > 1) printf("  cons@%-9d %.3f   by majority of the extracted answers\n", e->n, r->cons);
     printf("  length         %.1f tokens in the mean, %d at most\n", mean, r->n_tok_max);
     printf("  finish reason  stop %zu, length %zu\n", r->n_stop, r->n_length);
@@ -222,8 +227,9 @@ static enum status write_answers(struct eval *e, struct err *err)
         if (!a->done) continue;
         json_t *messages = json_copy(p->messages);
         json_array_append(messages, a->message);
-        json_t *row = json_pack("{s:s, s:i, s:b, s:s, s:s, s:s, s:i, s:o}", "id", p->id, "sample", (int)(i % (size_t)e->n), "correct", (int)a->correct, "extracted",
-                                a->extracted, "answer", p->answer, "finish_reason", a->finish_reason, "n_tok", a->n_tok, "messages", messages);
+        json_t *row = json_pack("{s:s, s:i, s:b, s:s, s:s, s:s, s:i, s:o}", "id", p->id, "sample", (int)(i % (size_t)e->n), "correct",
+                                (int)a->correct, "extracted", a->extracted, "answer", p->answer, "finish_reason", a->finish_reason, "n_tok",
+                                a->n_tok, "messages", messages);
         if (!row) BUG("an answer could not be packed");
         buf_clear(&line);
         json_append_line(&line, row);

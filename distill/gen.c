@@ -2,13 +2,14 @@
 //
 //   prompts → token ids → engine → (messages, ids, targets) → trace store
 //
-// Everything that can be refused is refused before the first token: prompts, lengths, the store's identity, memory. What the store has already
-// is passed over, so running again resumes; a sample does not depend on what else is generated, so it comes out the same.
+// Everything that can be refused is refused before the first token: prompts, lengths, the store's identity, memory. What the store has
+// already is passed over, so running again resumes; a sample does not depend on what else is generated, so it comes out the same.
 #include "distill/command.h"
 #include "distill/generator.h"
 #include "distill/identity.h"
 #include "distill/progress.h"
 #include "distill/signals.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -41,8 +42,8 @@ struct gen {
     struct jobs jobs;
     struct store *store;
     struct engine *engine;
-    size_t n_before; // samples that the store had
-    size_t n_long;   // prompts passed over: longer than the context
+    size_t n_before;         // samples that the store had
+    size_t n_long;           // prompts passed over: longer than the context
     int64_t n_sample, n_tok; // of this run
 };
 
@@ -56,9 +57,10 @@ static enum status make_identity(json_t **out, struct gen *g, struct err *err)
     TRY(identity_of_model(&teacher, dir, err));
     sha256_hex(template, strlen(template), sha);
     *out = json_pack("{s:o, s:{s:s}, s:{s:s}, s:i, s:s, s:{s:f, s:f, s:I, s:f}, s:I, s:I}", "teacher", teacher, "tokenizer", "sha256",
-                     tokenizer_sha256(g->loaded.tok), "chat_template", "sha256", sha, "n_vocab", g->loaded.n_vocab, "dtype", opt_str(o, "dtype"), "sampling",
-                     "temperature", opt_real(o, "temperature"), "top_p", opt_real(o, "top-p"), "top_k", (json_int_t)opt_int(o, "top-k"), "min_p",
-                     opt_real(o, "min-p"), "max_tokens", (json_int_t)opt_int(o, "max-tokens"), "seed", (json_int_t)opt_int(o, "seed"));
+                     tokenizer_sha256(g->loaded.tok), "chat_template", "sha256", sha, "n_vocab", g->loaded.n_vocab, "dtype",
+                     opt_str(o, "dtype"), "sampling", "temperature", opt_real(o, "temperature"), "top_p", opt_real(o, "top-p"), "top_k",
+                     (json_int_t)opt_int(o, "top-k"), "min_p", opt_real(o, "min-p"), "max_tokens", (json_int_t)opt_int(o, "max-tokens"),
+                     "seed", (json_int_t)opt_int(o, "seed"));
     if (!*out) BUG("the identity could not be packed");
     return ST_OK;
 }
@@ -88,7 +90,8 @@ static enum status make_jobs(struct gen *g, struct err *err)
             if (!store_has(g->store, g->prompts.v[i].id, s)) lacking[n_lacking++] = s;
         g->n_before += (size_t)(n - n_lacking);
         if (!n_lacking) continue;
-        st = jobs_add(&g->jobs, &g->loaded, &g->prompts.v[i], opt_str(g->o, "prompts"), lacking, n_lacking, (int)opt_int(g->o, "max-tokens"), err);
+        st = jobs_add(&g->jobs, &g->loaded, &g->prompts.v[i], opt_str(g->o, "prompts"), lacking, n_lacking,
+                      (int)opt_int(g->o, "max-tokens"), err);
         if (st == ST_BAD_INPUT && opt_bool(g->o, "skip-bad")) {
             g->n_long++;
             *err = (struct err){0};
@@ -104,8 +107,15 @@ static enum status save(struct gen *g, struct generation *made, struct err *err)
     const struct job *job = made->user;
     json_t *answer = NULL;
     TRY(generation_message(&answer, &g->loaded, made, job->opened, err));
-    struct sample s = {.id = job->prompt->id, .sample = made->sample, .seed = made->seed, .token_ids = made->token_ids, .n_tok = made->n_tok,
-                       .prompt_ids = job->ids.v, .n_prompt = (int)job->ids.n, .finish_reason = made->finish_reason, .answer = job->prompt->answer};
+    struct sample s = {.id = job->prompt->id,
+                       .sample = made->sample,
+                       .seed = made->seed,
+                       .token_ids = made->token_ids,
+                       .n_tok = made->n_tok,
+                       .prompt_ids = job->ids.v,
+                       .n_prompt = (int)job->ids.n,
+                       .finish_reason = made->finish_reason,
+                       .answer = job->prompt->answer};
     s.messages = json_copy(job->prompt->messages);
     json_array_append_new(s.messages, answer);
     s.cost = json_pack("{s:i, s:i}", "prompt_tokens", made->n_prompt, "completion_tokens", made->n_tok);
@@ -132,7 +142,8 @@ static enum status save_ended(struct gen *g, struct err *err)
 static enum status generate(struct gen *g, struct err *err)
 {
     TRY(jobs_engine(&g->engine, &g->jobs, &g->loaded, &g->spec, g->o, err));
-    struct progress p = progress_start("gen", "sample", (int64_t)(g->n_before + g->jobs.n_sample), (int64_t)g->n_before, "tok", opt_bool(g->o, "quiet"));
+    struct progress p =
+        progress_start("gen", "sample", (int64_t)(g->n_before + g->jobs.n_sample), (int64_t)g->n_before, "tok", opt_bool(g->o, "quiet"));
     p.plain_every_s = 1;
     enum status st = jobs_feed(&g->jobs, g->engine, &g->sampling, g->o, err);
     while (!st && engine_busy(g->engine) && !stop_requested()) {
@@ -165,13 +176,15 @@ static void report(const struct gen *g, double t_s)
 {
     const double rate = t_s > 0 ? (double)g->n_tok / t_s : 0;
     const size_t n_skipped = g->prompts.n_skipped + g->n_long;
-    if (n_skipped) fprintf(stderr, "gen: passed over %zu malformed lines and %zu prompts longer than the context\n", g->prompts.n_skipped, g->n_long);
+    if (n_skipped && !opt_bool(g->o, "quiet"))
+        fprintf(stderr, "gen: passed over %zu malformed lines and %zu prompts longer than the context\n", g->prompts.n_skipped, g->n_long);
     if (!opt_bool(g->o, "quiet"))
-        fprintf(stderr, "gen: %lld samples of %lld tokens in %.1f s (%.0f tok/s), %zu were there before: %s\n", (long long)g->n_sample, (long long)g->n_tok, t_s,
-                rate, g->n_before, opt_str(g->o, "out"));
+        fprintf(stderr, "gen: %lld samples of %lld tokens in %.1f s (%.0f tok/s), %zu were there before: %s\n", (long long)g->n_sample,
+                (long long)g->n_tok, t_s, rate, g->n_before, opt_str(g->o, "out"));
     if (!opt_bool(g->o, "json")) return;
-    json_t *result = json_pack("{s:I, s:I, s:I, s:I, s:f, s:f}", "samples", (json_int_t)g->n_sample, "samples_before", (json_int_t)g->n_before, "tokens",
-                               (json_int_t)g->n_tok, "skipped", (json_int_t)n_skipped, "t_s", t_s, "tok_per_s", rate);
+    json_t *result =
+        json_pack("{s:I, s:I, s:I, s:I, s:f, s:f}", "samples", (json_int_t)g->n_sample, "samples_before", (json_int_t)g->n_before, "tokens",
+                  (json_int_t)g->n_tok, "skipped", (json_int_t)n_skipped, "t_s", t_s, "tok_per_s", rate);
     struct buf line = {0};
     json_append_line(&line, result);
     fwrite(line.data, 1, line.size, stdout);
@@ -193,8 +206,8 @@ static enum status run(struct options *o, struct err *err)
     if (!st) st = closed;
     if (!st) report(&g, t_s);
     if (!st && stopped)
-        st = err_set(err, ST_INTERRUPTED, "stopped with %zu of %zu samples in %s; the same command goes on from there", g.n_before + (size_t)g.n_sample,
-                     g.n_before + g.jobs.n_sample, opt_str(o, "out"));
+        st = err_set(err, ST_INTERRUPTED, "stopped with %zu of %zu samples in %s; the same command goes on from there",
+                     g.n_before + (size_t)g.n_sample, g.n_before + g.jobs.n_sample, opt_str(o, "out"));
     engine_close(g.engine);
     jobs_free(&g.jobs);
     prompts_free(&g.prompts);

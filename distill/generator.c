@@ -1,10 +1,13 @@
 // What gen and eval share. See generator.h.
 #include "distill/generator.h"
+
 #include "distill/compute.h"
 #include "distill/registry.h"
+
 #include <string.h>
 
-// ---- the model ----------------------------------------------------------------------------------------------------------------------------
+// ---- the model
+// ----------------------------------------------------------------------------------------------------------------------------
 
 enum status loaded_model(struct loaded *l, const struct options *o, const char *dir, struct err *err)
 {
@@ -30,8 +33,10 @@ enum status loaded_text(struct loaded *l, const struct options *o, const char *d
     if (st) return err_prefix(err, "%s", dir), st;
     TRY(loaded_model(l, o, dir, err));
     if (tokenizer_n_vocab(l->tok) > l->n_vocab)
-        return err_set(err, ST_BAD_INPUT, "%s: tokenizer.json has ids up to %d, but the model knows only %d tokens (vocab_size in config.json): they do not "
-                                          "belong together", dir, tokenizer_n_vocab(l->tok) - 1, l->n_vocab);
+        return err_set(err, ST_BAD_INPUT,
+                       "%s: tokenizer.json has ids up to %d, but the model knows only %d tokens (vocab_size in config.json): they do not "
+                       "belong together",
+                       dir, tokenizer_n_vocab(l->tok) - 1, l->n_vocab);
     l->n_vocab = tokenizer_n_vocab(l->tok);
     for (int i = 0; i < l->model->config.n_eos; i++) add_eos(l, l->model->config.eos[i]);
     add_eos(l, tokenizer_eos(l->tok));
@@ -51,14 +56,18 @@ void loaded_close(struct loaded *l)
 enum status sampling_options(struct sampling *s, const struct options *o, struct err *err)
 {
     int64_t top_k = opt_int(o, "top-k");
-    *s = (struct sampling){.temperature = (float)opt_real(o, "temperature"), .top_p = (float)opt_real(o, "top-p"), .min_p = (float)opt_real(o, "min-p"),
+    *s = (struct sampling){.temperature = (float)opt_real(o, "temperature"),
+                           .top_p = (float)opt_real(o, "top-p"),
+                           .min_p = (float)opt_real(o, "min-p"),
                            .top_k = top_k > INT32_MAX ? INT32_MAX : (int)top_k};
     return sampling_check(s, err);
 }
 
-// ---- prompts ------------------------------------------------------------------------------------------------------------------------------
+// ---- prompts
+// ------------------------------------------------------------------------------------------------------------------------------
 
-// The rendered prompt ends inside <think>: nothing but white space follows its last mark. (A <think> in what the user wrote is followed by more.)
+// The rendered prompt ends inside <think>: nothing but white space follows its last mark. (A <think> in what the user wrote is followed by
+// more.)
 static bool ends_opened(const struct buf *text)
 {
     static const char mark[] = "<think>";
@@ -81,8 +90,8 @@ static enum status render(struct job *job, const struct loaded *l, const struct 
     return st;
 }
 
-enum status jobs_add(struct jobs *j, const struct loaded *l, const struct prompt *p, const char *path, const int *samples, int n_sample, int max_tokens,
-                     struct err *err)
+enum status jobs_add(struct jobs *j, const struct loaded *l, const struct prompt *p, const char *path, const int *samples, int n_sample,
+                     int max_tokens, struct err *err)
 {
     struct job job = {.prompt = p, .n_sample = n_sample};
     int max_new = 0;
@@ -112,11 +121,16 @@ void jobs_free(struct jobs *j)
     *j = (struct jobs){0};
 }
 
-enum status jobs_engine(struct engine **out, const struct jobs *j, const struct loaded *l, const struct targets_spec *targets, const struct options *o,
-                        struct err *err)
+enum status jobs_engine(struct engine **out, const struct jobs *j, const struct loaded *l, const struct targets_spec *targets,
+                        const struct options *o, struct err *err)
 {
-    struct engine_options eo = {.targets = *targets, .n_vocab = l->n_vocab, .eos = l->eos.v, .n_eos = (int)l->eos.n,
-                                .batch_tokens = (int)opt_int(o, "batch-tokens"), .max_prompt = j->max_prompt, .max_len = j->max_len};
+    struct engine_options eo = {.targets = *targets,
+                                .n_vocab = l->n_vocab,
+                                .eos = l->eos.v,
+                                .n_eos = (int)l->eos.n,
+                                .batch_tokens = (int)opt_int(o, "batch-tokens"),
+                                .max_prompt = j->max_prompt,
+                                .max_len = j->max_len};
     return engine_open(out, l->model, &eo, err);
 }
 
@@ -125,14 +139,22 @@ enum status jobs_feed(struct jobs *j, struct engine *e, const struct sampling *s
     const int enough = 2 * engine_stats(e).n_slot;
     while (j->next < j->n && engine_n_queued(e) < enough) {
         struct job *job = &j->v[j->next++];
-        struct engine_request r = {.id = job->prompt->id, .ids = job->ids.v, .n_ids = (int)job->ids.n, .samples = job->samples, .n_sample = job->n_sample,
-                                   .max_tokens = (int)opt_int(o, "max-tokens"), .sampling = *s, .seed = (uint64_t)opt_int(o, "seed"), .user = job};
+        struct engine_request r = {.id = job->prompt->id,
+                                   .ids = job->ids.v,
+                                   .n_ids = (int)job->ids.n,
+                                   .samples = job->samples,
+                                   .n_sample = job->n_sample,
+                                   .max_tokens = (int)opt_int(o, "max-tokens"),
+                                   .sampling = *s,
+                                   .seed = (uint64_t)opt_int(o, "seed"),
+                                   .user = job};
         TRY(engine_add(e, &r, err));
     }
     return ST_OK;
 }
 
-// ---- answers ------------------------------------------------------------------------------------------------------------------------------
+// ---- answers
+// ------------------------------------------------------------------------------------------------------------------------------
 
 // A token may be a part of a character, and a sample may end between two of them.
 static void repair_utf8(struct buf *out, const struct buf *in)
@@ -141,8 +163,10 @@ static void repair_utf8(struct buf *out, const struct buf *in)
         uint8_t lead = (uint8_t)in->data[i];
         size_t len = lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
         json_t *whole = i + len <= in->size ? json_stringn(in->data + i, len) : NULL; // Jansson takes valid UTF-8 only
-        if (whole) buf_put(out, in->data + i, len);
-        else buf_puts(out, "\xEF\xBF\xBD");
+        if (whole)
+            buf_put(out, in->data + i, len);
+        else
+            buf_puts(out, "\xEF\xBF\xBD");
         i += whole ? len : 1;
         json_decref(whole);
     }

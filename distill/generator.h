@@ -1,5 +1,5 @@
-// What gen and eval share: the model with its tokenizer and chat template, prompts as token ids, the engine fed from them, and what comes out
-// of it as messages. score takes the model part alone.
+// What gen and eval share: the model with its tokenizer and chat template, prompts as token ids, the engine fed from them, and what comes
+// out of it as messages. score takes the model part alone.
 #pragma once
 #include "datasets/chat.h"
 #include "datasets/jsonl.h"
@@ -29,7 +29,8 @@ struct loaded {
     struct ids eos;        // ids that end an answer: of generation_config.json, config.json and the tokenizer
 };
 enum status loaded_model(struct loaded *l, const struct options *o, const char *dir, struct err *err);
-// With tokenizer and chat template: loaded first, for they are small and their errors quick. A tokenizer with more ids than the model: refused.
+// With tokenizer and chat template: loaded first, for they are small and their errors quick. A tokenizer with more ids than the model:
+// refused.
 enum status loaded_text(struct loaded *l, const struct options *o, const char *dir, struct err *err);
 void loaded_close(struct loaded *l);
 
@@ -40,7 +41,7 @@ enum status sampling_options(struct sampling *s, const struct options *o, struct
 struct job {
     const struct prompt *prompt; // borrowed
     struct ids ids;
-    bool opened; // the template's last words open <think>: the model goes on inside it
+    bool opened;  // the template's last words open <think>: the model goes on inside it
     int *samples; // (n_sample)
     int n_sample;
 };
@@ -51,11 +52,11 @@ struct jobs {
     int max_prompt, max_len;
 };
 // Renders and tokenizes a prompt, and adds it. ST_BAD_INPUT names file, line and id: not renderable, or too long for the model.
-enum status jobs_add(struct jobs *j, const struct loaded *l, const struct prompt *p, const char *path, const int *samples, int n_sample, int max_tokens,
-                     struct err *err);
+enum status jobs_add(struct jobs *j, const struct loaded *l, const struct prompt *p, const char *path, const int *samples, int n_sample,
+                     int max_tokens, struct err *err);
 void jobs_free(struct jobs *j);
-enum status jobs_engine(struct engine **out, const struct jobs *j, const struct loaded *l, const struct targets_spec *targets, const struct options *o,
-                        struct err *err);
+enum status jobs_engine(struct engine **out, const struct jobs *j, const struct loaded *l, const struct targets_spec *targets,
+                        const struct options *o, struct err *err);
 // Keeps the engine's queue filled. `user` of a generation is its struct job.
 enum status jobs_feed(struct jobs *j, struct engine *e, const struct sampling *s, const struct options *o, struct err *err);
 

@@ -1,6 +1,8 @@
 // Which model a store was written by. See identity.h.
 #include "distill/identity.h"
+
 #include "kernels/model/safetensors.h"
+
 #include <string.h>
 
 enum { N_PART = 64 };
@@ -25,10 +27,13 @@ static void put_file(json_t *files, const struct file_map *m)
 {
     char hex[65];
     bool whole = m->size <= WHOLE_BYTES;
-    if (whole) sha256_hex(m->size ? (const char *)m->data : "", m->size, hex);
-    else hash_parts(m, hex);
+    if (whole)
+        sha256_hex(m->size ? (const char *)m->data : "", m->size, hex);
+    else
+        hash_parts(m, hex);
     const char *slash = strrchr(m->path, '/');
-    json_object_set_new(files, slash ? slash + 1 : m->path, json_pack("{s:I, s:s}", "size_bytes", (json_int_t)m->size, whole ? "sha256" : "sha256_of_parts", hex));
+    json_object_set_new(files, slash ? slash + 1 : m->path,
+                        json_pack("{s:I, s:s}", "size_bytes", (json_int_t)m->size, whole ? "sha256" : "sha256_of_parts", hex));
 }
 
 static enum status put_path(json_t *files, const char *dir, const char *name, bool required, struct err *err)
@@ -51,7 +56,9 @@ enum status identity_of_model(json_t **out, const char *dir, struct err *err)
     st_close(&set);
     enum status st = put_path(files, dir, "config.json", true, err);
     if (!st) st = put_path(files, dir, "generation_config.json", false, err);
-    if (st) json_decref(files);
-    else *out = json_pack("{s:o}", "files", files);
+    if (st)
+        json_decref(files);
+    else
+        *out = json_pack("{s:o}", "files", files);
     return st;
 }

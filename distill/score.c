@@ -8,6 +8,7 @@
 #include "distill/progress.h"
 #include "distill/signals.h"
 #include "kernels/base/mem.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -48,7 +49,8 @@ struct score {
     int *n_scored;
 };
 
-// ---- reading ------------------------------------------------------------------------------------------------------------------------------
+// ---- reading
+// ------------------------------------------------------------------------------------------------------------------------------
 
 static void add_doc(struct score *s, struct doc doc)
 {
@@ -63,7 +65,8 @@ static enum status check_length(const struct score *s, size_t n, long line, stru
     const int64_t context = s->loaded.model->config.max_position;
     if (n < 1) return err_set(err, ST_BAD_INPUT, "%s:%ld: no tokens", s->path, line);
     if (context > 0 && (int64_t)n > context)
-        return err_set(err, ST_BAD_INPUT, "%s:%ld: %zu tokens; the model's context is %lld (max_position_embeddings)", s->path, line, n, (long long)context);
+        return err_set(err, ST_BAD_INPUT, "%s:%ld: %zu tokens; the model's context is %lld (max_position_embeddings)", s->path, line, n,
+                       (long long)context);
     return ST_OK;
 }
 
@@ -71,7 +74,8 @@ static enum status read_ids(void *arg, json_t *row, long line, struct err *err)
 {
     struct score *s = arg;
     // TRAP: jsonl_each passes over blank lines, and logits.N would no longer be line N's.
-    if (line != s->last_line + 1) return err_set(err, ST_BAD_INPUT, "%s:%ld: an empty line; wanted a JSON array of token ids", s->path, s->last_line + 1);
+    if (line != s->last_line + 1)
+        return err_set(err, ST_BAD_INPUT, "%s:%ld: an empty line; wanted a JSON array of token ids", s->path, s->last_line + 1);
     s->last_line = line;
     if (!json_is_array(row)) return err_set(err, ST_BAD_INPUT, "%s:%ld: wanted a JSON array of token ids, as in [1, 2, 3]", s->path, line);
     const size_t n = json_array_size(row);
@@ -97,12 +101,15 @@ static enum status read_data(void *arg, json_t *row, long line, struct err *err)
     struct score *s = arg;
     const json_t *messages = json_object_get(row, "messages");
     json_t *id = json_object_get(row, "id");
-    if (!json_is_array(messages)) return err_set(err, ST_BAD_INPUT, "%s:%ld: \"messages\": wanted an array of {role, content}", s->path, line);
+    if (!json_is_array(messages))
+        return err_set(err, ST_BAD_INPUT, "%s:%ld: \"messages\": wanted an array of {role, content}", s->path, line);
     struct ids ids = {0};
     uint8_t *mask = NULL;
     enum status st = chat_training_row(s->loaded.chat, messages, &ids, &mask, err);
-    if (st) err_prefix(err, "%s:%ld", s->path, line);
-    else st = check_length(s, ids.n, line, err);
+    if (st)
+        err_prefix(err, "%s:%ld", s->path, line);
+    else
+        st = check_length(s, ids.n, line, err);
     if (st) {
         ids_free(&ids);
         mem_free(mask);
@@ -113,7 +120,8 @@ static enum status read_data(void *arg, json_t *row, long line, struct err *err)
     return ST_OK;
 }
 
-// ---- running ------------------------------------------------------------------------------------------------------------------------------
+// ---- running
+// ------------------------------------------------------------------------------------------------------------------------------
 
 // Runs the batch that lies in ints; n_tok rows, n_doc segments.
 static void forward(struct score *s, struct tensor hidden, int n_tok, int n_doc, int max_len)
@@ -122,7 +130,8 @@ static void forward(struct score *s, struct tensor hidden, int n_tok, int n_doc,
     struct tensor ints = dev_1d(dev, DT_I32, 2 * n_tok + n_doc + 1);
     op_upload(dev, ints, s->ints);
     const int32_t *at = ints.data;
-    struct segments seg = {.n_seg = n_doc, .n_tok = n_tok, .max_len = max_len, .max_pos = max_len, .pos = at + n_tok, .start = at + 2 * n_tok};
+    struct segments seg = {
+        .n_seg = n_doc, .n_tok = n_tok, .max_len = max_len, .max_pos = max_len, .pos = at + n_tok, .start = at + 2 * n_tok};
     struct run run = {.dev = dev, .mode = RUN_FLAT, .seg = &seg};
     model_forward(s->loaded.model, &run, hidden, tensor_rows(ints, 0, n_tok));
 }
@@ -133,7 +142,8 @@ static void head(struct score *s, struct tensor hidden, int first, int n)
     struct device *dev = &s->loaded.dev;
     struct model *m = s->loaded.model;
     size_t mark = dev_mark(dev);
-    struct tensor logits = dev_2d(dev, DT_F32, n, m->config.n_vocab), row = dev_1d(dev, DT_I32, n), rows = dev_2d(dev, hidden.dtype, n, hidden.shape[1]);
+    struct tensor logits = dev_2d(dev, DT_F32, n, m->config.n_vocab), row = dev_1d(dev, DT_I32, n),
+                  rows = dev_2d(dev, hidden.dtype, n, hidden.shape[1]);
     op_upload(dev, row, s->row + first);
     op_gather_rows(dev, rows, hidden, row);
     model_logits(m, dev, logits, rows);
@@ -242,7 +252,8 @@ static enum status score_all(struct score *s, struct err *err)
     return st;
 }
 
-// ---- the two forms ------------------------------------------------------------------------------------------------------------------------
+// ---- the two forms
+// ------------------------------------------------------------------------------------------------------------------------
 
 static enum status score_ids(struct score *s, struct err *err)
 {
@@ -306,9 +317,11 @@ static void report(const struct score *s, double t_s)
     }
     struct buf line = {0};
     json_append_line(&line, j);
-    if (opt_bool(s->o, "json")) fwrite(line.data, 1, line.size, stdout);
+    if (opt_bool(s->o, "json"))
+        fwrite(line.data, 1, line.size, stdout);
     else if (s->nll && !opt_bool(s->o, "quiet"))
-        fprintf(stderr, "score: %zu rows, %lld tokens scored, %.5f nats a token\n", s->n_doc, (long long)n_scored, n_scored ? nll / (double)n_scored : 0.0);
+        fprintf(stderr, "score: %zu rows, %lld tokens scored, %.5f nats a token\n", s->n_doc, (long long)n_scored,
+                n_scored ? nll / (double)n_scored : 0.0);
     buf_free(&line);
     json_decref(j);
 }

@@ -1,7 +1,9 @@
 // Intervals. See stats.h.
 #include "distill/stats.h"
+
 #include "kernels/base/mem.h"
 #include "kernels/base/rng.h"
+
 #include <math.h>
 #include <stdlib.h>
 

@@ -1,6 +1,8 @@
 // Capture inside decode. See capture.h.
 #include "teacher/capture.h"
+
 #include "kernels/base/mem.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -15,9 +17,9 @@ void capture_open(struct capture *c, const struct targets_spec *spec, int max_ro
     if (spec->kind == TARGETS_NONE) return;
     const size_t n = (size_t)max_row, k = (size_t)spec->k;
     c->ids = NEW_N(int32_t, n * k);
-    c->log_z = NEW_N(float, n * (size_t)spec->n_temperature);
+    c->log_z = NEW_N(float, n *(size_t)spec->n_temperature);
     if (is_topk(spec)) {
-        c->logprob = NEW_N(float, n * k);
+        c->logprob = NEW_N(float, n *k);
         c->tail_logprob = NEW_N(float, n);
     } else {
         c->count = NEW_N(int32_t, n * k);

@@ -1,5 +1,5 @@
-// What is kept of the distributions that tokens were drawn from: row i of a sample's targets belongs to its generated token i, at the natural
-// temperature, before any sampling filter.
+// What is kept of the distributions that tokens were drawn from: row i of a sample's targets belongs to its generated token i, at the
+// natural temperature, before any sampling filter.
 //
 // A chunk of rows is captured on the device, comes to the host in one buffer a field, and is dealt out to the samples' own arrays.
 #pragma once

@@ -1,7 +1,9 @@
 // Who runs: opening and planning, the queue, admission, retirement. How a step runs is step.c. See engine.h.
 #include "teacher/engine.h"
+
 #include "kernels/base/mem.h"
 #include "teacher/engine_internal.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -65,12 +67,15 @@ static enum status take_memory(struct engine *e, struct err *err)
     TRY(dev_check(e->m->dev, err));
 
     const size_t page_bytes = kv_bytes_per_page(e->m, ENGINE_PAGE), free_bytes = mem_available_bytes();
-    const int least = e->max_page + 1; // TRAP: one more, for the page in which a prompt ends is held once by the prompt and copied for each sample
+    const int least =
+        e->max_page + 1; // TRAP: one more, for the page in which a prompt ends is held once by the prompt and copied for each sample
     const size_t need = step_bytes + (size_t)least * page_bytes;
     if (need > free_bytes)
-        return err_set(err, ST_FAIL, "out of memory: generation needs %.0f MiB (%.0f for a step of %d rows, %.0f for the keys and values of one sequence of %d "
-                                     "tokens), %.0f MiB are free. Lower --max-tokens or --batch-tokens",
-                       mib(need), mib(step_bytes), e->max_row, mib((size_t)least * page_bytes), e->max_len, mib(free_bytes));
+        return err_set(
+            err, ST_FAIL,
+            "out of memory: generation needs %.0f MiB (%.0f for a step of %d rows, %.0f for the keys and values of one sequence of %d "
+            "tokens), %.0f MiB are free. Lower --max-tokens or --batch-tokens",
+            mib(need), mib(step_bytes), e->max_row, mib((size_t)least * page_bytes), e->max_len, mib(free_bytes));
     size_t room = (free_bytes - step_bytes) / 4 * 3 / page_bytes, wanted = (size_t)e->max_slot * (size_t)least;
     size_t n_page = wanted < room ? wanted : room;
     if (n_page < (size_t)least) n_page = (size_t)least;
@@ -140,15 +145,18 @@ void engine_close(struct engine *e)
     mem_free(e);
 }
 
-// ---- the queue ----------------------------------------------------------------------------------------------------------------------------
+// ---- the queue
+// ----------------------------------------------------------------------------------------------------------------------------
 
 enum status engine_room(const struct model *m, const char *id, int n_prompt, int max_tokens, int *max_new, struct err *err)
 {
     const int64_t context = m->config.max_position;
     if (n_prompt < 1) return err_set(err, ST_BAD_INPUT, "prompt \"%s\" has no tokens", id);
     if (context > 0 && n_prompt >= context)
-        return err_set(err, ST_BAD_INPUT, "prompt \"%s\" has %d tokens; the model's context is %lld (max_position_embeddings), so no room is left for an "
-                                          "answer. Shorten or drop it", id, n_prompt, (long long)context);
+        return err_set(err, ST_BAD_INPUT,
+                       "prompt \"%s\" has %d tokens; the model's context is %lld (max_position_embeddings), so no room is left for an "
+                       "answer. Shorten or drop it",
+                       id, n_prompt, (long long)context);
     *max_new = context > 0 && max_tokens > context - n_prompt ? (int)(context - n_prompt) : max_tokens;
     return ST_OK;
 }
@@ -177,15 +185,23 @@ enum status engine_add(struct engine *e, const struct engine_request *r, struct 
     TRY(sampling_check(&r->sampling, err));
     if (r->max_tokens < 1) return err_set(err, ST_BAD_INPUT, "--max-tokens %d: wanted 1 or more", r->max_tokens);
     if (r->n_ids > e->max_prompt || r->n_ids + max_new > e->max_len)
-        BUG("prompt \"%s\" with %d + %d tokens; the engine was opened for %d and %d in all", r->id, r->n_ids, max_new, e->max_prompt, e->max_len);
+        BUG("prompt \"%s\" with %d + %d tokens; the engine was opened for %d and %d in all", r->id, r->n_ids, max_new, e->max_prompt,
+            e->max_len);
     for (int i = 0; i < r->n_ids; i++)
         if (r->ids[i] < 0 || r->ids[i] >= e->m->config.n_vocab)
-            return err_set(err, ST_BAD_INPUT, "prompt \"%s\" has token id %d; the model knows 0 to %lld. Is the tokenizer the model's own?", r->id, (int)r->ids[i],
-                           (long long)e->m->config.n_vocab - 1);
+            return err_set(err, ST_BAD_INPUT, "prompt \"%s\" has token id %d; the model knows 0 to %lld. Is the tokenizer the model's own?",
+                           r->id, (int)r->ids[i], (long long)e->m->config.n_vocab - 1);
     if (r->n_sample < 1) return ST_OK;
     struct group *g = NEW(struct group);
-    *g = (struct group){.id = mem_strdup(r->id), .user = r->user, .sampling = r->sampling, .n_prompt = r->n_ids, .max_new = max_new,
-                        .n_page = pages_for(e, r->n_ids), .n_full = r->n_ids / e->kv.page_len, .n_sample = r->n_sample, .n_left = r->n_sample};
+    *g = (struct group){.id = mem_strdup(r->id),
+                        .user = r->user,
+                        .sampling = r->sampling,
+                        .n_prompt = r->n_ids,
+                        .max_new = max_new,
+                        .n_page = pages_for(e, r->n_ids),
+                        .n_full = r->n_ids / e->kv.page_len,
+                        .n_sample = r->n_sample,
+                        .n_left = r->n_sample};
     g->ids = NEW_N(int32_t, r->n_ids);
     memcpy(g->ids, r->ids, sizeof *g->ids * (size_t)r->n_ids);
     g->seq = NEW_N(struct sequence *, r->n_sample);
@@ -199,7 +215,8 @@ enum status engine_add(struct engine *e, const struct engine_request *r, struct 
     return ST_OK;
 }
 
-// ---- admission ----------------------------------------------------------------------------------------------------------------------------
+// ---- admission
+// ----------------------------------------------------------------------------------------------------------------------------
 
 // Gives up the group's own hold on its prompt's pages once they are needed by nobody who is still to come.
 static void release_prompt(struct engine *e, struct group *g)
@@ -265,7 +282,8 @@ static void admit(struct engine *e)
     }
 }
 
-// ---- steps --------------------------------------------------------------------------------------------------------------------------------
+// ---- steps
+// --------------------------------------------------------------------------------------------------------------------------------
 
 void sequence_take(struct engine *e, struct sequence *s, int32_t token)
 {
@@ -291,7 +309,7 @@ static void reserve(struct engine *e, struct sequence *s)
 
 static void leave_slot(struct engine *e, struct sequence *s)
 {
-    if (!s->n_page) return; // ended by its first token before it had one
+    if (!s->n_page) return;                                                    // ended by its first token before it had one
     for (int i = s->n_page - 1; i >= 0; i--) page_drop(&e->pages, s->page[i]); // the first, which were written to, are taken again first
     s->n_page = 0;
     e->n_slot--;
@@ -308,8 +326,10 @@ static void finish_prompts(struct engine *e)
             continue;
         }
         for (int j = 0; j < g->n_admitted; j++) {
-            if (g->seq[j]->finish_reason) leave_slot(e, g->seq[j]);
-            else activate(e, g->seq[j]);
+            if (g->seq[j]->finish_reason)
+                leave_slot(e, g->seq[j]);
+            else
+                activate(e, g->seq[j]);
         }
         release_prompt(e, g);
     }
@@ -320,8 +340,10 @@ static void retire(struct engine *e)
 {
     int kept = 0;
     for (int i = 0; i < e->n_run; i++) {
-        if (e->run[i]->finish_reason) leave_slot(e, e->run[i]);
-        else e->run[kept++] = e->run[i];
+        if (e->run[i]->finish_reason)
+            leave_slot(e, e->run[i]);
+        else
+            e->run[kept++] = e->run[i];
     }
     e->n_run = kept;
 }
@@ -360,7 +382,8 @@ int engine_n_running(const struct engine *e)
     return e->n_slot;
 }
 
-// ---- what ended ---------------------------------------------------------------------------------------------------------------------------
+// ---- what ended
+// ---------------------------------------------------------------------------------------------------------------------------
 
 bool engine_next(struct engine *e, struct generation *out)
 {
@@ -369,8 +392,14 @@ bool engine_next(struct engine *e, struct generation *out)
     e->ended_first = s->next;
     if (!s->next) e->ended_last = NULL;
     struct group *g = s->group;
-    *out = (struct generation){.user = g->user, .sample = s->sample, .seed = s->seed, .token_ids = s->token, .n_tok = s->n_tok, .n_prompt = g->n_prompt,
-                               .finish_reason = s->finish_reason, .targets = s->targets};
+    *out = (struct generation){.user = g->user,
+                               .sample = s->sample,
+                               .seed = s->seed,
+                               .token_ids = s->token,
+                               .n_tok = s->n_tok,
+                               .n_prompt = g->n_prompt,
+                               .finish_reason = s->finish_reason,
+                               .targets = s->targets};
     s->token = NULL;
     s->targets = (struct targets){0};
     for (int i = 0; i < g->n_sample; i++)

@@ -5,21 +5,23 @@
 //   engine_step                  admits while there is room, runs one step of prompt chunks and one of decoding, retires what ended
 //   engine_next                  hands out what ended, in the order it ended
 //
-// Continuous batching: a slot freed by one sequence is taken by the next. Admission reserves the pages of everything that a sequence can need
-// (prompt and max_tokens), so no sequence is ever thrown out and there is no deadlock. The samples of a prompt share its full pages; the page in
-// which the prompt ends is copied for each; the prompt runs once, and the first token of all samples is drawn from its last row.
+// Continuous batching: a slot freed by one sequence is taken by the next. Admission reserves the pages of everything that a sequence can
+// need (prompt and max_tokens), so no sequence is ever thrown out and there is no deadlock. The samples of a prompt share its full pages;
+// the page in which the prompt ends is copied for each; the prompt runs once, and the first token of all samples is drawn from its last
+// row.
 //
-// A sample depends on its prompt, its settings and its seed alone, never on what shares its steps: prompts are cut at multiples of ENGINE_CHUNK
-// positions, prompt rows and decode rows never share a forward, and the kernels of a model for generation treat every row alike.
+// A sample depends on its prompt, its settings and its seed alone, never on what shares its steps: prompts are cut at multiples of
+// ENGINE_CHUNK positions, prompt rows and decode rows never share a forward, and the kernels of a model for generation treat every row
+// alike.
 #pragma once
 #include "datasets/store/store.h"
 #include "kernels/model/model.h"
 #include "teacher/sampler.h"
 
 enum {
-    ENGINE_CHUNK = 256,    // a prompt is run in pieces that end at multiples of this position
-    ENGINE_PAGE = 32,      // positions in a KV page
-    ENGINE_BATCH = 128,    // batch_tokens when not given
+    ENGINE_CHUNK = 256, // a prompt is run in pieces that end at multiples of this position
+    ENGINE_PAGE = 32,   // positions in a KV page
+    ENGINE_BATCH = 128, // batch_tokens when not given
 };
 
 struct engine; // opaque
@@ -29,7 +31,8 @@ struct engine_options {
     int n_vocab;                 // tokens that exist: columns of the head beyond are padding. 0: all of the head's
     const int32_t *eos;          // (n_eos) tokens that end a sequence; copied
     int n_eos;
-    int batch_tokens; // rows of a step at most: sequences that decode together, prompt rows together (one chunk always fits). 0: ENGINE_BATCH
+    int batch_tokens; // rows of a step at most: sequences that decode together, prompt rows together (one chunk always fits). 0:
+                      // ENGINE_BATCH
     int max_prompt;   // the longest prompt to come (tokens)
     int max_len;      // the longest prompt + max_tokens to come
 };
@@ -37,8 +40,8 @@ struct engine_options {
 enum status engine_open(struct engine **out, struct model *m, const struct engine_options *opt, struct err *err);
 void engine_close(struct engine *e); // NULL is fine; what is in flight is dropped
 
-// How many tokens may follow a prompt of n_prompt tokens, when max_tokens are wanted: less where the model's context ends. ST_BAD_INPUT, naming
-// the prompt, when it leaves no room for one.
+// How many tokens may follow a prompt of n_prompt tokens, when max_tokens are wanted: less where the model's context ends. ST_BAD_INPUT,
+// naming the prompt, when it leaves no room for one.
 enum status engine_room(const struct model *m, const char *id, int n_prompt, int max_tokens, int *max_new, struct err *err);
 
 struct engine_request {
@@ -54,10 +57,11 @@ struct engine_request {
 };
 // Everything is copied. ST_BAD_INPUT: an id outside the vocabulary, no room for one token, longer than the options said.
 enum status engine_add(struct engine *e, const struct engine_request *r, struct err *err);
-bool engine_busy(const struct engine *e);      // something is queued or running
-int engine_n_queued(const struct engine *e);   // prompts of which not all samples run yet
-int engine_n_running(const struct engine *e);  // sequences that hold a slot
-// ST_FAIL: an op failed, or logits were not finite (the message names prompt, sample, token and layer). What ended before can still be fetched.
+bool engine_busy(const struct engine *e);     // something is queued or running
+int engine_n_queued(const struct engine *e);  // prompts of which not all samples run yet
+int engine_n_running(const struct engine *e); // sequences that hold a slot
+// ST_FAIL: an op failed, or logits were not finite (the message names prompt, sample, token and layer). What ended before can still be
+// fetched.
 enum status engine_step(struct engine *e, struct err *err);
 
 struct generation {

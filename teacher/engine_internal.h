@@ -26,11 +26,11 @@ struct group {
     struct sampling sampling;
     int32_t *ids; // (n_prompt)
     int n_prompt, max_new;
-    int32_t *page; // (n_page) where the prompt lies; the group holds them until its prompt has run and all its samples have slots
+    int32_t *page;      // (n_page) where the prompt lies; the group holds them until its prompt has run and all its samples have slots
     int n_page, n_full; // pages the prompt touches; those it fills
     int n_cached;       // prompt rows in the cache
     int n_sample, n_admitted, n_left; // n_left: not handed out yet
-    struct sequence **seq; // (n_sample) NULL: handed out
+    struct sequence **seq;            // (n_sample) NULL: handed out
 };
 
 struct step { // host side of one step
@@ -62,19 +62,19 @@ struct engine {
     struct step step;
     int32_t *ints;
     int32_t *ids, *pos, *start, *k_start, *page; // in ints: (n_tok) (n_tok) (n_seg + 1) (n_seg + 1) (n_seg, max_page)
-    int32_t *draw_row;          // (head_rows) row of hidden
-    struct sequence **draw_seq; // (head_rows)
-    struct sample_row *draw;    // (2 * head_rows) streams of tokens, then of captures
-    int32_t *drawn;             // (head_rows)
-    float *witness;             // (head_rows) a number of each row of hidden
-    struct sequence *bad;       // whose logits were not finite
+    int32_t *draw_row;                           // (head_rows) row of hidden
+    struct sequence **draw_seq;                  // (head_rows)
+    struct sample_row *draw;                     // (2 * head_rows) streams of tokens, then of captures
+    int32_t *drawn;                              // (head_rows)
+    float *witness;                              // (head_rows) a number of each row of hidden
+    struct sequence *bad;                        // whose logits were not finite
     int bad_row;
     struct engine_stats stats;
 };
 
 // step.c
-size_t step_measure(struct engine *e);                        // bytes of the largest step; the KV cache must be open (any size)
-enum status step_prefill(struct engine *e, struct err *err);  // one chunk of each prompt that runs, as many as fit
-enum status step_decode(struct engine *e, struct err *err);   // one token for each sequence that decodes
+size_t step_measure(struct engine *e);                       // bytes of the largest step; the KV cache must be open (any size)
+enum status step_prefill(struct engine *e, struct err *err); // one chunk of each prompt that runs, as many as fit
+enum status step_decode(struct engine *e, struct err *err);  // one token for each sequence that decodes
 // engine.c
 void sequence_take(struct engine *e, struct sequence *s, int32_t token); // its next token

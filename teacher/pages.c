@@ -1,5 +1,6 @@
 // The free list of KV pages. See pages.h.
 #include "teacher/pages.h"
+
 #include "kernels/base/mem.h"
 #include "kernels/base/status.h"
 

@@ -1,7 +1,7 @@
 // What is drawn: the settings of sampling, and the random numbers a sample owns.
 //
-// A sample's draws are a function of (--seed, prompt id, sample number, position) alone, so they are the same whatever shares its batch, and
-// the same again after a resume.
+// A sample's draws are a function of (--seed, prompt id, sample number, position) alone, so they are the same whatever shares its batch,
+// and the same again after a resume.
 #pragma once
 #include "kernels/base/status.h"
 #include "kernels/ops.h"

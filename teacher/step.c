@@ -7,6 +7,7 @@
 #include "kernels/base/half.h"
 #include "kernels/base/mem.h"
 #include "teacher/engine_internal.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -48,9 +49,15 @@ static void forward(struct engine *e, struct tensor hidden, on_layer tell, void 
     struct tensor ints = dev_1d(dev, DT_I32, (e->page - e->ints) + (int64_t)s->n_seg * e->max_page);
     op_upload(dev, ints, e->ints);
     const int32_t *at = ints.data;
-    struct segments seg = {.n_seg = s->n_seg, .n_tok = s->n_tok, .max_len = s->max_len, .max_pos = s->max_pos,
-                           .pos = at + (e->pos - e->ints), .start = at + (e->start - e->ints), .page = at + (e->page - e->ints),
-                           .max_page = e->max_page, .page_len = e->kv.page_len};
+    struct segments seg = {.n_seg = s->n_seg,
+                           .n_tok = s->n_tok,
+                           .max_len = s->max_len,
+                           .max_pos = s->max_pos,
+                           .pos = at + (e->pos - e->ints),
+                           .start = at + (e->start - e->ints),
+                           .page = at + (e->page - e->ints),
+                           .max_page = e->max_page,
+                           .page_len = e->kv.page_len};
     struct run run = {.dev = dev, .mode = s->mode, .seg = &seg, .kv = &e->kv, .on_layer = tell, .on_layer_arg = arg};
     if (s->mode == RUN_PREFILL) {
         run.k_start = at + (e->k_start - e->ints);
@@ -72,7 +79,8 @@ static struct tensor rows_of(struct engine *e, struct tensor hidden, int n)
     return out;
 }
 
-// Draws the next token of the n sequences draw_seq from rows draw_row of hidden. n ≤ head_rows, so that logits never hold more rows than planned.
+// Draws the next token of the n sequences draw_seq from rows draw_row of hidden. n ≤ head_rows, so that logits never hold more rows than
+// planned.
 static void draw(struct engine *e, struct tensor hidden, int n)
 {
     struct device *dev = e->m->dev;
@@ -103,8 +111,8 @@ static void draw(struct engine *e, struct tensor hidden, int n)
     if (dev->measuring || dev->error.code) return;
     for (int i = 0; i < n; i++) {
         struct sequence *s = e->draw_seq[i];
-        // One column is witness enough: the final norm makes all of a row NaN when anything before it is not finite. Without this, sampling would
-        // quietly take token 0 where no targets are captured.
+        // One column is witness enough: the final norm makes all of a row NaN when anything before it is not finite. Without this, sampling
+        // would quietly take token 0 where no targets are captured.
         if (!isfinite(e->witness[i]) || e->drawn[i] < 0 || e->drawn[i] >= e->n_vocab || !capture_append(&e->capture, i, &s->targets)) {
             e->bad = s;
             e->bad_row = e->draw_row[i];
@@ -149,7 +157,8 @@ static enum status report_bad(struct engine *e, struct err *err)
     char where[80] = "in the head: all layers were finite";
     if (c.found && c.layer < 0) snprintf(where, sizeof where, "first in the embedding");
     if (c.found && c.layer >= 0) snprintf(where, sizeof where, "first in the output of layer %d of %d", c.layer, (int)e->m->config.n_layer);
-    return err_set(err, ST_FAIL, "%s: the logits of prompt \"%s\", sample %d, token %d are not finite, %s. Are the weights whole? Is %s enough for them?",
+    return err_set(err, ST_FAIL,
+                   "%s: the logits of prompt \"%s\", sample %d, token %d are not finite, %s. Are the weights whole? Is %s enough for them?",
                    e->m->dir ? e->m->dir : "model", s->group->id, s->sample, s->n_tok, where, dtype_name(e->m->dtype));
 }
 
@@ -162,7 +171,8 @@ static enum status finish(struct engine *e, struct err *err)
 
 // ---- the two kinds ----------------------------------------------------------------------------------------------------------------------
 
-// Rows of group g's next chunk: it ends at the next multiple of ENGINE_CHUNK, or with the prompt. By position only, never by what else runs.
+// Rows of group g's next chunk: it ends at the next multiple of ENGINE_CHUNK, or with the prompt. By position only, never by what else
+// runs.
 static int chunk_len(const struct group *g)
 {
     int end = (g->n_cached / ENGINE_CHUNK + 1) * ENGINE_CHUNK;
@@ -256,6 +266,7 @@ static size_t measure(struct engine *e, enum run_mode mode, int n_tok, int n_seg
 
 size_t step_measure(struct engine *e)
 {
-    size_t prefill = measure(e, RUN_PREFILL, e->max_row, e->max_slot, ENGINE_CHUNK), decode = measure(e, RUN_DECODE, e->max_slot, e->max_slot, 1);
+    size_t prefill = measure(e, RUN_PREFILL, e->max_row, e->max_slot, ENGINE_CHUNK),
+           decode = measure(e, RUN_DECODE, e->max_slot, e->max_slot, 1);
     return prefill > decode ? prefill : decode;
 }

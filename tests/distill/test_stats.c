@@ -2,6 +2,7 @@
 #include "distill/stats.h"
 #include "kernels/base/mem.h"
 #include "tests/test.h"
+
 #include <math.h>
 
 START_TEST(wilson_matches_published_values)
@@ -10,10 +11,10 @@ START_TEST(wilson_matches_published_values)
         int64_t right, n;
         double low, high;
     } known[] = {
-        {8, 10, 0.4901625, 0.9433178},   {0, 10, 0, 0.2775328},           {10, 10, 0.7224672, 1},
-        {81, 263, 0.2552714, 0.3662143}, // Newcombe 1998, table I: 0.2553 to 0.3662
-        {15, 148, 0.0624, 0.1605},       // the same: 0.0624 to 0.1605
-        {1, 29, 0.0061, 0.1718},         // the same: 0.0061 to 0.1718
+        {8, 10, 0.4901625, 0.9433178}, {0, 10, 0, 0.2775328},
+        {10, 10, 0.7224672, 1},        {81, 263, 0.2552714, 0.3662143}, // Newcombe 1998, table I: 0.2553 to 0.3662
+        {15, 148, 0.0624, 0.1605},                                      // the same: 0.0624 to 0.1605
+        {1, 29, 0.0061, 0.1718},                                        // the same: 0.0061 to 0.1718
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         struct interval ci = wilson_interval(known[i].right, known[i].n);
@@ -38,7 +39,8 @@ START_TEST(bootstrap_nears_the_normal_interval_and_repeats_itself)
     for (int i = 0; i < N; i++) score[i] = (i % 5) / 4.0, mean += score[i] / N;
     for (int i = 0; i < N; i++) var += (score[i] - mean) * (score[i] - mean) / N;
     const double half = 1.96 * sqrt(var / N);
-    struct interval a = bootstrap_interval(score, N, 2000, 7), b = bootstrap_interval(score, N, 2000, 7), c = bootstrap_interval(score, N, 2000, 8);
+    struct interval a = bootstrap_interval(score, N, 2000, 7), b = bootstrap_interval(score, N, 2000, 7),
+                    c = bootstrap_interval(score, N, 2000, 8);
     // 2,000 resamples place a 2.5% quantile to about 0.06 standard errors (one sigma): a quarter of one is four of those.
     ck_assert_double_eq_tol(a.low, mean - half, half / 8);
     ck_assert_double_eq_tol(a.high, mean + half, half / 8);

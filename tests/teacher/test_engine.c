@@ -3,6 +3,7 @@
 #include "kernels/base/rng.h"
 #include "teacher/engine.h"
 #include "tests/test.h"
+
 #include <math.h>
 
 extern const struct arch arch_deepseek_v3, arch_qwen3;
@@ -63,7 +64,8 @@ static struct engine *open_engine(struct fixture *f, const struct setup *s)
     struct err err = {0};
     struct engine *e;
     static const int32_t eos[] = {EOS};
-    struct engine_options o = {.n_vocab = VOCAB, .eos = eos, .n_eos = 1, .batch_tokens = s->batch_tokens, .max_prompt = 300, .max_len = 300 + s->max_new};
+    struct engine_options o = {
+        .n_vocab = VOCAB, .eos = eos, .n_eos = 1, .batch_tokens = s->batch_tokens, .max_prompt = 300, .max_len = 300 + s->max_new};
     ck_ok(targets_spec_parse(&o.targets, s->targets, "1,2", VOCAB, &err));
     ck_ok(engine_open(&e, f->m, &o, &err));
     return e;
@@ -72,8 +74,15 @@ static struct engine *open_engine(struct fixture *f, const struct setup *s)
 static void add(struct engine *e, const struct setup *s, const struct prompt_ids *p, const int *samples, int n_sample, void *user)
 {
     struct err err = {0};
-    struct engine_request r = {.id = p->id, .ids = p->v, .n_ids = p->n, .samples = samples, .n_sample = n_sample, .max_tokens = s->max_new,
-                               .sampling = s->sampling, .seed = 11, .user = user};
+    struct engine_request r = {.id = p->id,
+                               .ids = p->v,
+                               .n_ids = p->n,
+                               .samples = samples,
+                               .n_sample = n_sample,
+                               .max_tokens = s->max_new,
+                               .sampling = s->sampling,
+                               .seed = 11,
+                               .user = user};
     ck_ok(engine_add(e, &r, &err));
 }
 
@@ -124,8 +133,7 @@ static void alone(struct fixture *f, const struct setup *s, struct made *out)
     engine_close(e);
 }
 
-#define SAME_BYTES(a, b, n)                                                                                                                \
-    ck_assert_msg(!(n) || !memcmp(a, b, (n) * sizeof *(a)), "prompt %d, sample %d: %s differ", prompt, sample, #a)
+#define SAME_BYTES(a, b, n) ck_assert_msg(!(n) || !memcmp(a, b, (n) * sizeof *(a)), "prompt %d, sample %d: %s differ", prompt, sample, #a)
 
 static void assert_same_generation(const struct generation *a, const struct generation *b, int prompt, int sample)
 {
@@ -152,7 +160,8 @@ static void assert_same(const struct made *a, const struct made *b, int n_sample
         for (int s = 0; s < n_sample; s++) assert_same_generation(&a->g[i][s], &b->g[i][s], i, s);
 }
 
-// ---- what shares the batch does not matter ------------------------------------------------------------------------------------------------
+// ---- what shares the batch does not matter
+// ------------------------------------------------------------------------------------------------
 
 static const struct {
     const char *dir;
@@ -197,7 +206,10 @@ START_TEST(sampled_targets_are_the_same_alone_and_together)
 {
     struct fixture f;
     load(&f, "teacher/tiny/moe", DT_BF16);
-    struct setup s = {.targets = "sampled:20", .sampling = {.temperature = 0.8f, .top_p = 0.9f, .top_k = 50, .min_p = 0.01f}, .batch_tokens = 5, .n_sample = 2,
+    struct setup s = {.targets = "sampled:20",
+                      .sampling = {.temperature = 0.8f, .top_p = 0.9f, .top_k = 50, .min_p = 0.01f},
+                      .batch_tokens = 5,
+                      .n_sample = 2,
                       .max_new = 20};
     struct made one = {0}, other = {0};
     alone(&f, &s, &one);
@@ -241,7 +253,8 @@ START_TEST(a_resume_makes_what_was_missing_and_the_same)
 }
 END_TEST
 
-// ---- what is made is what the model says --------------------------------------------------------------------------------------------------
+// ---- what is made is what the model says
+// --------------------------------------------------------------------------------------------------
 
 // Logits of a whole document, by scoring flat: another path through the model (no cache, MLA expanded).
 static float *flat_logits(struct fixture *f, const int32_t *ids, int n)
@@ -249,12 +262,14 @@ static float *flat_logits(struct fixture *f, const int32_t *ids, int n)
     struct err err = {0};
     struct device *dev = &f->dev;
     const int64_t v = f->m->config.n_vocab;
-    float *host = NEW_N(float, n * v);
+    float *host = NEW_N(float, n *v);
     int32_t *pos = NEW_N(int32_t, n), start[2] = {0, n};
     for (int i = 0; i < n; i++) pos[i] = i;
     for (int real = 0; real < 2; real++) {
-        if (real) ck_ok(dev_reserve(dev, dev->arena.peak, &err));
-        else dev_measure(dev);
+        if (real)
+            ck_ok(dev_reserve(dev, dev->arena.peak, &err));
+        else
+            dev_measure(dev);
         struct tensor t_ids = dev_1d(dev, DT_I32, n), t_pos = dev_1d(dev, DT_I32, n), t_start = dev_1d(dev, DT_I32, 2);
         op_upload(dev, t_ids, ids);
         op_upload(dev, t_pos, pos);
@@ -304,8 +319,8 @@ START_TEST(greedy_is_the_argmax_of_scoring_and_targets_are_its_softmax)
             }
             ck_assert_msg(worst < 1e-4, "prompt %d, token %d: log-probabilities off by %g", i, t, worst);
             ck_assert_int_eq(g->token_ids[t], g->targets.ids[t * VOCAB]);
-            ck_assert_msg(g->token_ids[t] == best || fabs((double)(z[best] - z[g->token_ids[t]])) < 1e-4, "prompt %d, token %d: %d, not the argmax %d", i, t,
-                          g->token_ids[t], best);
+            ck_assert_msg(g->token_ids[t] == best || fabs((double)(z[best] - z[g->token_ids[t]])) < 1e-4,
+                          "prompt %d, token %d: %d, not the argmax %d", i, t, g->token_ids[t], best);
             ck_assert(isinf(g->targets.tail_logprob[t]) && g->targets.tail_logprob[t] < 0);
         }
         mem_free(logits);
@@ -315,7 +330,8 @@ START_TEST(greedy_is_the_argmax_of_scoring_and_targets_are_its_softmax)
 }
 END_TEST
 
-// ---- slots and pages ----------------------------------------------------------------------------------------------------------------------
+// ---- slots and pages
+// ----------------------------------------------------------------------------------------------------------------------
 
 START_TEST(samples_of_a_prompt_share_its_pages_and_its_prefill)
 {
@@ -400,7 +416,8 @@ START_TEST(closing_with_samples_in_flight_frees_them)
 }
 END_TEST
 
-// ---- refusals -----------------------------------------------------------------------------------------------------------------------------
+// ---- refusals
+// -----------------------------------------------------------------------------------------------------------------------------
 
 START_TEST(a_prompt_longer_than_the_context_is_refused_by_name)
 {

@@ -3,6 +3,7 @@
 #include "datasets/store/store.h"
 #include "kernels/base/mem.h"
 #include "tests/test.h"
+
 #include <stdlib.h>
 
 static size_t find(const struct store *s, const char *id, int sample)
@@ -14,7 +15,8 @@ static size_t find(const struct store *s, const char *id, int sample)
     ck_abort_msg("sample %d of %s is missing", sample, id);
 }
 
-#define SAME(a, b, n) ck_assert_msg(!(a) == !(b) && (!(a) || !memcmp(a, b, (size_t)(n) * sizeof *(a))), "%s, sample %d: %s differ", x.id, x.sample, #a)
+#define SAME(a, b, n)                                                                                                                      \
+    ck_assert_msg(!(a) == !(b) && (!(a) || !memcmp(a, b, (size_t)(n) * sizeof *(a))), "%s, sample %d: %s differ", x.id, x.sample, #a)
 
 static void compare(const struct store *a, size_t i, const struct store *b, size_t j)
 {
