@@ -1,5 +1,6 @@
 // Conversations to text and ids through the model's own chat template, and a model's text back to reasoning and answer.
 #include "datasets/chat_internal.h"
+
 #include <string.h>
 
 enum status chat_open(struct chat **out, const struct tokenizer *tok, struct err *err)
@@ -7,9 +8,10 @@ enum status chat_open(struct chat **out, const struct tokenizer *tok, struct err
     *out = NULL;
     const char *text = tokenizer_chat_template(tok);
     if (!text)
-        return err_set(err, ST_BAD_INPUT,
-                       "the tokenizer has no chat template: neither chat_template.jinja nor \"chat_template\" in tokenizer_config.json; a base model "
-                       "may borrow the one of its instruct version");
+        return err_set(
+            err, ST_BAD_INPUT,
+            "the tokenizer has no chat template: neither chat_template.jinja nor \"chat_template\" in tokenizer_config.json; a base model "
+            "may borrow the one of its instruct version");
     struct template *t;
     TRY(template_parse(&t, text, strlen(text), err));
     struct chat *c = NEW(struct chat);
@@ -94,7 +96,10 @@ enum status chat_render(const struct chat *c, const json_t *request, struct buf 
 
 // ---- a model's text to reasoning and answer ----
 
-static bool blank(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
+static bool blank(char c)
+{
+    return c == ' ' || c == '\n' || c == '\r' || c == '\t';
+}
 static void trim(const char **s, size_t *n)
 {
     while (*n && blank(**s)) (*s)++, (*n)--;
@@ -119,8 +124,10 @@ json_t *chat_split_reasoning(const char *text, size_t n, bool opened)
         n_content = (size_t)(text + n - content);
         n_reasoning = (size_t)(end - reasoning);
         trim(&content, &n_content);
-    } else if (opened) n_content = 0;
-    else n_reasoning = 0;
+    } else if (opened)
+        n_content = 0;
+    else
+        n_reasoning = 0;
     trim(&reasoning, &n_reasoning);
     json_t *m = json_object();
     json_object_set_new(m, "role", json_string("assistant"));

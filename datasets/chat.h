@@ -18,7 +18,8 @@ enum status chat_render(const struct chat *c, const json_t *request, struct buf 
 // boundaries; a template for which that is impossible is refused with the reason. *mask is mem_alloc'ed, ids->n long.
 enum status chat_training_row(const struct chat *c, const json_t *messages, struct ids *ids, uint8_t **mask, struct err *err);
 
-// Splits the text that a model wrote after the generation prompt into reasoning and answer: "<think>…</think>" with the white space around each
-// trimmed as the shipped templates put it; `opened` says that the prompt itself ended inside <think>. Without </think> the whole is content unless
-// opened or begun by <think>, when the whole is reasoning (cut off by length). Either may be empty. Returns {"role":"assistant","content":…,"reasoning_content":…} (caller's).
+// Splits the text that a model wrote after the generation prompt into reasoning and answer: "<think>…</think>" with the white space around
+// each trimmed as the shipped templates put it; `opened` says that the prompt itself ended inside <think>. Without </think> the whole is
+// content unless opened or begun by <think>, when the whole is reasoning (cut off by length). Either may be empty. Returns
+// {"role":"assistant","content":…,"reasoning_content":…} (caller's).
 json_t *chat_split_reasoning(const char *text, size_t n, bool opened);

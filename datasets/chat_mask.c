@@ -13,13 +13,17 @@
 // prompt ends with <think>\n, which a finished turn may or may not have; an end token belongs to the span only if it ends the turn wherever
 // that stands, not if it begins the next one.
 #include "datasets/chat_internal.h"
+
 #include <string.h>
 
 struct text {
     const char *p;
     size_t n;
 };
-static struct text of(const struct buf *b) { return (struct text){b->data ? b->data : "", b->size}; }
+static struct text of(const struct buf *b)
+{
+    return (struct text){b->data ? b->data : "", b->size};
+}
 
 static size_t common_start(struct text a, struct text b)
 {
@@ -27,8 +31,14 @@ static size_t common_start(struct text a, struct text b)
     while (n < a.n && n < b.n && a.p[n] == b.p[n]) n++;
     return n;
 }
-static bool ends_with(struct text a, struct text tail) { return a.n >= tail.n && memcmp(a.p + a.n - tail.n, tail.p, tail.n) == 0; }
-static bool begins(struct text a, const char *word) { return a.n >= strlen(word) && memcmp(a.p, word, strlen(word)) == 0; }
+static bool ends_with(struct text a, struct text tail)
+{
+    return a.n >= tail.n && memcmp(a.p + a.n - tail.n, tail.p, tail.n) == 0;
+}
+static bool begins(struct text a, const char *word)
+{
+    return a.n >= strlen(word) && memcmp(a.p, word, strlen(word)) == 0;
+}
 static const char *last_in(struct text a, struct text what)
 {
     for (size_t i = a.n >= what.n ? a.n - what.n + 1 : 0; i-- > 0;)
@@ -55,8 +65,10 @@ static enum status render(struct prober *p, size_t n, size_t at, bool generation
 {
     json_t *list = json_array(), *request = json_object();
     for (size_t i = 0; i < n; i++) {
-        if (i == at) json_array_append_new(list, json_pack("{s:s, s:s}", "role", "assistant", "content", p->probe));
-        else json_array_append(list, json_array_get(p->messages, i));
+        if (i == at)
+            json_array_append_new(list, json_pack("{s:s, s:s}", "role", "assistant", "content", p->probe));
+        else
+            json_array_append(list, json_array_get(p->messages, i));
     }
     json_object_set_new(request, "messages", list);
     json_object_set_new(request, "add_generation_prompt", json_boolean(generation));
@@ -67,11 +79,12 @@ static enum status render(struct prober *p, size_t n, size_t at, bool generation
 
 static enum status refuse(struct prober *p, size_t turn, const char *why)
 {
-    return err_set(p->err, ST_BAD_INPUT, "messages[%zu]: the place of its text in the chat template's output cannot be found: %s", turn, why);
+    return err_set(p->err, ST_BAD_INPUT, "messages[%zu]: the place of its text in the chat template's output cannot be found: %s", turn,
+                   why);
 }
 
-// What the template writes after the turns before `turn` for the assistant to go on from. Turns that cannot be rendered alone (a template may
-// refuse a conversation that begins with the assistant) are replaced by one of the user.
+// What the template writes after the turns before `turn` for the assistant to go on from. Turns that cannot be rendered alone (a template
+// may refuse a conversation that begins with the assistant) are replaced by one of the user.
 static enum status generation_prompt(struct prober *p, size_t turn, struct buf *before, struct buf *prompt)
 {
     struct buf with = {0};
@@ -81,8 +94,10 @@ static enum status generation_prompt(struct prober *p, size_t turn, struct buf *
     if (!st) st = render(p, turn, SIZE_MAX, true, &with);
     if (!st) {
         size_t n = common_start(of(before), of(&with));
-        if (n == before->size) buf_put(prompt, with.data + n, with.size - n);
-        else st = ST_BAD_INPUT;
+        if (n == before->size)
+            buf_put(prompt, with.data + n, with.size - n);
+        else
+            st = ST_BAD_INPUT;
     }
     if (st) {
         struct buf alone = {0};

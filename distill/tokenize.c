@@ -1,6 +1,7 @@
 // distill tokenize: text to token ids and back, line by line, with a model's own tokenizer and chat template. Needs no weights.
 #include "datasets/chat.h"
 #include "distill/command.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,8 +40,10 @@ static enum status decode(const struct tokenizer *t, const json_t *line, json_t 
     for (size_t i = 0; i < json_array_size(line) && !st; i++) {
         const json_t *id = json_array_get(line, i);
         const json_int_t n = json_integer_value(id);
-        if (!json_is_integer(id) || n < 0 || n > INT32_MAX) st = err_set(err, ST_BAD_INPUT, "item %zu is no token id", i);
-        else ids_push(&ids, (int32_t)n);
+        if (!json_is_integer(id) || n < 0 || n > INT32_MAX)
+            st = err_set(err, ST_BAD_INPUT, "item %zu is no token id", i);
+        else
+            ids_push(&ids, (int32_t)n);
     }
     if (!st) st = tokenizer_decode(t, ids.v, ids.n, false, &text, err);
     if (!st) *out = utf8_json(text.data ? text.data : "", text.size);
@@ -53,7 +56,8 @@ static enum status render(const struct chat *c, const json_t *line, json_t **out
 {
     struct buf text = {0};
     struct ids ids = {0};
-    if (!json_is_object(line)) return err_set(err, ST_BAD_INPUT, "wanted an object, as in {\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}]}");
+    if (!json_is_object(line))
+        return err_set(err, ST_BAD_INPUT, "wanted an object, as in {\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}]}");
     enum status st = chat_render(c, line, &text, &ids, err);
     if (!st) {
         *out = json_object();

@@ -1,6 +1,8 @@
 // Expressions of the tree to values, with Python's arithmetic and comparisons.
-#include "datasets/template/internal.h"
 #include "datasets/template/eval.h"
+
+#include "datasets/template/internal.h"
+
 #include <math.h>
 #include <stdarg.h>
 #include <string.h>
@@ -65,7 +67,10 @@ static struct value lookup(struct eval *e, const char *name)
 
 // ---- operators ----
 
-static int64_t as_int(struct value v) { return v.type == V_BOOL ? v.b : v.i; }
+static int64_t as_int(struct value v)
+{
+    return v.type == V_BOOL ? v.b : v.i;
+}
 
 static void no_operator(struct eval *e, const char *op, struct value a, struct value b)
 {
@@ -144,9 +149,15 @@ static struct value integers(struct eval *e, enum expr_kind kind, int64_t x, int
     int64_t r = 0;
     bool over = false;
     switch (kind) {
-    case X_ADD: over = __builtin_add_overflow(x, y, &r); break;
-    case X_SUB: over = __builtin_sub_overflow(x, y, &r); break;
-    case X_MUL: over = __builtin_mul_overflow(x, y, &r); break;
+    case X_ADD:
+        over = __builtin_add_overflow(x, y, &r);
+        break;
+    case X_SUB:
+        over = __builtin_sub_overflow(x, y, &r);
+        break;
+    case X_MUL:
+        over = __builtin_mul_overflow(x, y, &r);
+        break;
     case X_POW:
         if (y < 0) return v_real(pow((double)x, (double)y));
         r = 1;
@@ -171,21 +182,30 @@ static struct value reals(struct eval *e, enum expr_kind kind, double x, double 
 {
     if (y == 0 && (kind == X_DIV || kind == X_FLOORDIV || kind == X_MOD)) ev_fail(e, "division by zero");
     switch (kind) {
-    case X_ADD: return v_real(x + y);
-    case X_SUB: return v_real(x - y);
-    case X_MUL: return v_real(x * y);
-    case X_DIV: return v_real(x / y);
-    case X_FLOORDIV: return v_real(floor(x / y));
-    case X_POW: return v_real(pow(x, y));
-    default: return v_real(x - floor(x / y) * y);
+    case X_ADD:
+        return v_real(x + y);
+    case X_SUB:
+        return v_real(x - y);
+    case X_MUL:
+        return v_real(x * y);
+    case X_DIV:
+        return v_real(x / y);
+    case X_FLOORDIV:
+        return v_real(floor(x / y));
+    case X_POW:
+        return v_real(pow(x, y));
+    default:
+        return v_real(x - floor(x / y) * y);
     }
 }
 
 static struct value arithmetic(struct eval *e, enum expr_kind kind, struct value a, struct value b)
 {
-    static const char *const names[] = {[X_ADD] = "+", [X_SUB] = "-", [X_MUL] = "*", [X_DIV] = "/", [X_FLOORDIV] = "//", [X_MOD] = "%", [X_POW] = "**"};
+    static const char *const names[] = {
+        [X_ADD] = "+", [X_SUB] = "-", [X_MUL] = "*", [X_DIV] = "/", [X_FLOORDIV] = "//", [X_MOD] = "%", [X_POW] = "**"};
     if (is_number(a) && is_number(b))
-        return kind == X_DIV || a.type == V_REAL || b.type == V_REAL ? reals(e, kind, as_real(a), as_real(b)) : integers(e, kind, as_int(a), as_int(b));
+        return kind == X_DIV || a.type == V_REAL || b.type == V_REAL ? reals(e, kind, as_real(a), as_real(b))
+                                                                     : integers(e, kind, as_int(a), as_int(b));
     if (kind == X_ADD) return plus(e, a, b);
     if (kind == X_MOD && a.type == V_STRING) return format(e, a.s, b);
     if (kind == X_MUL && (a.type == V_STRING || a.type == V_LIST) && (b.type == V_INT || b.type == V_BOOL)) return repeat(e, a, as_int(b));
@@ -197,14 +217,22 @@ static struct value arithmetic(struct eval *e, enum expr_kind kind, struct value
 static bool compare(struct eval *e, enum compare c, struct value a, struct value b)
 {
     switch (c) {
-    case C_EQ: return values_equal(e, a, b);
-    case C_NE: return !values_equal(e, a, b);
-    case C_LT: return values_order(e, a, b) < 0;
-    case C_LE: return values_order(e, a, b) <= 0;
-    case C_GT: return values_order(e, a, b) > 0;
-    case C_GE: return values_order(e, a, b) >= 0;
-    case C_IN: return value_contains(e, a, b);
-    default: return !value_contains(e, a, b);
+    case C_EQ:
+        return values_equal(e, a, b);
+    case C_NE:
+        return !values_equal(e, a, b);
+    case C_LT:
+        return values_order(e, a, b) < 0;
+    case C_LE:
+        return values_order(e, a, b) <= 0;
+    case C_GT:
+        return values_order(e, a, b) > 0;
+    case C_GE:
+        return values_order(e, a, b) >= 0;
+    case C_IN:
+        return value_contains(e, a, b);
+    default:
+        return !value_contains(e, a, b);
     }
 }
 
@@ -262,9 +290,12 @@ static struct value eval_kind(struct eval *e, const struct expr *x)
 {
     struct value v;
     switch (x->kind) {
-    case X_CONST: return x->value;
-    case X_NAME: return lookup(e, x->name);
-    case X_LIST: case X_TUPLE:
+    case X_CONST:
+        return x->value;
+    case X_NAME:
+        return lookup(e, x->name);
+    case X_LIST:
+    case X_TUPLE:
         v = v_list(e);
         v.tuple = x->kind == X_TUPLE;
         for (size_t i = 0; i < x->args.n; i++) list_push(e, v.list, ev_expr(e, x->args.v[i]));
@@ -279,17 +310,23 @@ static struct value eval_kind(struct eval *e, const struct expr *x)
     case X_COND:
         if (is_true(ev_expr(e, x->b))) return ev_expr(e, x->a);
         return x->c ? ev_expr(e, x->c) : v_undefined("an if without else");
-    case X_OR: return is_true(v = ev_expr(e, x->a)) ? v : ev_expr(e, x->b);
-    case X_AND: return is_true(v = ev_expr(e, x->a)) ? ev_expr(e, x->b) : v;
-    case X_NOT: return v_bool(!is_true(ev_expr(e, x->a)));
-    case X_COMPARE: return comparisons(e, x);
+    case X_OR:
+        return is_true(v = ev_expr(e, x->a)) ? v : ev_expr(e, x->b);
+    case X_AND:
+        return is_true(v = ev_expr(e, x->a)) ? ev_expr(e, x->b) : v;
+    case X_NOT:
+        return v_bool(!is_true(ev_expr(e, x->a)));
+    case X_COMPARE:
+        return comparisons(e, x);
     case X_CONCAT: {
         struct out o = {0};
         out_value(e, &o, ev_expr(e, x->a));
         out_value(e, &o, ev_expr(e, x->b));
         return v_str(o.n ? o.p : "", o.n);
     }
-    case X_NEG: case X_POS: return sign(e, x);
+    case X_NEG:
+    case X_POS:
+        return sign(e, x);
     case X_ATTR:
         v = ev_expr(e, x->a);
         e->line = x->line;
@@ -302,7 +339,8 @@ static struct value eval_kind(struct eval *e, const struct expr *x)
     }
     case X_SLICE: {
         v = ev_expr(e, x->a);
-        struct value lo = x->b ? ev_expr(e, x->b) : v_none(), hi = x->c ? ev_expr(e, x->c) : v_none(), step = x->d ? ev_expr(e, x->d) : v_none();
+        struct value lo = x->b ? ev_expr(e, x->b) : v_none(), hi = x->c ? ev_expr(e, x->c) : v_none(),
+                     step = x->d ? ev_expr(e, x->d) : v_none();
         return get_slice(e, v, lo, hi, step);
     }
     case X_CALL: {
@@ -346,11 +384,16 @@ struct value ev_expr(struct eval *e, const struct expr *x)
 struct value call_value(struct eval *e, struct value f, const struct call *c)
 {
     switch (f.type) {
-    case V_FUNCTION: return f.function->fn(e, c);
-    case V_METHOD: return method_call(e, f.method, c);
-    case V_MACRO: return macro_call(e, f.macro, c);
-    case V_UNDEFINED: ev_fail(e, "'%s' is undefined and cannot be called", f.s.p ? f.s.p : "a value");
-    default: ev_fail(e, "a %s cannot be called", type_name(f));
+    case V_FUNCTION:
+        return f.function->fn(e, c);
+    case V_METHOD:
+        return method_call(e, f.method, c);
+    case V_MACRO:
+        return macro_call(e, f.macro, c);
+    case V_UNDEFINED:
+        ev_fail(e, "'%s' is undefined and cannot be called", f.s.p ? f.s.p : "a value");
+    default:
+        ev_fail(e, "a %s cannot be called", type_name(f));
     }
 }
 

@@ -1,5 +1,6 @@
 // The filters of Jinja2 (and transformers' tojson) that templates use. A new one is one function and one line in the table below.
 #include "datasets/template/internal.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,10 +50,22 @@ static void want_defined(struct eval *e, struct value v)
 
 // ---- text ----
 
-static struct value f_string(struct eval *e, struct value v, const struct call *c) { return (void)c, to_str(e, v); }
-static struct value f_upper(struct eval *e, struct value v, const struct call *c) { return (void)c, change_case(e, to_str(e, v).s, 'u'); }
-static struct value f_lower(struct eval *e, struct value v, const struct call *c) { return (void)c, change_case(e, to_str(e, v).s, 'l'); }
-static struct value f_capitalize(struct eval *e, struct value v, const struct call *c) { return (void)c, change_case(e, to_str(e, v).s, 'c'); }
+static struct value f_string(struct eval *e, struct value v, const struct call *c)
+{
+    return (void)c, to_str(e, v);
+}
+static struct value f_upper(struct eval *e, struct value v, const struct call *c)
+{
+    return (void)c, change_case(e, to_str(e, v).s, 'u');
+}
+static struct value f_lower(struct eval *e, struct value v, const struct call *c)
+{
+    return (void)c, change_case(e, to_str(e, v).s, 'l');
+}
+static struct value f_capitalize(struct eval *e, struct value v, const struct call *c)
+{
+    return (void)c, change_case(e, to_str(e, v).s, 'c');
+}
 static struct value f_title(struct eval *e, struct value v, const struct call *c)
 {
     // Jinja's title: what follows a blank, '-', or an opening bracket begins a word; not Python's.
@@ -85,7 +98,8 @@ static struct value f_trim(struct eval *e, struct value v, const struct call *c)
 }
 static struct value f_replace(struct eval *e, struct value v, const struct call *c)
 {
-    struct value old = to_str(e, call_arg(c, 0, "old", v_undefined("old"))), to = to_str(e, call_arg(c, 1, "new", v_undefined("new"))), most = call_arg(c, 2, "count", v_none());
+    struct value old = to_str(e, call_arg(c, 0, "old", v_undefined("old"))), to = to_str(e, call_arg(c, 1, "new", v_undefined("new"))),
+                 most = call_arg(c, 2, "count", v_none());
     return str_replace(e, to_str(e, v).s, old.s, to.s, most.type == V_INT ? most.i : -1);
 }
 static struct value f_indent(struct eval *e, struct value v, const struct call *c)
@@ -95,7 +109,8 @@ static struct value f_indent(struct eval *e, struct value v, const struct call *
     bool first = is_true(call_arg(c, 1, "first", v_bool(false))), blank = is_true(call_arg(c, 2, "blank", v_bool(false)));
     struct out pad = {0}, o = {0};
     call_check(e, "indent", c, 3, NAMES("width", "first", "blank"));
-    if (width.type == V_STRING) out_put(e, &pad, width.s.p, width.s.n);
+    if (width.type == V_STRING)
+        out_put(e, &pad, width.s.p, width.s.n);
     else
         for (int64_t i = call_arg_int(e, c, 0, "width", 4); i > 0; i--) out_puts(e, &pad, " ");
     for (size_t i = 0, line = 0; i < s.n || line == 0; line++) {
@@ -118,8 +133,10 @@ static struct value f_escape(struct eval *e, struct value v, const struct call *
     (void)c;
     for (size_t i = 0; i < s.n; i++) {
         const char *at = s.p[i] ? strchr(from, s.p[i]) : NULL;
-        if (at) out_puts(e, &o, to[at - from]);
-        else out_put(e, &o, s.p + i, 1);
+        if (at)
+            out_puts(e, &o, to[at - from]);
+        else
+            out_put(e, &o, s.p + i, 1);
     }
     return v_str(o.n ? o.p : "", o.n);
 }
@@ -127,7 +144,10 @@ static struct value f_tojson(struct eval *e, struct value v, const struct call *
 {
     call_check(e, "tojson", c, 4, NAMES("ensure_ascii", "indent", "separators", "sort_keys"));
     struct value indent = call_arg(c, 1, "indent", v_none()), sep = call_arg(c, 2, "separators", v_none());
-    struct json_style style = {.indent = -1, .item = ", ", .key = ": ", .ascii = is_true(call_arg(c, 0, "ensure_ascii", v_bool(false))),
+    struct json_style style = {.indent = -1,
+                               .item = ", ",
+                               .key = ": ",
+                               .ascii = is_true(call_arg(c, 0, "ensure_ascii", v_bool(false))),
                                .sort = is_true(call_arg(c, 3, "sort_keys", v_bool(false)))};
     if (indent.type != V_NONE) {
         int64_t n = call_arg_int(e, c, 1, "indent", 0);
@@ -137,7 +157,8 @@ static struct value f_tojson(struct eval *e, struct value v, const struct call *
     if (sep.type == V_LIST && sep.list->n == 2 && sep.list->v[0].type == V_STRING && sep.list->v[1].type == V_STRING) {
         style.item = v_copy(e, sep.list->v[0].s.p, sep.list->v[0].s.n).s.p;
         style.key = v_copy(e, sep.list->v[1].s.p, sep.list->v[1].s.n).s.p;
-    } else if (sep.type != V_NONE) ev_fail(e, "tojson: separators wants two strings");
+    } else if (sep.type != V_NONE)
+        ev_fail(e, "tojson: separators wants two strings");
     struct out o = {0};
     out_json(e, &o, v, &style, 0);
     return v_str(o.p, o.n);
@@ -195,7 +216,10 @@ static struct value f_round(struct eval *e, struct value v, const struct call *c
 
 // ---- sequences ----
 
-static struct value f_length(struct eval *e, struct value v, const struct call *c) { return (void)c, v_int(value_length(e, v)); }
+static struct value f_length(struct eval *e, struct value v, const struct call *c)
+{
+    return (void)c, v_int(value_length(e, v));
+}
 static struct value f_list(struct eval *e, struct value v, const struct call *c)
 {
     struct value out = v_list(e);
@@ -294,7 +318,8 @@ static struct value f_sort(struct eval *e, struct value v, const struct call *c)
     struct value out = f_list(e, v, c), by = call_arg(c, 2, "attribute", v_none());
     call_check(e, "sort", c, 3, NAMES("reverse", "case_sensitive", "attribute"));
     struct value *keys = ev_alloc(e, out.list->n * sizeof *keys);
-    for (size_t i = 0; i < out.list->n; i++) keys[i] = sort_key(e, out.list->v[i], by, is_true(call_arg(c, 1, "case_sensitive", v_bool(false))));
+    for (size_t i = 0; i < out.list->n; i++)
+        keys[i] = sort_key(e, out.list->v[i], by, is_true(call_arg(c, 1, "case_sensitive", v_bool(false))));
     sort_list(e, out.list, keys, is_true(call_arg(c, 0, "reverse", v_bool(false))));
     return out;
 }
@@ -303,7 +328,8 @@ static struct value f_dictsort(struct eval *e, struct value v, const struct call
     struct value out = f_items(e, v, c), by = v_int(is_str(call_arg(c, 1, "by", v_cstr("key")), "value"));
     call_check(e, "dictsort", c, 3, NAMES("case_sensitive", "by", "reverse"));
     struct value *keys = ev_alloc(e, out.list->n * sizeof *keys);
-    for (size_t i = 0; i < out.list->n; i++) keys[i] = sort_key(e, out.list->v[i], by, is_true(call_arg(c, 0, "case_sensitive", v_bool(false))));
+    for (size_t i = 0; i < out.list->n; i++)
+        keys[i] = sort_key(e, out.list->v[i], by, is_true(call_arg(c, 0, "case_sensitive", v_bool(false))));
     sort_list(e, out.list, keys, is_true(call_arg(c, 2, "reverse", v_bool(false))));
     return out;
 }
@@ -331,8 +357,14 @@ static struct value extreme(struct eval *e, struct value v, const struct call *c
     }
     return best;
 }
-static struct value f_min(struct eval *e, struct value v, const struct call *c) { return extreme(e, v, c, -1); }
-static struct value f_max(struct eval *e, struct value v, const struct call *c) { return extreme(e, v, c, 1); }
+static struct value f_min(struct eval *e, struct value v, const struct call *c)
+{
+    return extreme(e, v, c, -1);
+}
+static struct value f_max(struct eval *e, struct value v, const struct call *c)
+{
+    return extreme(e, v, c, 1);
+}
 static struct value f_sum(struct eval *e, struct value v, const struct call *c)
 {
     struct list *l = value_items(e, v);
@@ -340,8 +372,10 @@ static struct value f_sum(struct eval *e, struct value v, const struct call *c)
     for (size_t i = 0; i < l->n; i++) {
         struct value x = by.type == V_NONE ? l->v[i] : attribute(e, l->v[i], by);
         if (!is_number(x) || !is_number(total)) ev_fail(e, "sum over a %s", type_name(x));
-        if (x.type == V_REAL || total.type == V_REAL) total = v_real(as_real(total) + as_real(x));
-        else total = v_int((int64_t)((uint64_t)(int64_t)as_real(total) + (uint64_t)(x.type == V_BOOL ? x.b : x.i)));
+        if (x.type == V_REAL || total.type == V_REAL)
+            total = v_real(as_real(total) + as_real(x));
+        else
+            total = v_int((int64_t)((uint64_t)(int64_t)as_real(total) + (uint64_t)(x.type == V_BOOL ? x.b : x.i)));
     }
     return total;
 }
@@ -367,15 +401,28 @@ static struct value choose(struct eval *e, struct value v, const struct call *c,
     }
     return out;
 }
-static struct value f_select(struct eval *e, struct value v, const struct call *c) { return choose(e, v, c, false, true); }
-static struct value f_reject(struct eval *e, struct value v, const struct call *c) { return choose(e, v, c, false, false); }
-static struct value f_selectattr(struct eval *e, struct value v, const struct call *c) { return choose(e, v, c, true, true); }
-static struct value f_rejectattr(struct eval *e, struct value v, const struct call *c) { return choose(e, v, c, true, false); }
+static struct value f_select(struct eval *e, struct value v, const struct call *c)
+{
+    return choose(e, v, c, false, true);
+}
+static struct value f_reject(struct eval *e, struct value v, const struct call *c)
+{
+    return choose(e, v, c, false, false);
+}
+static struct value f_selectattr(struct eval *e, struct value v, const struct call *c)
+{
+    return choose(e, v, c, true, true);
+}
+static struct value f_rejectattr(struct eval *e, struct value v, const struct call *c)
+{
+    return choose(e, v, c, true, false);
+}
 
 static struct value f_map(struct eval *e, struct value v, const struct call *c)
 {
     struct list *l = value_items(e, v);
-    struct value out = v_list(e), by = call_arg(c, SIZE_MAX, "attribute", v_none()), def = call_arg(c, SIZE_MAX, "default", v_undefined("attribute"));
+    struct value out = v_list(e), by = call_arg(c, SIZE_MAX, "attribute", v_none()),
+                 def = call_arg(c, SIZE_MAX, "default", v_undefined("attribute"));
     if (by.type != V_NONE) {
         for (size_t i = 0; i < l->n; i++) {
             struct value x = attribute(e, l->v[i], by);
@@ -413,14 +460,19 @@ static struct value f_wordcount(struct eval *e, struct value v, const struct cal
 const struct filter *filter_find(const char *name)
 {
     static const struct filter filters[] = {
-        {"abs", f_abs},         {"attr", f_attr},           {"capitalize", f_capitalize}, {"count", f_length},   {"d", f_default},
-        {"default", f_default}, {"dictsort", f_dictsort},   {"e", f_escape},              {"escape", f_escape},  {"first", f_first},
-        {"float", f_float},     {"indent", f_indent},       {"int", f_int},               {"items", f_items},    {"join", f_join},
-        {"last", f_last},       {"length", f_length},       {"list", f_list},             {"lower", f_lower},    {"map", f_map},
-        {"max", f_max},         {"min", f_min},             {"reject", f_reject},         {"rejectattr", f_rejectattr},
-        {"replace", f_replace}, {"reverse", f_reverse},     {"round", f_round},           {"safe", f_string},    {"select", f_select},
-        {"selectattr", f_selectattr}, {"sort", f_sort},     {"string", f_string},         {"sum", f_sum},        {"title", f_title},
-        {"tojson", f_tojson},   {"trim", f_trim},           {"unique", f_unique},         {"upper", f_upper},    {"wordcount", f_wordcount},
+        {"abs", f_abs},           {"attr", f_attr},       {"capitalize", f_capitalize},
+        {"count", f_length},      {"d", f_default},       {"default", f_default},
+        {"dictsort", f_dictsort}, {"e", f_escape},        {"escape", f_escape},
+        {"first", f_first},       {"float", f_float},     {"indent", f_indent},
+        {"int", f_int},           {"items", f_items},     {"join", f_join},
+        {"last", f_last},         {"length", f_length},   {"list", f_list},
+        {"lower", f_lower},       {"map", f_map},         {"max", f_max},
+        {"min", f_min},           {"reject", f_reject},   {"rejectattr", f_rejectattr},
+        {"replace", f_replace},   {"reverse", f_reverse}, {"round", f_round},
+        {"safe", f_string},       {"select", f_select},   {"selectattr", f_selectattr},
+        {"sort", f_sort},         {"string", f_string},   {"sum", f_sum},
+        {"title", f_title},       {"tojson", f_tojson},   {"trim", f_trim},
+        {"unique", f_unique},     {"upper", f_upper},     {"wordcount", f_wordcount},
     };
     for (size_t i = 0; i < sizeof filters / sizeof *filters; i++)
         if (strcmp(filters[i].name, name) == 0) return &filters[i];

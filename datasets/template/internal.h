@@ -1,10 +1,11 @@
 // Inside the template interpreter: text → tokens (lexer.c) → tree (parser.c) → output (eval.c), over values (value.c, print.c) with the
 // built-in filters, tests, methods and functions of Jinja2 and Python that templates use (filters.c, tests.c, methods.c).
 //
-// All memory of a tree or of one rendering comes from a pool that is freed whole, so an error may leave from any depth by longjmp: ev_fail().
-// Rendering is bounded in steps, depth and memory, whatever the template says.
+// All memory of a tree or of one rendering comes from a pool that is freed whole, so an error may leave from any depth by longjmp:
+// ev_fail(). Rendering is bounded in steps, depth and memory, whatever the template says.
 #pragma once
 #include "datasets/template/template.h"
+
 #include <setjmp.h>
 
 // ---- pool.c ----
@@ -13,7 +14,7 @@ struct pool {
     size_t used, cap; // of the last chunk
     size_t total;
 };
-void *pool_alloc(struct pool *p, size_t n); // zeroed, aligned to 16
+void *pool_alloc(struct pool *p, size_t n);               // zeroed, aligned to 16
 char *pool_copy(struct pool *p, const char *s, size_t n); // with a NUL after
 void pool_free(struct pool *p);
 
@@ -37,8 +38,32 @@ struct token *template_lex(struct source *s, const char *text, size_t n, size_t 
 
 // ---- the tree (parser.c) ----
 enum expr_kind {
-    X_CONST, X_NAME, X_LIST, X_TUPLE, X_DICT, X_COND, X_OR, X_AND, X_NOT, X_COMPARE, X_ADD, X_SUB, X_MUL, X_DIV, X_FLOORDIV, X_MOD, X_POW,
-    X_CONCAT, X_NEG, X_POS, X_ATTR, X_ITEM, X_SLICE, X_CALL, X_FILTER, X_TEST,
+    X_CONST,
+    X_NAME,
+    X_LIST,
+    X_TUPLE,
+    X_DICT,
+    X_COND,
+    X_OR,
+    X_AND,
+    X_NOT,
+    X_COMPARE,
+    X_ADD,
+    X_SUB,
+    X_MUL,
+    X_DIV,
+    X_FLOORDIV,
+    X_MOD,
+    X_POW,
+    X_CONCAT,
+    X_NEG,
+    X_POS,
+    X_ATTR,
+    X_ITEM,
+    X_SLICE,
+    X_CALL,
+    X_FILTER,
+    X_TEST,
 };
 enum compare { C_EQ, C_NE, C_LT, C_LE, C_GT, C_GE, C_IN, C_NOT_IN };
 struct kwarg;
@@ -48,12 +73,26 @@ struct args {
     struct kwarg {
         const char *name;
         struct expr *value;
-    } *kw;
+    } * kw;
     size_t n_kw;
     struct expr *rest, *rest_kw; // *rest and **rest_kw of a call; NULL without
 };
 
-enum value_type { V_UNDEFINED, V_NONE, V_BOOL, V_INT, V_REAL, V_STRING, V_LIST, V_DICT, V_NAMESPACE, V_LOOP, V_FUNCTION, V_MACRO, V_METHOD };
+enum value_type {
+    V_UNDEFINED,
+    V_NONE,
+    V_BOOL,
+    V_INT,
+    V_REAL,
+    V_STRING,
+    V_LIST,
+    V_DICT,
+    V_NAMESPACE,
+    V_LOOP,
+    V_FUNCTION,
+    V_MACRO,
+    V_METHOD
+};
 struct str {
     const char *p;
     size_t n;
@@ -78,13 +117,13 @@ struct value {
 struct expr {
     enum expr_kind kind;
     int line;
-    struct value value;    // X_CONST
-    const char *name;      // X_NAME, X_ATTR, X_FILTER, X_TEST
+    struct value value;         // X_CONST
+    const char *name;           // X_NAME, X_ATTR, X_FILTER, X_TEST
     struct expr *a, *b, *c, *d; // operands; c of X_COND is its else, b, c, d of X_SLICE its bounds and step
-    bool negate;           // X_TEST
-    struct args args;      // X_LIST and X_TUPLE (v), X_DICT (v: key, value, …), X_CALL, X_FILTER, X_TEST, X_COMPARE (v: operands after a)
-    enum compare *ops;     // X_COMPARE (args.n of them)
-    const void *builtin;   // X_FILTER, X_TEST
+    bool negate;                // X_TEST
+    struct args args;    // X_LIST and X_TUPLE (v), X_DICT (v: key, value, …), X_CALL, X_FILTER, X_TEST, X_COMPARE (v: operands after a)
+    enum compare *ops;   // X_COMPARE (args.n of them)
+    const void *builtin; // X_FILTER, X_TEST
 };
 enum stmt_kind { S_DATA, S_PRINT, S_IF, S_FOR, S_SET, S_SET_BLOCK, S_MACRO, S_CALL, S_FILTER, S_WITH, S_GENERATION, S_BREAK, S_CONTINUE };
 struct body {
@@ -105,24 +144,25 @@ struct stmt {
     enum stmt_kind kind;
     int line;
     struct str data;
-    struct expr *expr;      // printed; the iterated; assigned; called
-    struct expr *cond;      // for … if
-    struct expr *target;    // for, set: X_NAME, X_TUPLE of names, X_ATTR of a name (namespace)
+    struct expr *expr;   // printed; the iterated; assigned; called
+    struct expr *cond;   // for … if
+    struct expr *target; // for, set: X_NAME, X_TUPLE of names, X_ATTR of a name (namespace)
     struct branch {
-        struct expr *cond;  // NULL: else
+        struct expr *cond; // NULL: else
         struct body body;
-    } *branch;              // S_IF
+    } * branch; // S_IF
     size_t n_branch;
     struct body body, otherwise;
-    struct macro *macro;    // S_MACRO; S_CALL: the caller
-    struct expr *filter;    // S_FILTER, S_SET_BLOCK: X_FILTER chain whose innermost operand is NULL
+    struct macro *macro; // S_MACRO; S_CALL: the caller
+    struct expr *filter; // S_FILTER, S_SET_BLOCK: X_FILTER chain whose innermost operand is NULL
     struct {
         const char *name;
         struct expr *value;
-    } *with;
+    } * with;
     size_t n_with;
 };
-struct template {
+struct template
+{
     struct pool pool;
     struct body body;
     bool has_generation;
@@ -137,7 +177,7 @@ struct list {
 struct dict { // in the order of insertion
     struct entry {
         struct value key, value;
-    } *v;
+    } * v;
     size_t n, cap;
 };
 struct loop {
@@ -154,7 +194,7 @@ struct scope {
     struct binding {
         const char *name;
         struct value value;
-    } *v;
+    } * v;
     size_t n, cap;
 };
 struct out { // text being written, in the pool
@@ -170,9 +210,9 @@ struct eval {
     int depth;
     int64_t steps;
     struct scope *scope;
-    struct out *out;     // where printing goes now
-    struct out *top;     // the text of the whole template
-    struct buf *spans;   // size_t pairs: what {% generation %} blocks wrote to top; may be NULL
+    struct out *out;   // where printing goes now
+    struct out *top;   // the text of the whole template
+    struct buf *spans; // size_t pairs: what {% generation %} blocks wrote to top; may be NULL
 };
 enum { MAX_STEPS = 20 * 1000 * 1000, MAX_EVAL_DEPTH = 600, MAX_PARSE_DEPTH = 120 };
 #define MAX_POOL ((size_t)512 << 20)
@@ -182,11 +222,26 @@ void *ev_alloc(struct eval *e, size_t n); // fails when the rendering's memory i
 void ev_step(struct eval *e, int64_t n);
 
 #define V(t, ...) ((struct value){.type = t, __VA_ARGS__})
-static inline struct value v_none(void) { return V(V_NONE); }
-static inline struct value v_bool(bool b) { return V(V_BOOL, .b = b); }
-static inline struct value v_int(int64_t i) { return V(V_INT, .i = i); }
-static inline struct value v_real(double r) { return V(V_REAL, .r = r); }
-static inline struct value v_str(const char *p, size_t n) { return V(V_STRING, .s = {p, n}); }
+static inline struct value v_none(void)
+{
+    return V(V_NONE);
+}
+static inline struct value v_bool(bool b)
+{
+    return V(V_BOOL, .b = b);
+}
+static inline struct value v_int(int64_t i)
+{
+    return V(V_INT, .i = i);
+}
+static inline struct value v_real(double r)
+{
+    return V(V_REAL, .r = r);
+}
+static inline struct value v_str(const char *p, size_t n)
+{
+    return V(V_STRING, .s = {p, n});
+}
 struct value v_cstr(const char *s);
 struct value v_undefined(const char *name); // name lives as long as the value; NULL if it has none
 struct value v_copy(struct eval *e, const char *p, size_t n);
@@ -213,9 +268,9 @@ int64_t value_length(struct eval *e, struct value v);
 bool char_is_space(uint32_t c);
 uint32_t char_get(const char *p, size_t n, size_t *len); // lenient: a stray byte is itself
 size_t n_chars(struct str s);
-size_t char_offset(struct str s, size_t chars); // byte offset of the chars-th character (or the end)
+size_t char_offset(struct str s, size_t chars);                                     // byte offset of the chars-th character (or the end)
 struct str str_strip(struct str s, const struct str *chars, bool left, bool right); // chars NULL: white space
-struct value change_case(struct eval *e, struct str s, char how); // 'u' upper, 'l' lower, 'c' capitalize, 't' title
+struct value change_case(struct eval *e, struct str s, char how);                   // 'u' upper, 'l' lower, 'c' capitalize, 't' title
 struct value str_replace(struct eval *e, struct str s, struct str from, struct str to, int64_t most);
 struct value str_split(struct eval *e, struct str s, const struct str *sep, int64_t most, bool right);
 const char *str_find(struct str s, struct str needle);
@@ -226,7 +281,7 @@ void out_puts(struct eval *e, struct out *o, const char *s);
 void out_value(struct eval *e, struct out *o, struct value v); // str(v)
 struct value to_str(struct eval *e, struct value v);
 struct json_style {
-    int indent; // -1: one line
+    int indent;             // -1: one line
     const char *item, *key; // separators
     bool ascii, sort;
 };
@@ -239,7 +294,7 @@ struct call { // evaluated arguments
     struct {
         const char *name;
         struct value value;
-    } *kw;
+    } * kw;
     size_t n_kw;
 };
 // The i-th parameter by place or name; `def` when it is absent.

@@ -2,6 +2,7 @@
 // comment goes), lstrip_blocks (blanks before a block or comment at the start of a line go), '-' and '+' at either end of a tag, and the
 // template's own last newline goes.
 #include "datasets/template/internal.h"
+
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,7 +70,8 @@ static size_t put_utf8(char *o, uint32_t c)
     if (c < 0x80) return o[0] = (char)c, 1;
     if (c < 0x800) return o[0] = (char)(0xC0 | c >> 6), o[1] = (char)(0x80 | (c & 63)), 2;
     if (c < 0x10000) return o[0] = (char)(0xE0 | c >> 12), o[1] = (char)(0x80 | (c >> 6 & 63)), o[2] = (char)(0x80 | (c & 63)), 3;
-    o[0] = (char)(0xF0 | c >> 18), o[1] = (char)(0x80 | (c >> 12 & 63)), o[2] = (char)(0x80 | (c >> 6 & 63)), o[3] = (char)(0x80 | (c & 63));
+    o[0] = (char)(0xF0 | c >> 18), o[1] = (char)(0x80 | (c >> 12 & 63)), o[2] = (char)(0x80 | (c >> 6 & 63)),
+    o[3] = (char)(0x80 | (c & 63));
     return 4;
 }
 
@@ -92,21 +94,25 @@ static void lex_string(struct lexer *x)
         }
         c = x->s[++i];
         int n_hex = c == 'x' ? 2 : c == 'u' ? 4 : c == 'U' ? 8 : 0;
-        if (c && (simple = strchr(from, c))) *o++ = to[simple - from];
-        else if (c == '\n') continue; // a joined line
+        if (c && (simple = strchr(from, c)))
+            *o++ = to[simple - from];
+        else if (c == '\n')
+            continue; // a joined line
         else if (n_hex) {
             uint32_t v = 0;
             for (int k = 0; k < n_hex; k++) {
                 if (i + 1 >= end || digit(x->s[i + 1]) > 15) source_fail(x->src, line, "a malformed \\%c in a string", c);
                 v = v * 16 + (uint32_t)digit(x->s[++i]);
             }
-            if (v > 0x10FFFF || (v >= 0xD800 && v < 0xE000)) source_fail(x->src, line, "\\%c%x in a string is no character", c, (unsigned)v);
+            if (v > 0x10FFFF || (v >= 0xD800 && v < 0xE000))
+                source_fail(x->src, line, "\\%c%x in a string is no character", c, (unsigned)v);
             o += put_utf8(o, v); // never longer than the escape
         } else if (c >= '0' && c <= '7') {
             uint32_t v = (uint32_t)(c - '0');
             for (int k = 0; k < 2 && i + 1 < end && x->s[i + 1] >= '0' && x->s[i + 1] <= '7'; k++) v = v * 8 + (uint32_t)(x->s[++i] - '0');
             o += put_utf8(o, v);
-        } else *o++ = '\\', *o++ = c;
+        } else
+            *o++ = '\\', *o++ = c;
     }
     skip(x, end + 1 - x->at);
     *o = 0;
@@ -127,27 +133,32 @@ static void lex_number(struct lexer *x)
     for (; x->at < x->n && n < sizeof text - 1; x->at++) {
         char c = x->s[x->at], next = x->at + 1 < x->n ? x->s[x->at + 1] : 0;
         if (c == '_' && n) continue;
-        if (digit(c) < base) text[n++] = c;
-        else if (base == 10 && !real && c == '.' && digit(next) < 10) text[n++] = c, real = true;
+        if (digit(c) < base)
+            text[n++] = c;
+        else if (base == 10 && !real && c == '.' && digit(next) < 10)
+            text[n++] = c, real = true;
         else if (base == 10 && n && (c == 'e' || c == 'E') && !memchr(text, 'e', n) &&
                  (digit(next) < 10 || ((next == '+' || next == '-') && x->at + 2 < x->n && digit(x->s[x->at + 2]) < 10))) {
             text[n++] = 'e';
             real = true;
             if (digit(next) > 9) text[n++] = next, x->at++;
-        } else break;
+        } else
+            break;
     }
     text[n < sizeof text ? n : sizeof text - 1] = 0;
     if (!n || n >= sizeof text - 2) source_fail(x->src, x->line, "a malformed number");
     struct token *t = push(x, real ? T_REAL : T_INT, pool_copy(x->src->pool, text, n), n);
-    if (real) t->r = strtod(text, NULL);
-    else t->i = strtoll(text, NULL, base);
+    if (real)
+        t->r = strtod(text, NULL);
+    else
+        t->i = strtoll(text, NULL, base);
 }
 
 // What stands between {{ and }} or {% and %}. `end` is "}}" or "%}".
 static void lex_inside(struct lexer *x, const char *end, enum token_kind end_kind)
 {
-    static const char *const ops[] = {"==", "!=", "<=", ">=", "//", "**", "+", "-", "*", "/", "%", "~", "<", ">", "=", "(",
-                                      ")",  "[",  "]",  "{",  "}",  ",",  ":", ".", "|", ";"};
+    static const char *const ops[] = {"==", "!=", "<=", ">=", "//", "**", "+", "-", "*", "/", "%", "~", "<",
+                                      ">",  "=",  "(",  ")",  "[",  "]",  "{", "}", ",", ":", ".", "|", ";"};
     int depth = 0, line = x->line;
     for (;;) {
         skip_space(x);
@@ -157,8 +168,10 @@ static void lex_inside(struct lexer *x, const char *end, enum token_kind end_kin
         if (depth == 0 && (signed_end || at(x, end))) {
             push(x, end_kind, end, 2);
             skip(x, signed_end ? 3 : 2);
-            if (signed_end && sign == '-') skip_space(x);
-            else if (!signed_end && end[0] == '%' && at(x, "\n")) skip(x, 1); // trim_blocks
+            if (signed_end && sign == '-')
+                skip_space(x);
+            else if (!signed_end && end[0] == '%' && at(x, "\n"))
+                skip(x, 1); // trim_blocks
             return;
         }
         char c = x->s[x->at];
@@ -167,8 +180,10 @@ static void lex_inside(struct lexer *x, const char *end, enum token_kind end_kin
             while (to < x->n && is_name(x->s[to], false)) to++;
             push(x, T_NAME, pool_copy(x->src->pool, x->s + x->at, to - x->at), to - x->at);
             skip(x, to - x->at);
-        } else if (c == '\'' || c == '"') lex_string(x);
-        else if (c >= '0' && c <= '9') lex_number(x);
+        } else if (c == '\'' || c == '"')
+            lex_string(x);
+        else if (c >= '0' && c <= '9')
+            lex_number(x);
         else {
             size_t k = 0;
             while (k < sizeof ops / sizeof *ops && !at(x, ops[k])) k++;
@@ -221,8 +236,10 @@ static bool lex_raw(struct lexer *x)
     int line = x->line;
     if (!n) return false;
     skip(x, n);
-    if (after) skip_space(x);
-    else if (at(x, "\n")) skip(x, 1);
+    if (after)
+        skip_space(x);
+    else if (at(x, "\n"))
+        skip(x, 1);
     size_t end = x->at;
     for (; end < x->n; end++)
         if (x->n - end >= 2 && memcmp(x->s + end, "{%", 2) == 0 && (n_end = raw_tag(x, end, "endraw", &end_before, &end_after))) break;
@@ -231,8 +248,10 @@ static bool lex_raw(struct lexer *x)
     if (end_before) text = str_strip(text, NULL, false, true);
     if (text.n) push(x, T_DATA, text.p, text.n);
     skip(x, end + n_end - x->at);
-    if (end_after) skip_space(x);
-    else if (at(x, "\n")) skip(x, 1);
+    if (end_after)
+        skip_space(x);
+    else if (at(x, "\n"))
+        skip(x, 1);
     return true;
 }
 
@@ -245,7 +264,8 @@ struct token *template_lex(struct source *src, const char *text, size_t n, size_
         if (text[i] == '\r') {
             if (i + 1 < n && text[i + 1] == '\n') i++;
             s[k++] = '\n';
-        } else s[k++] = text[i];
+        } else
+            s[k++] = text[i];
     }
     if (k && s[k - 1] == '\n') k--;
     struct lexer x = {.src = src, .s = s, .n = k, .line = 1};
@@ -265,8 +285,10 @@ struct token *template_lex(struct source *src, const char *text, size_t n, size_
             if (x.at >= x.n) source_fail(src, tag_line, "a comment is not closed: no #} follows");
             bool minus = x.s[x.at - 1] == '-', plus = x.s[x.at - 1] == '+';
             skip(&x, 2);
-            if (minus) skip_space(&x);
-            else if (!plus && at(&x, "\n")) skip(&x, 1);
+            if (minus)
+                skip_space(&x);
+            else if (!plus && at(&x, "\n"))
+                skip(&x, 1);
         } else if (kind == '{' || !lex_raw(&x)) {
             push(&x, kind == '{' ? T_VAR_BEGIN : T_BLOCK_BEGIN, x.s + x.at, 2);
             skip(&x, sign == '-' || sign == '+' ? 3 : 2);

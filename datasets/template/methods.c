@@ -1,18 +1,23 @@
 // Methods of strings and dicts, attributes, subscripts and slices, as Python has them; and Jinja's global functions. What would change a
 // list or dict in place is refused, as in the sandbox that transformers uses.
 #include "datasets/template/internal.h"
+
 #include <string.h>
 #include <time.h>
 
 // ---- attributes, subscripts, slices ----
 
-static const char *const string_methods[] = {"capitalize", "count", "endswith", "find",   "isalpha",   "isdigit",    "islower", "isspace", "isupper",
-                                             "join",       "lower", "lstrip",   "replace", "rfind",    "rsplit",     "rstrip",  "split",   "splitlines",
-                                             "startswith", "strip", "title",    "upper",   "removeprefix", "removesuffix", "isalnum", "isnumeric", NULL};
-static const char *const dict_methods[] = {"clear", "copy", "get", "items", "keys", "pop", "popitem", "setdefault", "update", "values", NULL};
-static const char *const list_methods[] = {"append", "clear", "count", "extend", "index", "insert", "pop", "remove", "reverse", "sort", NULL};
+static const char *const string_methods[] = {"capitalize", "count",        "endswith",     "find",       "isalpha",    "isdigit", "islower",
+                                             "isspace",    "isupper",      "join",         "lower",      "lstrip",     "replace", "rfind",
+                                             "rsplit",     "rstrip",       "split",        "splitlines", "startswith", "strip",   "title",
+                                             "upper",      "removeprefix", "removesuffix", "isalnum",    "isnumeric",  NULL};
+static const char *const dict_methods[] = {"clear",   "copy",       "get",    "items",  "keys", "pop",
+                                           "popitem", "setdefault", "update", "values", NULL};
+static const char *const list_methods[] = {"append", "clear",  "count",   "extend", "index", "insert",
+                                           "pop",    "remove", "reverse", "sort",   NULL};
 // Those of them that would change the value in place.
-static const char *const changing[] = {"append", "clear", "extend", "insert", "pop", "popitem", "remove", "reverse", "setdefault", "sort", "update", NULL};
+static const char *const changing[] = {"append", "clear",   "extend",     "insert", "pop",    "popitem",
+                                       "remove", "reverse", "setdefault", "sort",   "update", NULL};
 
 static bool among(const char *name, const char *const *list)
 {
@@ -23,10 +28,14 @@ static bool among(const char *name, const char *const *list)
 bool method_exists(struct value self, const char *name)
 {
     switch (self.type) {
-    case V_STRING: return among(name, string_methods);
-    case V_DICT: return among(name, dict_methods);
-    case V_LIST: return among(name, list_methods) && (!self.tuple || !among(name, changing));
-    default: return false;
+    case V_STRING:
+        return among(name, string_methods);
+    case V_DICT:
+        return among(name, dict_methods);
+    case V_LIST:
+        return among(name, list_methods) && (!self.tuple || !among(name, changing));
+    default:
+        return false;
     }
 }
 
@@ -56,11 +65,16 @@ struct value get_attr(struct eval *e, struct value v, const char *name)
 {
     struct value *at;
     switch (v.type) {
-    case V_UNDEFINED: ev_fail(e, "'%s' is undefined: it has no attribute '%s'", v.s.p ? v.s.p : "a value", name);
-    case V_LOOP: return loop_attr(e, v.loop, name);
-    case V_NAMESPACE: return (at = dict_find_str(v.dict, name)) ? *at : v_undefined(name);
-    case V_MACRO: return strcmp(name, "name") == 0 ? v_cstr(v.macro->name) : v_undefined(name);
-    default: break;
+    case V_UNDEFINED:
+        ev_fail(e, "'%s' is undefined: it has no attribute '%s'", v.s.p ? v.s.p : "a value", name);
+    case V_LOOP:
+        return loop_attr(e, v.loop, name);
+    case V_NAMESPACE:
+        return (at = dict_find_str(v.dict, name)) ? *at : v_undefined(name);
+    case V_MACRO:
+        return strcmp(name, "name") == 0 ? v_cstr(v.macro->name) : v_undefined(name);
+    default:
+        break;
     }
     if (method_exists(v, name)) { // before keys of the same name: d.items is the method, d['items'] the key
         struct method *m = ev_alloc(e, sizeof *m);
@@ -150,12 +164,23 @@ static bool all_chars(struct str s, const char *kind)
     for (size_t i = 0, len; i < s.n; i += len) {
         uint32_t ch = char_get(s.p + i, s.n - i, &len);
         bool digit = ch >= '0' && ch <= '9', low = ch >= 'a' && ch <= 'z', up = ch >= 'A' && ch <= 'Z', beyond = ch >= 0x80;
-        if (strcmp(kind, "isdigit") == 0 || strcmp(kind, "isnumeric") == 0) { if (!digit) return false; }
-        else if (strcmp(kind, "isalpha") == 0) { if (!low && !up && !beyond) return false; }
-        else if (strcmp(kind, "isalnum") == 0) { if (!low && !up && !digit && !beyond) return false; }
-        else if (strcmp(kind, "isspace") == 0) { if (!char_is_space(ch)) return false; }
-        else if (strcmp(kind, "islower") == 0) { if (up) return false; letter |= low; continue; }
-        else { if (low) return false; letter |= up; continue; }
+        if (strcmp(kind, "isdigit") == 0 || strcmp(kind, "isnumeric") == 0) {
+            if (!digit) return false;
+        } else if (strcmp(kind, "isalpha") == 0) {
+            if (!low && !up && !beyond) return false;
+        } else if (strcmp(kind, "isalnum") == 0) {
+            if (!low && !up && !digit && !beyond) return false;
+        } else if (strcmp(kind, "isspace") == 0) {
+            if (!char_is_space(ch)) return false;
+        } else if (strcmp(kind, "islower") == 0) {
+            if (up) return false;
+            letter |= low;
+            continue;
+        } else {
+            if (low) return false;
+            letter |= up;
+            continue;
+        }
         letter = true;
     }
     return letter;
@@ -178,7 +203,8 @@ static struct value find_index(struct eval *e, struct str s, const struct call *
 {
     struct str what = call_arg_str(e, c, 0, "sub");
     const char *hit = NULL;
-    if (!last) hit = str_find(s, what);
+    if (!last)
+        hit = str_find(s, what);
     else
         for (size_t i = s.n >= what.n ? s.n - what.n + 1 : 0; i-- > 0 && !hit;)
             if (memcmp(s.p + i, what.p, what.n) == 0) hit = s.p + i;
@@ -208,7 +234,8 @@ static struct value string_method(struct eval *e, struct str s, const char *name
         if (has_affix(s, affix, end)) s.p += end ? 0 : affix.n, s.n -= affix.n;
         return v_str(s.p, s.n);
     }
-    if (strcmp(name, "replace") == 0) return str_replace(e, s, call_arg_str(e, c, 0, "old"), call_arg_str(e, c, 1, "new"), call_arg_int(e, c, 2, "count", -1));
+    if (strcmp(name, "replace") == 0)
+        return str_replace(e, s, call_arg_str(e, c, 0, "old"), call_arg_str(e, c, 1, "new"), call_arg_int(e, c, 2, "count", -1));
     if (strcmp(name, "find") == 0 || strcmp(name, "rfind") == 0) return find_index(e, s, c, name[0] == 'r');
     if (strcmp(name, "count") == 0) {
         struct str what = call_arg_str(e, c, 0, "sub");
@@ -238,8 +265,10 @@ static struct value dict_method(struct eval *e, struct dict *d, const char *name
     struct value out = strcmp(name, "copy") == 0 ? v_dict(e) : v_list(e);
     for (size_t i = 0; i < d->n; i++) {
         struct value key = d->v[i].key, v = d->v[i].value;
-        if (name[0] == 'c') dict_set(e, out.dict, key, v);
-        else list_push(e, out.list, name[0] == 'k' ? key : name[0] == 'v' ? v : v_tuple(e, 2, key, v));
+        if (name[0] == 'c')
+            dict_set(e, out.dict, key, v);
+        else
+            list_push(e, out.list, name[0] == 'k' ? key : name[0] == 'v' ? v : v_tuple(e, 2, key, v));
     }
     return out;
 }
@@ -281,7 +310,8 @@ static struct value g_raise(struct eval *e, const struct call *c)
 }
 static struct value g_range(struct eval *e, const struct call *c)
 {
-    int64_t lo = c->n > 1 ? call_arg_int(e, c, 0, "start", 0) : 0, hi = call_arg_int(e, c, c->n > 1 ? 1 : 0, "stop", 0), step = call_arg_int(e, c, 2, "step", 1);
+    int64_t lo = c->n > 1 ? call_arg_int(e, c, 0, "start", 0) : 0, hi = call_arg_int(e, c, c->n > 1 ? 1 : 0, "stop", 0),
+            step = call_arg_int(e, c, 2, "step", 1);
     if (step == 0) ev_fail(e, "range with a step of zero");
     struct value out = v_list(e);
     __int128 i = lo;
@@ -318,5 +348,5 @@ static struct value g_strftime(struct eval *e, const struct call *c)
     return v_copy(e, text, n);
 }
 
-const struct function template_functions[] = {{"raise_exception", g_raise}, {"range", g_range}, {"dict", dict_from}, {"namespace", g_namespace},
-                                     {"strftime_now", g_strftime}, {0}};
+const struct function template_functions[] = {{"raise_exception", g_raise}, {"range", g_range},           {"dict", dict_from},
+                                              {"namespace", g_namespace},   {"strftime_now", g_strftime}, {0}};

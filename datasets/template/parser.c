@@ -1,6 +1,7 @@
 // From tokens to the tree, by recursive descent, in Jinja's grammar and precedences. A construct that is not known is an error
 // here, with its name and line, before anything is rendered; a filter or test that is not known, when it is reached.
 #include "datasets/template/internal.h"
+
 #include <string.h>
 
 struct parser {
@@ -12,11 +13,26 @@ struct parser {
     bool has_generation;
 };
 
-static const struct token *cur(const struct parser *p) { return &p->t[p->at]; }
-static bool is_op(const struct parser *p, const char *op) { return cur(p)->kind == T_OP && strcmp(cur(p)->s, op) == 0; }
-static bool is_name(const struct parser *p, const char *name) { return cur(p)->kind == T_NAME && strcmp(cur(p)->s, name) == 0; }
-static bool take_op(struct parser *p, const char *op) { return is_op(p, op) && ++p->at; }
-static bool take_name(struct parser *p, const char *name) { return is_name(p, name) && ++p->at; }
+static const struct token *cur(const struct parser *p)
+{
+    return &p->t[p->at];
+}
+static bool is_op(const struct parser *p, const char *op)
+{
+    return cur(p)->kind == T_OP && strcmp(cur(p)->s, op) == 0;
+}
+static bool is_name(const struct parser *p, const char *name)
+{
+    return cur(p)->kind == T_NAME && strcmp(cur(p)->s, name) == 0;
+}
+static bool take_op(struct parser *p, const char *op)
+{
+    return is_op(p, op) && ++p->at;
+}
+static bool take_name(struct parser *p, const char *name)
+{
+    return is_name(p, name) && ++p->at;
+}
 
 static const char *shown(const struct token *t)
 {
@@ -79,8 +95,10 @@ static struct args arguments(struct parser *p)
             want_op(p, ",");
             if (take_op(p, ")")) break;
         }
-        if (take_op(p, "*")) a.rest = expression(p);
-        else if (take_op(p, "**")) a.rest_kw = expression(p);
+        if (take_op(p, "*"))
+            a.rest = expression(p);
+        else if (take_op(p, "**"))
+            a.rest_kw = expression(p);
         else if (cur(p)->kind == T_NAME && p->t[p->at + 1].kind == T_OP && strcmp(p->t[p->at + 1].s, "=") == 0) {
             a.kw = grow(p, a.kw, a.n_kw, sizeof *a.kw);
             a.kw[a.n_kw].name = want_name(p, "a name");
@@ -133,11 +151,15 @@ static struct expr *postfix(struct parser *p, struct expr *x)
                 y->b = node(p, X_CONST);
                 y->b->value = v_int(cur(p)->i);
                 p->at++;
-            } else y->name = want_name(p, "a name after '.'");
+            } else
+                y->name = want_name(p, "a name after '.'");
             x = y;
-        } else if (take_op(p, "[")) x = subscript(p, x);
-        else if (take_op(p, "(")) x = call(p, x);
-        else return x;
+        } else if (take_op(p, "["))
+            x = subscript(p, x);
+        else if (take_op(p, "("))
+            x = call(p, x);
+        else
+            return x;
     }
 }
 
@@ -159,10 +181,11 @@ static struct expr *test(struct parser *p, struct expr *x)
     y->name = want_name(p, "a test's name after 'is'");
     y->builtin = test_find(y->name); // NULL: as with filters
     const struct token *t = cur(p);
-    if (take_op(p, "(")) y->args = arguments(p);
+    if (take_op(p, "("))
+        y->args = arguments(p);
     else if (t->kind == T_STRING || t->kind == T_INT || t->kind == T_REAL || is_op(p, "[") || is_op(p, "{") ||
-             (t->kind == T_NAME && !is_name(p, "else") && !is_name(p, "or") && !is_name(p, "and") && !is_name(p, "if") && !is_name(p, "is") &&
-              !is_name(p, "in") && !is_name(p, "not")))
+             (t->kind == T_NAME && !is_name(p, "else") && !is_name(p, "or") && !is_name(p, "and") && !is_name(p, "if") &&
+              !is_name(p, "is") && !is_name(p, "in") && !is_name(p, "not")))
         push_expr(p, &y->args, postfix(p, primary(p)));
     return y;
 }
@@ -170,10 +193,14 @@ static struct expr *test(struct parser *p, struct expr *x)
 static struct expr *filters(struct parser *p, struct expr *x)
 {
     for (;;) {
-        if (take_op(p, "|")) x = filter(p, x);
-        else if (take_name(p, "is")) x = test(p, x);
-        else if (take_op(p, "(")) x = call(p, x);
-        else return x;
+        if (take_op(p, "|"))
+            x = filter(p, x);
+        else if (take_name(p, "is"))
+            x = test(p, x);
+        else if (take_op(p, "("))
+            x = call(p, x);
+        else
+            return x;
     }
 }
 
@@ -197,13 +224,23 @@ static struct expr *primary(struct parser *p)
     switch (t->kind) {
     case T_NAME:
         p->at++;
-        if (strcmp(t->s, "true") == 0 || strcmp(t->s, "True") == 0) x->value = v_bool(true);
-        else if (strcmp(t->s, "false") == 0 || strcmp(t->s, "False") == 0) x->value = v_bool(false);
-        else if (strcmp(t->s, "none") == 0 || strcmp(t->s, "None") == 0) x->value = v_none();
-        else x->kind = X_NAME, x->name = t->s;
+        if (strcmp(t->s, "true") == 0 || strcmp(t->s, "True") == 0)
+            x->value = v_bool(true);
+        else if (strcmp(t->s, "false") == 0 || strcmp(t->s, "False") == 0)
+            x->value = v_bool(false);
+        else if (strcmp(t->s, "none") == 0 || strcmp(t->s, "None") == 0)
+            x->value = v_none();
+        else
+            x->kind = X_NAME, x->name = t->s;
         return x;
-    case T_INT: p->at++; x->value = v_int(t->i); return x;
-    case T_REAL: p->at++; x->value = v_real(t->r); return x;
+    case T_INT:
+        p->at++;
+        x->value = v_int(t->i);
+        return x;
+    case T_REAL:
+        p->at++;
+        x->value = v_real(t->r);
+        return x;
     case T_STRING: {
         struct str s = {t->s, t->n};
         for (p->at++; cur(p)->kind == T_STRING; p->at++) { // adjacent strings are one
@@ -215,7 +252,8 @@ static struct expr *primary(struct parser *p)
         x->value = v_str(s.p, s.n);
         return x;
     }
-    default: break;
+    default:
+        break;
     }
     if (take_op(p, "(")) return parenthesis(p);
     if (take_op(p, "[")) {
@@ -253,7 +291,8 @@ static struct expr *unary(struct parser *p, bool with_filter)
         x = node(p, is_op(p, "-") ? X_NEG : X_POS);
         p->at++;
         x->a = unary(p, false);
-    } else x = primary(p);
+    } else
+        x = primary(p);
     x = postfix(p, x);
     if (with_filter) x = filters(p, x);
     p->depth--;
@@ -276,7 +315,10 @@ static struct expr *binary(struct parser *p, const struct level *levels, struct 
         x = node2(p, l->kind, x, next(p));
     }
 }
-static struct expr *operand(struct parser *p) { return unary(p, true); }
+static struct expr *operand(struct parser *p)
+{
+    return unary(p, true);
+}
 static struct expr *power(struct parser *p)
 {
     static const struct level l[] = {{"**", X_POW}, {0}};
@@ -309,10 +351,14 @@ static struct expr *comparison(struct parser *p)
         enum compare c = C_EQ;
         size_t k = 0;
         while (k < 6 && !is_op(p, ops[k].op)) k++;
-        if (k < 6) c = ops[k].c, p->at++;
-        else if (take_name(p, "in")) c = C_IN;
-        else if (is_name(p, "not") && p->t[p->at + 1].kind == T_NAME && strcmp(p->t[p->at + 1].s, "in") == 0) c = C_NOT_IN, p->at += 2;
-        else return x ? x : first;
+        if (k < 6)
+            c = ops[k].c, p->at++;
+        else if (take_name(p, "in"))
+            c = C_IN;
+        else if (is_name(p, "not") && p->t[p->at + 1].kind == T_NAME && strcmp(p->t[p->at + 1].s, "in") == 0)
+            c = C_NOT_IN, p->at += 2;
+        else
+            return x ? x : first;
         if (!x) x = node2(p, X_COMPARE, first, NULL);
         x->ops = grow(p, x->ops, x->args.n, sizeof *x->ops);
         x->ops[x->args.n] = c;
@@ -515,9 +561,12 @@ static void parse_block(struct parser *p, struct stmt *s)
     const struct token *t = cur(p);
     const char *name = want_name(p, "a statement");
     int in_loop = p->in_loop;
-    if (strcmp(name, "if") == 0) s->kind = S_IF, parse_if(p, s);
-    else if (strcmp(name, "for") == 0) s->kind = S_FOR, parse_for(p, s);
-    else if (strcmp(name, "set") == 0) s->kind = S_SET, parse_set(p, s);
+    if (strcmp(name, "if") == 0)
+        s->kind = S_IF, parse_if(p, s);
+    else if (strcmp(name, "for") == 0)
+        s->kind = S_FOR, parse_for(p, s);
+    else if (strcmp(name, "set") == 0)
+        s->kind = S_SET, parse_set(p, s);
     else if (strcmp(name, "macro") == 0) {
         s->kind = S_MACRO;
         s->macro = macro_new(p, want_name(p, "the macro's name"));
@@ -540,7 +589,8 @@ static void parse_block(struct parser *p, struct stmt *s)
         s->filter = filter_chain(p, filter(p, NULL));
         block_end(p);
         s->body = body_until(p, "endfilter");
-    } else if (strcmp(name, "with") == 0) s->kind = S_WITH, parse_with(p, s);
+    } else if (strcmp(name, "with") == 0)
+        s->kind = S_WITH, parse_with(p, s);
     else if (strcmp(name, "generation") == 0) {
         s->kind = S_GENERATION;
         p->has_generation = true;
@@ -551,7 +601,8 @@ static void parse_block(struct parser *p, struct stmt *s)
         s->kind = name[0] == 'b' ? S_BREAK : S_CONTINUE;
         if (!p->in_loop) source_fail(p->src, t->line, "'%s' outside a loop", name);
         block_end(p);
-    } else source_fail(p->src, t->line, "statement '%s' is not known", name);
+    } else
+        source_fail(p->src, t->line, "statement '%s' is not known", name);
     p->in_loop = in_loop;
 }
 
@@ -575,14 +626,16 @@ static struct body statements(struct parser *p, const char *const *ends)
         }
         struct stmt *s = pool_alloc(p->src->pool, sizeof *s);
         s->line = t->line;
-        if (t->kind == T_DATA) s->kind = S_DATA, s->data = (struct str){t->s, t->n}, p->at++;
+        if (t->kind == T_DATA)
+            s->kind = S_DATA, s->data = (struct str){t->s, t->n}, p->at++;
         else if (t->kind == T_VAR_BEGIN) {
             p->at++;
             s->kind = S_PRINT;
             s->expr = bare_tuple(p, expression);
             if (cur(p)->kind != T_VAR_END) source_fail(p->src, cur(p)->line, "expected }}, found %s", shown(cur(p)));
             p->at++;
-        } else parse_block(p, s);
+        } else
+            parse_block(p, s);
         b.v = grow(p, b.v, b.n, sizeof *b.v);
         b.v[b.n++] = s;
     }

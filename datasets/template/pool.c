@@ -1,5 +1,6 @@
 // Memory that is freed whole: chunks that double in size, handed out from the front.
 #include "datasets/template/internal.h"
+
 #include <string.h>
 
 struct pool_chunk {

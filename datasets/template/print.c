@@ -1,5 +1,6 @@
 // Values as text: Python's str() and repr(), and json.dumps.
 #include "datasets/template/internal.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +19,10 @@ void out_put(struct eval *e, struct out *o, const char *p, size_t n)
     if (n) memcpy(o->p + o->n, p, n);
     o->n += n;
 }
-void out_puts(struct eval *e, struct out *o, const char *s) { out_put(e, o, s, strlen(s)); }
+void out_puts(struct eval *e, struct out *o, const char *s)
+{
+    out_put(e, o, s, strlen(s));
+}
 
 // The shortest digits that read back as r, laid out as Python's repr does.
 static void put_real(struct eval *e, struct out *o, double r, bool json)
@@ -63,10 +67,18 @@ static void put_int(struct eval *e, struct out *o, int64_t i)
 static bool printable(uint32_t c)
 {
     switch (utf8proc_category((utf8proc_int32_t)c)) {
-    case UTF8PROC_CATEGORY_CC: case UTF8PROC_CATEGORY_CF: case UTF8PROC_CATEGORY_CS: case UTF8PROC_CATEGORY_CO: case UTF8PROC_CATEGORY_CN:
-    case UTF8PROC_CATEGORY_ZL: case UTF8PROC_CATEGORY_ZP: return false;
-    case UTF8PROC_CATEGORY_ZS: return c == ' ';
-    default: return true;
+    case UTF8PROC_CATEGORY_CC:
+    case UTF8PROC_CATEGORY_CF:
+    case UTF8PROC_CATEGORY_CS:
+    case UTF8PROC_CATEGORY_CO:
+    case UTF8PROC_CATEGORY_CN:
+    case UTF8PROC_CATEGORY_ZL:
+    case UTF8PROC_CATEGORY_ZP:
+        return false;
+    case UTF8PROC_CATEGORY_ZS:
+        return c == ' ';
+    default:
+        return true;
     }
 }
 
@@ -76,12 +88,15 @@ static void put_repr_string(struct eval *e, struct out *o, struct str s)
     out_put(e, o, &quote, 1);
     for (size_t i = 0, len; i < s.n; i += len) {
         uint32_t c = char_get(s.p + i, s.n - i, &len);
-        if (c == '\\' || c == (uint32_t)quote) snprintf(text, sizeof text, "\\%c", (char)c);
-        else if (c == '\n' || c == '\r' || c == '\t') snprintf(text, sizeof text, "\\%c", c == '\n' ? 'n' : c == '\r' ? 'r' : 't');
+        if (c == '\\' || c == (uint32_t)quote)
+            snprintf(text, sizeof text, "\\%c", (char)c);
+        else if (c == '\n' || c == '\r' || c == '\t')
+            snprintf(text, sizeof text, "\\%c", c == '\n' ? 'n' : c == '\r' ? 'r' : 't');
         else if (printable(c)) {
             out_put(e, o, s.p + i, len);
             continue;
-        } else snprintf(text, sizeof text, c < 0x100 ? "\\x%02x" : c < 0x10000 ? "\\u%04x" : "\\U%08x", (unsigned)c);
+        } else
+            snprintf(text, sizeof text, c < 0x100 ? "\\x%02x" : c < 0x10000 ? "\\u%04x" : "\\U%08x", (unsigned)c);
         out_puts(e, o, text);
     }
     out_put(e, o, &quote, 1);
@@ -92,14 +107,26 @@ static void put(struct eval *e, struct out *o, struct value v, bool repr)
     ev_step(e, 1);
     if (++e->depth > MAX_EVAL_DEPTH) ev_fail(e, "a value nested too deeply to print");
     switch (v.type) {
-    case V_UNDEFINED: if (repr) out_puts(e, o, "Undefined"); break;
-    case V_NONE: out_puts(e, o, "None"); break;
-    case V_BOOL: out_puts(e, o, v.b ? "True" : "False"); break;
-    case V_INT: put_int(e, o, v.i); break;
-    case V_REAL: put_real(e, o, v.r, false); break;
+    case V_UNDEFINED:
+        if (repr) out_puts(e, o, "Undefined");
+        break;
+    case V_NONE:
+        out_puts(e, o, "None");
+        break;
+    case V_BOOL:
+        out_puts(e, o, v.b ? "True" : "False");
+        break;
+    case V_INT:
+        put_int(e, o, v.i);
+        break;
+    case V_REAL:
+        put_real(e, o, v.r, false);
+        break;
     case V_STRING:
-        if (repr) put_repr_string(e, o, v.s);
-        else out_put(e, o, v.s.p, v.s.n);
+        if (repr)
+            put_repr_string(e, o, v.s);
+        else
+            out_put(e, o, v.s.p, v.s.n);
         break;
     case V_LIST:
         out_puts(e, o, v.tuple ? "(" : "[");
@@ -109,7 +136,8 @@ static void put(struct eval *e, struct out *o, struct value v, bool repr)
         }
         out_puts(e, o, !v.tuple ? "]" : v.list->n == 1 ? ",)" : ")");
         break;
-    case V_DICT: case V_NAMESPACE:
+    case V_DICT:
+    case V_NAMESPACE:
         if (v.type == V_NAMESPACE) out_puts(e, o, "<Namespace ");
         out_puts(e, o, "{");
         for (size_t i = 0; i < v.dict->n; i++) {
@@ -120,12 +148,16 @@ static void put(struct eval *e, struct out *o, struct value v, bool repr)
         }
         out_puts(e, o, v.type == V_NAMESPACE ? "}>" : "}");
         break;
-    default: ev_fail(e, "a %s is printed", type_name(v)); // Python would print an address
+    default:
+        ev_fail(e, "a %s is printed", type_name(v)); // Python would print an address
     }
     e->depth--;
 }
 
-void out_value(struct eval *e, struct out *o, struct value v) { put(e, o, v, false); }
+void out_value(struct eval *e, struct out *o, struct value v)
+{
+    put(e, o, v, false);
+}
 
 struct value to_str(struct eval *e, struct value v)
 {
@@ -145,10 +177,13 @@ static void put_json_string(struct eval *e, struct out *o, struct str s, bool as
     for (size_t i = 0, len; i < s.n; i += len) {
         uint32_t c = char_get(s.p + i, s.n - i, &len);
         const char *at = c && c < 128 ? strchr(named, (int)c) : NULL;
-        if (at) snprintf(text, sizeof text, "\\%c", letter[at - named]);
-        else if (c < 0x20 || (ascii && c >= 0x7F && c < 0x10000 && c != 0x7F)) snprintf(text, sizeof text, "\\u%04x", (unsigned)c);
+        if (at)
+            snprintf(text, sizeof text, "\\%c", letter[at - named]);
+        else if (c < 0x20 || (ascii && c >= 0x7F && c < 0x10000 && c != 0x7F))
+            snprintf(text, sizeof text, "\\u%04x", (unsigned)c);
         else if (ascii && c >= 0x10000)
-            snprintf(text, sizeof text, "\\u%04x\\u%04x", (unsigned)(0xD800 + ((c - 0x10000) >> 10)), (unsigned)(0xDC00 + ((c - 0x10000) & 0x3FF)));
+            snprintf(text, sizeof text, "\\u%04x\\u%04x", (unsigned)(0xD800 + ((c - 0x10000) >> 10)),
+                     (unsigned)(0xDC00 + ((c - 0x10000) & 0x3FF)));
         else {
             out_put(e, o, s.p + i, len);
             continue;
@@ -205,11 +240,21 @@ void out_json(struct eval *e, struct out *o, struct value v, const struct json_s
     ev_step(e, 1);
     if (++e->depth > MAX_EVAL_DEPTH) ev_fail(e, "a value nested too deeply for tojson");
     switch (v.type) {
-    case V_NONE: out_puts(e, o, "null"); break;
-    case V_BOOL: out_puts(e, o, v.b ? "true" : "false"); break;
-    case V_INT: put_int(e, o, v.i); break;
-    case V_REAL: put_real(e, o, v.r, true); break;
-    case V_STRING: put_json_string(e, o, v.s, style->ascii); break;
+    case V_NONE:
+        out_puts(e, o, "null");
+        break;
+    case V_BOOL:
+        out_puts(e, o, v.b ? "true" : "false");
+        break;
+    case V_INT:
+        put_int(e, o, v.i);
+        break;
+    case V_REAL:
+        put_real(e, o, v.r, true);
+        break;
+    case V_STRING:
+        put_json_string(e, o, v.s, style->ascii);
+        break;
     case V_LIST:
         out_puts(e, o, "[");
         for (size_t i = 0; i < v.list->n; i++) {
@@ -220,8 +265,11 @@ void out_json(struct eval *e, struct out *o, struct value v, const struct json_s
         if (v.list->n) new_line(e, o, style, level);
         out_puts(e, o, "]");
         break;
-    case V_DICT: put_json_dict(e, o, v.dict, style, level); break;
-    default: ev_fail(e, "a value of type %s is not JSON serializable", type_name(v));
+    case V_DICT:
+        put_json_dict(e, o, v.dict, style, level);
+        break;
+    default:
+        ev_fail(e, "a value of type %s is not JSON serializable", type_name(v));
     }
     e->depth--;
 }

@@ -1,6 +1,7 @@
 // Statements: what a template does, in order. for, macro, call, with and filter blocks open a scope, so that what is set inside does not
 // leak out; if does not (Jinja's rules).
 #include "datasets/template/eval.h"
+
 #include <string.h>
 
 enum flow { F_NEXT, F_BREAK, F_CONTINUE };
@@ -133,7 +134,9 @@ static enum flow run_stmt(struct eval *e, const struct stmt *s)
     struct scope *outer = e->scope;
     enum flow f = F_NEXT;
     switch (s->kind) {
-    case S_DATA: out_put(e, e->out, s->data.p, s->data.n); break;
+    case S_DATA:
+        out_put(e, e->out, s->data.p, s->data.n);
+        break;
     case S_PRINT: {
         struct value v = ev_expr(e, s->expr);
         e->line = s->line;
@@ -144,12 +147,23 @@ static enum flow run_stmt(struct eval *e, const struct stmt *s)
         for (size_t i = 0; i < s->n_branch; i++)
             if (!s->branch[i].cond || is_true(ev_expr(e, s->branch[i].cond))) return run_body(e, &s->branch[i].body);
         break;
-    case S_FOR: return run_for(e, s);
-    case S_SET: assign(e, s->target, ev_expr(e, s->expr)); break;
-    case S_SET_BLOCK: assign(e, s->target, ev_filters(e, s->filter, capture(e, &s->body))); break;
-    case S_MACRO: scope_set(e, e->scope, s->macro->name, macro_value(e, s->macro)); break;
-    case S_CALL: run_call(e, s); break;
-    case S_FILTER: out_value(e, e->out, ev_filters(e, s->filter, capture(e, &s->body))); break;
+    case S_FOR:
+        return run_for(e, s);
+    case S_SET:
+        assign(e, s->target, ev_expr(e, s->expr));
+        break;
+    case S_SET_BLOCK:
+        assign(e, s->target, ev_filters(e, s->filter, capture(e, &s->body)));
+        break;
+    case S_MACRO:
+        scope_set(e, e->scope, s->macro->name, macro_value(e, s->macro));
+        break;
+    case S_CALL:
+        run_call(e, s);
+        break;
+    case S_FILTER:
+        out_value(e, e->out, ev_filters(e, s->filter, capture(e, &s->body)));
+        break;
     case S_WITH: {
         struct value *v = ev_alloc(e, s->n_with * sizeof *v);
         for (size_t i = 0; i < s->n_with; i++) v[i] = ev_expr(e, s->with[i].value); // in the outer scope, all of them
@@ -159,9 +173,13 @@ static enum flow run_stmt(struct eval *e, const struct stmt *s)
         e->scope = outer;
         break;
     }
-    case S_GENERATION: run_generation(e, s); break;
-    case S_BREAK: return F_BREAK;
-    case S_CONTINUE: return F_CONTINUE;
+    case S_GENERATION:
+        run_generation(e, s);
+        break;
+    case S_BREAK:
+        return F_BREAK;
+    case S_CONTINUE:
+        return F_CONTINUE;
     }
     return f;
 }
@@ -205,7 +223,10 @@ void template_free(struct template *t)
     mem_free(t);
 }
 
-bool template_has_generation(const struct template *t) { return t->has_generation; }
+bool template_has_generation(const struct template *t)
+{
+    return t->has_generation;
+}
 
 enum status template_render_spans(const struct template *t, const json_t *vars, struct buf *out, struct buf *spans, struct err *err)
 {

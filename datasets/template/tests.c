@@ -1,5 +1,6 @@
 // The tests of Jinja2: what may stand after `is`.
 #include "datasets/template/internal.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -63,13 +64,44 @@ TEST(t_test, v.type == V_STRING && test_find(v_copy(e, v.s.p, v.s.n).s.p) != NUL
 const struct test *test_find(const char *name)
 {
     static const struct test tests[] = {
-        {"!=", t_ne},           {"<", t_lt},             {"<=", t_le},       {"==", t_eq},         {">", t_gt},           {">=", t_ge},
-        {"boolean", t_boolean}, {"callable", t_callable}, {"defined", t_defined}, {"divisibleby", t_divisibleby},       {"eq", t_eq},
-        {"equalto", t_eq},      {"even", t_even},        {"false", t_false}, {"filter", t_filter}, {"float", t_float},    {"ge", t_ge},
-        {"greaterthan", t_gt},  {"gt", t_gt},            {"in", t_in},       {"integer", t_integer}, {"iterable", t_iterable}, {"le", t_le},
-        {"lessthan", t_lt},     {"lower", t_lower},      {"lt", t_lt},       {"mapping", t_mapping}, {"ne", t_ne},        {"none", t_none},
-        {"number", t_number},   {"odd", t_odd},          {"sameas", t_sameas}, {"sequence", t_sequence}, {"string", t_string}, {"test", t_test},
-        {"true", t_true},       {"undefined", t_undefined}, {"upper", t_upper},
+        {"!=", t_ne},
+        {"<", t_lt},
+        {"<=", t_le},
+        {"==", t_eq},
+        {">", t_gt},
+        {">=", t_ge},
+        {"boolean", t_boolean},
+        {"callable", t_callable},
+        {"defined", t_defined},
+        {"divisibleby", t_divisibleby},
+        {"eq", t_eq},
+        {"equalto", t_eq},
+        {"even", t_even},
+        {"false", t_false},
+        {"filter", t_filter},
+        {"float", t_float},
+        {"ge", t_ge},
+        {"greaterthan", t_gt},
+        {"gt", t_gt},
+        {"in", t_in},
+        {"integer", t_integer},
+        {"iterable", t_iterable},
+        {"le", t_le},
+        {"lessthan", t_lt},
+        {"lower", t_lower},
+        {"lt", t_lt},
+        {"mapping", t_mapping},
+        {"ne", t_ne},
+        {"none", t_none},
+        {"number", t_number},
+        {"odd", t_odd},
+        {"sameas", t_sameas},
+        {"sequence", t_sequence},
+        {"string", t_string},
+        {"test", t_test},
+        {"true", t_true},
+        {"undefined", t_undefined},
+        {"upper", t_upper},
     };
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
         if (strcmp(tests[i].name, name) == 0) return &tests[i];

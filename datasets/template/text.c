@@ -1,12 +1,13 @@
 // Strings as Python sees them: sequences of code points, with its idea of white space and case.
 #include "datasets/template/internal.h"
+
 #include <string.h>
 #include <utf8proc.h>
 
 bool char_is_space(uint32_t c)
 {
-    return (c >= 9 && c <= 13) || (c >= 28 && c <= 32) || c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 ||
-           c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
+    return (c >= 9 && c <= 13) || (c >= 28 && c <= 32) || c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) ||
+           c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
 }
 
 uint32_t char_get(const char *p, size_t n, size_t *len)
@@ -141,13 +142,15 @@ static struct value split_space(struct eval *e, struct str s, int64_t most, bool
 struct value str_split(struct eval *e, struct str s, const struct str *sep, int64_t most, bool right)
 {
     struct value out;
-    if (!sep) out = split_space(e, s, most, right);
+    if (!sep)
+        out = split_space(e, s, most, right);
     else {
         if (!sep->n) ev_fail(e, "split by an empty separator");
         out = v_list(e);
         while (most-- != 0) {
             const char *hit = NULL;
-            if (!right) hit = str_find(s, *sep);
+            if (!right)
+                hit = str_find(s, *sep);
             else
                 for (size_t i = s.n >= sep->n ? s.n - sep->n + 1 : 0; i-- > 0 && !hit;)
                     if (memcmp(s.p + i, sep->p, sep->n) == 0) hit = s.p + i;

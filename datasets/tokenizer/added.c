@@ -1,6 +1,7 @@
 // Added tokens: looked for in the text before anything else, longest first at the leftmost place (as Aho-Corasick with leftmost-longest
 // matching finds them), then lstrip, rstrip and single_word decide what they take with them or whether they count.
 #include "datasets/tokenizer/internal.h"
+
 #include <string.h>
 
 void trie_init(struct trie *t)

@@ -3,6 +3,7 @@
 // Most pieces of real text are one token, which vocab.whole remembers. The rest are short and their lowest pair is found by looking at all;
 // long ones (a megabyte of one letter is one piece) keep their pairs in a heap, so the work stays n log n.
 #include "datasets/tokenizer/internal.h"
+
 #include <string.h>
 
 enum { SHORT = 48 }; // symbols, below which looking at all pairs beats a heap
@@ -27,8 +28,10 @@ static long start_symbols(const struct vocab *v, struct bpe_scratch *s, const ch
             int32_t id = v->byte_id[(uint8_t)piece[i]];
             if (id < 0) id = v->unk;
             if (id < 0) return -1;
-            if (id == v->unk && v->fuse_unk && k && s->sym[k - 1].id == id) s->sym[k - 1].end = (uint32_t)i + 1;
-            else s->sym[k++] = (struct bpe_symbol){id, 0, 0, (uint32_t)i + 1};
+            if (id == v->unk && v->fuse_unk && k && s->sym[k - 1].id == id)
+                s->sym[k - 1].end = (uint32_t)i + 1;
+            else
+                s->sym[k++] = (struct bpe_symbol){id, 0, 0, (uint32_t)i + 1};
         }
         return k;
     }
@@ -42,8 +45,10 @@ static long start_symbols(const struct vocab *v, struct bpe_scratch *s, const ch
                 s->sym[k++] = (struct bpe_symbol){v->byte_id[(uint8_t)piece[i + b]], 0, 0, (uint32_t)(i + b + 1)};
         else {
             if (id < 0 && (id = v->unk) < 0) return -1;
-            if (id == v->unk && v->fuse_unk && k && s->sym[k - 1].id == id) s->sym[k - 1].end = (uint32_t)(i + len);
-            else s->sym[k++] = (struct bpe_symbol){id, 0, 0, (uint32_t)(i + len)};
+            if (id == v->unk && v->fuse_unk && k && s->sym[k - 1].id == id)
+                s->sym[k - 1].end = (uint32_t)(i + len);
+            else
+                s->sym[k++] = (struct bpe_symbol){id, 0, 0, (uint32_t)(i + len)};
         }
         i += len;
     }

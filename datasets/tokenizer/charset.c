@@ -1,6 +1,7 @@
 // Sets of code points as sorted ranges, and the Unicode properties that regexes name, as Hugging Face's library knows them
 // (unicode_table.inc, made by unicode_table.py by asking that library).
 #include "datasets/tokenizer/internal.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,8 +18,10 @@ uint32_t char_bits(uint32_t c)
     size_t lo = 0, hi = N_RANGE;
     while (hi - lo > 1) {
         size_t mid = (lo + hi) / 2;
-        if ((unicode_table[mid] & CODE_MASK) <= c) lo = mid;
-        else hi = mid;
+        if ((unicode_table[mid] & CODE_MASK) <= c)
+            lo = mid;
+        else
+            hi = mid;
     }
     return unicode_table[lo] >> 26;
 }
@@ -48,8 +51,10 @@ void charset_norm(struct charset *s)
     size_t n = 1;
     for (size_t i = 1; i < s->n; i++) {
         struct char_range *last = &s->v[n - 1];
-        if (s->v[i].lo <= last->hi + 1) last->hi = s->v[i].hi > last->hi ? s->v[i].hi : last->hi;
-        else s->v[n++] = s->v[i];
+        if (s->v[i].lo <= last->hi + 1)
+            last->hi = s->v[i].hi > last->hi ? s->v[i].hi : last->hi;
+        else
+            s->v[n++] = s->v[i];
     }
     s->n = n;
 }
@@ -80,8 +85,10 @@ void charset_intersect(struct charset *s, const struct charset *other)
         uint32_t lo = s->v[i].lo > other->v[j].lo ? s->v[i].lo : other->v[j].lo;
         uint32_t hi = s->v[i].hi < other->v[j].hi ? s->v[i].hi : other->v[j].hi;
         if (lo <= hi) charset_add(&out, lo, hi);
-        if (s->v[i].hi < other->v[j].hi) i++;
-        else j++;
+        if (s->v[i].hi < other->v[j].hi)
+            i++;
+        else
+            j++;
     }
     charset_free(s);
     *s = out;
@@ -92,8 +99,10 @@ bool charset_has(const struct charset *s, uint32_t c)
     size_t lo = 0, hi = s->n;
     while (lo < hi) {
         size_t mid = (lo + hi) / 2;
-        if (s->v[mid].hi < c) lo = mid + 1;
-        else hi = mid;
+        if (s->v[mid].hi < c)
+            lo = mid + 1;
+        else
+            hi = mid;
     }
     return lo < s->n && s->v[lo].lo <= c;
 }
@@ -106,9 +115,12 @@ bool charset_equal(const struct charset *a, const struct charset *b)
 bool charset_add_property(struct charset *s, const char *name)
 {
     uint32_t wanted_category = 0, wanted_bits = 0;
-    if (strcmp(name, "White_Space") == 0 || strcmp(name, "Space") == 0 || strcmp(name, "space") == 0) wanted_bits = CHAR_SPACE;
-    else if (strcmp(name, "Word") == 0 || strcmp(name, "word") == 0) wanted_bits = CHAR_WORD;
-    else if (strcmp(name, "Han") == 0) wanted_bits = CHAR_HAN;
+    if (strcmp(name, "White_Space") == 0 || strcmp(name, "Space") == 0 || strcmp(name, "space") == 0)
+        wanted_bits = CHAR_SPACE;
+    else if (strcmp(name, "Word") == 0 || strcmp(name, "word") == 0)
+        wanted_bits = CHAR_WORD;
+    else if (strcmp(name, "Han") == 0)
+        wanted_bits = CHAR_HAN;
     else if (strcmp(name, "Any") != 0) {
         if (strlen(name) > 2 || !name[0]) return false;
         for (uint32_t k = 0; k < N_CATEGORY; k++)

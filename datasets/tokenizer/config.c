@@ -1,5 +1,6 @@
 // tokenizer_config.json and chat_template.jinja: the special tokens by role, and the text of the chat template.
 #include "datasets/tokenizer/internal.h"
+
 #include <string.h>
 
 // A special token of tokenizer_config.json: a string, or an added token as an object.
@@ -10,8 +11,8 @@ static int32_t config_token(const struct tokenizer *t, const char *key)
     return json_is_string(v) ? tokenizer_id(t, json_string_value(v)) : -1;
 }
 
-// Real files hold "model_max_length": 1000000000000000019884624838656 (Python's int(1e30)), which Jansson refuses as an integer. Integers of
-// more than 18 digits are given an exponent and so are read as reals; nothing else is touched.
+// Real files hold "model_max_length": 1000000000000000019884624838656 (Python's int(1e30)), which Jansson refuses as an integer. Integers
+// of more than 18 digits are given an exponent and so are read as reals; nothing else is touched.
 static enum status read_config(json_t **root, const char *path, struct err *err)
 {
     struct buf text = {0}, mended = {0};
@@ -20,8 +21,10 @@ static enum status read_config(json_t **root, const char *path, struct err *err)
     for (size_t i = 0; i < text.size && !st;) {
         const char *s = text.data + i;
         size_t n = 1;
-        if (in_string && *s == '\\' && i + 1 < text.size) n = 2;
-        else if (*s == '"') in_string = !in_string;
+        if (in_string && *s == '\\' && i + 1 < text.size)
+            n = 2;
+        else if (*s == '"')
+            in_string = !in_string;
         else if (!in_string && *s >= '0' && *s <= '9')
             while (i + n < text.size && s[n] && strchr("0123456789.eE+-", s[n])) n++;
         buf_put(&mended, s, n);
@@ -60,7 +63,8 @@ enum status tokenizer_config_load(struct tokenizer *t, const char *dir, struct e
         size_t i;
         const json_t *list = tpl;
         tpl = NULL;
-        json_array_foreach(list, i, one) {
+        json_array_foreach(list, i, one)
+        {
             const char *name = json_string_value(json_object_get(one, "name"));
             if (name && strcmp(name, "default") == 0) tpl = json_object_get(one, "template");
         }

@@ -9,7 +9,7 @@ uint32_t char_bits(uint32_t c);
 struct charset { // sorted, disjoint, not touching, bounds included
     struct char_range {
         uint32_t lo, hi;
-    } *v;
+    } * v;
     size_t n, cap;
 };
 void charset_free(struct charset *s);
@@ -82,8 +82,8 @@ struct vocab {
     struct merge *merge;
     uint32_t merge_mask;
     int32_t byte_id[256]; // -1: no token for that byte
-    // Whether BPE makes of a token's own bytes just that token: 0 not known yet, 1 yes, 2 no. Filled as texts come; every thread would write
-    // the same value, and does so with relaxed atomics, so the tokenizer stays shareable.
+    // Whether BPE makes of a token's own bytes just that token: 0 not known yet, 1 yes, 2 no. Filled as texts come; every thread would
+    // write the same value, and does so with relaxed atomics, so the tokenizer stays shareable.
     uint8_t *whole;
 };
 enum status vocab_load(struct vocab *v, const json_t *model, bool byte_level, const char *where, struct err *err);
@@ -111,12 +111,12 @@ struct bpe_scratch { // grows to the longest piece
         int32_t id;
         int32_t prev, next;
         uint32_t end; // byte offset in the piece where the symbol ends
-    } *sym;
+    } * sym;
     size_t cap_sym;
     struct bpe_cand {
         uint32_t rank, pos;
         int32_t id, left, right;
-    } *heap;
+    } * heap;
     size_t n_heap, cap_heap;
 };
 void bpe_scratch_free(struct bpe_scratch *s);
@@ -146,10 +146,10 @@ struct encoder { // one call of tokenizer_encode
     struct bpe_scratch bpe;
     struct regex_match *match;
     struct ids *out;
-    struct buf *ends;       // NULL, or size_t for each token: where its text ends in the original
+    struct buf *ends;              // NULL, or size_t for each token: where its text ends in the original
     const struct normalized *norm; // of the section in hand, NULL if its text is the original's
-    size_t section;         // offset of the section in the original text
-    struct buf piece_ends;  // scratch: uint32_t a token, offset in the piece
+    size_t section;                // offset of the section in the original text
+    struct buf piece_ends;         // scratch: uint32_t a token, offset in the piece
     struct err *err;
 };
 struct piece {
@@ -180,7 +180,7 @@ struct trie { // matches the longest of the added tokens at a position
         int32_t child, sibling; // -1 none
         int32_t token;          // index into the added tokens, -1 none
         uint8_t byte;
-    } *node;
+    } * node;
     size_t n, cap;
     int32_t root[256]; // node of each first byte
 };
@@ -212,4 +212,5 @@ struct tokenizer {
 enum status tokenizer_config_load(struct tokenizer *t, const char *dir, struct err *err); // config.c
 
 // tokenizer_encode that also tells, for each token, where in the text its bytes end (size_t a token appended to ends, which may be NULL).
-enum status tokenizer_encode_ends(const struct tokenizer *t, const char *text, size_t n, struct ids *out, struct buf *ends, struct err *err);
+enum status tokenizer_encode_ends(const struct tokenizer *t, const char *text, size_t n, struct ids *out, struct buf *ends,
+                                  struct err *err);

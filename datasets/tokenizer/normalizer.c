@@ -1,15 +1,16 @@
 // Normalizers: what rewrites text before it is split. NFC and its relatives are utf8proc's work; text is passed to it only around the
 // characters that could change, so that plain text costs one scan, and the map from new to old offsets stays fine-grained.
 #include "datasets/tokenizer/internal.h"
+
 #include <string.h>
 #include <utf8proc.h>
 
 enum kind { NFC, FORM, LOWERCASE, STRIP, PREPEND, REPLACE };
 struct step {
     enum kind kind;
-    int options;        // FORM: utf8proc's
-    bool left, right;   // STRIP
-    char *from, *to;    // REPLACE; PREPEND has only to
+    int options;      // FORM: utf8proc's
+    bool left, right; // STRIP
+    char *from, *to;  // REPLACE; PREPEND has only to
     size_t n_from, n_to;
 };
 struct normalizer {
@@ -52,8 +53,9 @@ static enum status load_step(struct normalizer *z, const json_t *spec, int depth
         if (z->nfc) return ST_OK;
         z->nfc = mem_alloc(0x110000);
         for (uint32_t c = 0x300; c < 0x110000; c++) { // nothing changes below
-            if (c == 0x3400 || c == 0x20000) c = c == 0x3400 ? 0xA000 : 0x2A6E0; // Han: stable; a third of all characters, skipped for speed
-            if (c == 0xAC00) c = 0xD7A4;                                          // Hangul syllables too
+            if (c == 0x3400 || c == 0x20000)
+                c = c == 0x3400 ? 0xA000 : 0x2A6E0; // Han: stable; a third of all characters, skipped for speed
+            if (c == 0xAC00) c = 0xD7A4;            // Hangul syllables too
             z->nfc[c] = char_bits(c) & (CHAR_NFC_UNSAFE | CHAR_NFC_BARRIER);
         }
         return ST_OK;
@@ -71,14 +73,16 @@ static enum status load_step(struct normalizer *z, const json_t *spec, int depth
         const json_t *from = json_object_get(json_object_get(spec, "pattern"), "String");
         if (!json_is_string(to)) return err_set(err, ST_BAD_INPUT, "%s: normalizer %s: no text to put", where, type);
         if (replace && (!json_is_string(from) || json_string_length(from) == 0))
-            return err_set(err, ST_BAD_INPUT, "%s: normalizer Replace: distill knows only a pattern {\"String\": …} that is not empty", where);
+            return err_set(err, ST_BAD_INPUT, "%s: normalizer Replace: distill knows only a pattern {\"String\": …} that is not empty",
+                           where);
         struct step *s = step_new(z, replace ? REPLACE : PREPEND);
         s->to = mem_strndup(json_string_value(to), s->n_to = json_string_length(to));
         if (replace) s->from = mem_strndup(json_string_value(from), s->n_from = json_string_length(from));
         return ST_OK;
     }
     return err_set(err, ST_BAD_INPUT,
-                   "%s: normalizer %s is not known; distill knows NFC, NFD, NFKC, NFKD, Lowercase, Strip, Prepend, Replace, Sequence", where, type);
+                   "%s: normalizer %s is not known; distill knows NFC, NFD, NFKC, NFKD, Lowercase, Strip, Prepend, Replace, Sequence",
+                   where, type);
 }
 
 enum status normalizer_load(struct normalizer **out, const json_t *spec, const char *where, struct err *err)
@@ -87,8 +91,10 @@ enum status normalizer_load(struct normalizer **out, const json_t *spec, const c
     if (!spec || json_is_null(spec)) return ST_OK;
     struct normalizer *z = NEW(struct normalizer);
     enum status st = load_step(z, spec, 0, where, err);
-    if (st || !z->n) normalizer_free(z);
-    else *out = z;
+    if (st || !z->n)
+        normalizer_free(z);
+    else
+        *out = z;
     return st;
 }
 
@@ -152,14 +158,16 @@ static bool run_nfc(const struct normalizer *z, const char *s, size_t n, struct 
 static size_t space_at_start(const char *s, size_t n)
 {
     size_t i = 0;
-    for (size_t len; i < n && (char_bits(utf8_get(s + i, &len)) & CHAR_SPACE); i += len) {}
+    for (size_t len; i < n && (char_bits(utf8_get(s + i, &len)) & CHAR_SPACE); i += len) {
+    }
     return i;
 }
 
 static bool run_step(const struct normalizer *z, const struct step *step, const char *s, size_t n, struct normalized *o)
 {
     switch (step->kind) {
-    case NFC: return run_nfc(z, s, n, o);
+    case NFC:
+        return run_nfc(z, s, n, o);
     case FORM:
         put_form(o, s, n, step->options);
         break;
@@ -167,8 +175,10 @@ static bool run_step(const struct normalizer *z, const struct step *step, const 
         for (size_t i = 0, len; i < n; i += len) {
             uint32_t c = utf8_get(s + i, &len), low = (uint32_t)utf8proc_tolower((utf8proc_int32_t)c);
             char out[8];
-            if (c == 0x130) buf_puts(&o->text, "i\xCC\x87"); // the one character whose lower case is two
-            else buf_put(&o->text, out, utf8_put(out, low));
+            if (c == 0x130)
+                buf_puts(&o->text, "i\xCC\x87"); // the one character whose lower case is two
+            else
+                buf_put(&o->text, out, utf8_put(out, low));
             if (low != c) add_point(o, i + len);
         }
         break;
@@ -231,8 +241,10 @@ size_t normalized_orig(const struct normalized *z, size_t norm)
     size_t lo = 0, hi = z->n_map;
     while (lo < hi) {
         size_t mid = (lo + hi) / 2;
-        if (z->map[mid].norm < norm) lo = mid + 1;
-        else hi = mid;
+        if (z->map[mid].norm < norm)
+            lo = mid + 1;
+        else
+            hi = mid;
     }
     if (lo == z->n_map) return lo ? z->map[lo - 1].orig : norm;
     struct norm_point next = z->map[lo], last = lo ? z->map[lo - 1] : (struct norm_point){0, 0};

@@ -1,6 +1,7 @@
 // Pre-tokenizers: how text is split into the pieces that BPE works on. Each step splits every piece of the step before; a step hands its
 // pieces straight to the next one, so a piece is encoded while its bytes are warm and no list of pieces is ever built.
 #include "datasets/tokenizer/internal.h"
+
 #include <string.h>
 
 enum behavior { REMOVED, ISOLATED, MERGED_WITH_PREVIOUS, MERGED_WITH_NEXT, CONTIGUOUS };
@@ -30,8 +31,9 @@ static enum status read_behavior(enum behavior *out, const json_t *spec, const c
     const char *s = json_string_value(json_object_get(spec, "behavior"));
     for (int i = 0; s && i < 5; i++)
         if (strcmp(s, names[i]) == 0) return *out = (enum behavior)i, ST_OK;
-    return err_set(err, ST_BAD_INPUT, "%s: pre_tokenizer: behavior is %s; known are Removed, Isolated, MergedWithPrevious, MergedWithNext, Contiguous",
-                   where, s ? s : "missing");
+    return err_set(err, ST_BAD_INPUT,
+                   "%s: pre_tokenizer: behavior is %s; known are Removed, Isolated, MergedWithPrevious, MergedWithNext, Contiguous", where,
+                   s ? s : "missing");
 }
 
 static bool flag(const json_t *spec, const char *key, bool def)
@@ -47,11 +49,14 @@ static enum status load_step(struct pretokenizer *p, struct regexes *re, const j
     if (strcmp(type, "Sequence") == 0) {
         const json_t *list = json_object_get(spec, "pretokenizers"), *one;
         size_t i;
-        if (!json_is_array(list)) return err_set(err, ST_BAD_INPUT, "%s: pre_tokenizer: a Sequence without an array \"pretokenizers\"", where);
+        if (!json_is_array(list))
+            return err_set(err, ST_BAD_INPUT, "%s: pre_tokenizer: a Sequence without an array \"pretokenizers\"", where);
         json_array_foreach(list, i, one) TRY(load_step(p, re, one, depth + 1, where, err));
         return ST_OK;
     }
-    if (p->byte_level) return err_set(err, ST_BAD_INPUT, "%s: pre_tokenizer: %s stands after ByteLevel; distill knows ByteLevel only as the last", where, type);
+    if (p->byte_level)
+        return err_set(err, ST_BAD_INPUT, "%s: pre_tokenizer: %s stands after ByteLevel; distill knows ByteLevel only as the last", where,
+                       type);
     if (strcmp(type, "ByteLevel") == 0) {
         static const char gpt2[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
         p->byte_level = true;
@@ -60,7 +65,8 @@ static enum status load_step(struct pretokenizer *p, struct regexes *re, const j
         return ST_OK;
     }
     if (strcmp(type, "Split") == 0) {
-        const json_t *pattern = json_object_get(spec, "pattern"), *regex = json_object_get(pattern, "Regex"), *text = json_object_get(pattern, "String");
+        const json_t *pattern = json_object_get(spec, "pattern"), *regex = json_object_get(pattern, "Regex"),
+                     *text = json_object_get(pattern, "String");
         enum behavior b;
         TRY(read_behavior(&b, spec, where, err));
         if (!json_is_string(regex) && !json_is_string(text))
@@ -70,7 +76,8 @@ static enum status load_step(struct pretokenizer *p, struct regexes *re, const j
         return add_split(p, number, b, flag(spec, "invert", false), false);
     }
     if (strcmp(type, "Digits") == 0)
-        return add_split(p, regexes_add(re, "\\p{N}", 5, where, err), flag(spec, "individual_digits", false) ? ISOLATED : CONTIGUOUS, false, false);
+        return add_split(p, regexes_add(re, "\\p{N}", 5, where, err), flag(spec, "individual_digits", false) ? ISOLATED : CONTIGUOUS, false,
+                         false);
     if (strcmp(type, "Punctuation") == 0) {
         static const char punctuation[] = "[!-/:-@\\[-`{-~\\p{P}]";
         enum behavior b = ISOLATED;
@@ -79,12 +86,14 @@ static enum status load_step(struct pretokenizer *p, struct regexes *re, const j
     }
     if (strcmp(type, "Whitespace") == 0) return add_split(p, regexes_add(re, "\\w+|[^\\w\\s]+", 12, where, err), REMOVED, true, false);
     if (strcmp(type, "WhitespaceSplit") == 0) return add_split(p, regexes_add(re, "\\s", 2, where, err), REMOVED, false, false);
-    return err_set(err, ST_BAD_INPUT,
-                   "%s: pre_tokenizer %s is not known; distill knows Split, ByteLevel, Digits, Punctuation, Whitespace, WhitespaceSplit, Sequence",
-                   where, type);
+    return err_set(
+        err, ST_BAD_INPUT,
+        "%s: pre_tokenizer %s is not known; distill knows Split, ByteLevel, Digits, Punctuation, Whitespace, WhitespaceSplit, Sequence",
+        where, type);
 }
 
-enum status pretokenizer_load(struct pretokenizer **out, struct regexes *re, const json_t *spec, bool *byte_level, const char *where, struct err *err)
+enum status pretokenizer_load(struct pretokenizer **out, struct regexes *re, const json_t *spec, bool *byte_level, const char *where,
+                              struct err *err)
 {
     struct pretokenizer *p = NEW(struct pretokenizer);
     enum status st = !spec || json_is_null(spec) ? ST_OK : load_step(p, re, spec, 0, where, err);
@@ -124,8 +133,10 @@ static enum status hand_on(struct splitter *x, const struct span *s)
 {
     const struct piece *p = x->piece;
     struct piece sub = {p->s + s->b0, s->b1 - s->b0, p->cls + s->c0, s->c1 - s->c0, p->base, 0};
-    if (s->b0 < p->pre) sub.pre = p->pre - s->b0 < sub.n ? p->pre - s->b0 : sub.n;
-    else sub.base += s->b0 - p->pre;
+    if (s->b0 < p->pre)
+        sub.pre = p->pre - s->b0 < sub.n ? p->pre - s->b0 : sub.n;
+    else
+        sub.base += s->b0 - p->pre;
     return sub.n ? run_from(x->p, x->e, x->step + 1, &sub) : ST_OK;
 }
 
@@ -135,7 +146,7 @@ static enum status take(struct splitter *x, const struct span *s)
     enum behavior b = x->p->v[x->step].behavior;
     if (b == ISOLATED) return hand_on(x, s);
     if (b == REMOVED) return s->hit ? ST_OK : hand_on(x, s);
-    bool joins = x->holds && (b == CONTIGUOUS              ? s->hit == x->last_hit
+    bool joins = x->holds && (b == CONTIGUOUS             ? s->hit == x->last_hit
                               : b == MERGED_WITH_PREVIOUS ? s->hit && !x->last_hit
                                                           : x->last_hit && !s->hit);
     x->last_hit = s->hit;

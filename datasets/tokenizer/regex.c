@@ -8,6 +8,7 @@
 // Traps: under (?i) the letters s and k also match U+017F and U+212A; {n,m}+ repeats in Oniguruma where PCRE2 reads it as possessive.
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "datasets/tokenizer/internal.h"
+
 #include <pcre2.h>
 #include <string.h>
 
@@ -27,7 +28,7 @@ struct regexes {
     size_t n;
     struct charset set[MAX_SET];
     int n_set;
-    uint8_t *class_of; // (0x110000)
+    uint8_t *class_of;   // (0x110000)
     uint64_t *signature; // (128) the sets that atom 0x80 + i is in
     int n_atom;
 };
@@ -71,8 +72,10 @@ static enum status put_set(struct reader *x, struct charset *s)
         charset_free(s);
         return refuse(x, "more than 64 different character sets");
     }
-    if (i == x->r->n_set) x->r->set[x->r->n_set++] = *s;
-    else charset_free(s);
+    if (i == x->r->n_set)
+        x->r->set[x->r->n_set++] = *s;
+    else
+        charset_free(s);
     *op_insert(x->p, x->p->n) = (struct op){NULL, i};
     return ST_OK;
 }
@@ -104,28 +107,54 @@ static enum status read_escape(struct reader *x, struct charset *s)
     const char *property = NULL;
     bool negate = false;
     switch (c) {
-    case 'n': charset_add(s, '\n', '\n'); return ST_OK;
-    case 'r': charset_add(s, '\r', '\r'); return ST_OK;
-    case 't': charset_add(s, '\t', '\t'); return ST_OK;
-    case 'f': charset_add(s, '\f', '\f'); return ST_OK;
-    case 'v': charset_add(s, '\v', '\v'); return ST_OK;
-    case 'a': charset_add(s, '\a', '\a'); return ST_OK;
-    case 'e': charset_add(s, 27, 27); return ST_OK;
-    case 's': case 'S': property = "Space", negate = c == 'S'; break;
-    case 'w': case 'W': property = "Word", negate = c == 'W'; break;
-    case 'd': case 'D': property = "Nd", negate = c == 'D'; break;
-    case 'x': case 'u': {
+    case 'n':
+        charset_add(s, '\n', '\n');
+        return ST_OK;
+    case 'r':
+        charset_add(s, '\r', '\r');
+        return ST_OK;
+    case 't':
+        charset_add(s, '\t', '\t');
+        return ST_OK;
+    case 'f':
+        charset_add(s, '\f', '\f');
+        return ST_OK;
+    case 'v':
+        charset_add(s, '\v', '\v');
+        return ST_OK;
+    case 'a':
+        charset_add(s, '\a', '\a');
+        return ST_OK;
+    case 'e':
+        charset_add(s, 27, 27);
+        return ST_OK;
+    case 's':
+    case 'S':
+        property = "Space", negate = c == 'S';
+        break;
+    case 'w':
+    case 'W':
+        property = "Word", negate = c == 'W';
+        break;
+    case 'd':
+    case 'D':
+        property = "Nd", negate = c == 'D';
+        break;
+    case 'x':
+    case 'u': {
         uint32_t v = 0;
         int n = 0;
         bool braced = c == 'x' && x->s < x->end && *x->s == '{';
         int most = braced ? 8 : c == 'u' ? 4 : 2;
         x->s += braced;
         for (; n < most && x->s < x->end && hex_value(*x->s) >= 0; n++, x->s++) v = v * 16 + (uint32_t)hex_value(*x->s);
-        if (!n || v > 0x10FFFF || (c == 'u' && n < 4) || (braced && (x->s == x->end || *x->s++ != '}'))) return refuse(x, "a malformed \\x or \\u");
+        if (!n || v > 0x10FFFF || (c == 'u' && n < 4) || (braced && (x->s == x->end || *x->s++ != '}')))
+            return refuse(x, "a malformed \\x or \\u");
         charset_add(s, v, v);
         return ST_OK;
     }
-    case 'p': case 'P': {
+    case 'p':
+    case 'P': {
         size_t n = 0;
         if (x->s == x->end || *x->s++ != '{') return refuse(x, "\\p without braces");
         negate = c == 'P';
@@ -176,8 +205,10 @@ static enum status read_class(struct reader *x, struct charset *out, int depth)
         struct charset item = {0};
         if (x->end - x->s >= 2 && x->s[0] == '&' && x->s[1] == '&') {
             x->s += 2;
-            if (have_left) charset_intersect(&left, out);
-            else charset_add_set(&left, out);
+            if (have_left)
+                charset_intersect(&left, out);
+            else
+                charset_add_set(&left, out);
             have_left = true;
             out->n = 0;
             continue;
@@ -185,8 +216,10 @@ static enum status read_class(struct reader *x, struct charset *out, int depth)
         if (*x->s == '[') {
             const char *name = x->s + 2; // [:alpha:], which is no nested class
             while (x->end - x->s >= 2 && x->s[1] == ':' && name < x->end && (*name == '^' || (*name >= 'a' && *name <= 'z'))) name++;
-            if (x->end - name >= 2 && name > x->s + 2 && name[0] == ':' && name[1] == ']') st = refuse(x, "a POSIX class [:…:]");
-            else x->s++, st = read_class(x, &item, depth + 1);
+            if (x->end - name >= 2 && name > x->s + 2 && name[0] == ':' && name[1] == ']')
+                st = refuse(x, "a POSIX class [:…:]");
+            else
+                x->s++, st = read_class(x, &item, depth + 1);
         } else if (*x->s == '\\') {
             x->s++;
             st = read_escape(x, &item);
@@ -200,7 +233,8 @@ static enum status read_class(struct reader *x, struct charset *out, int depth)
         if (!st && item.n == 1 && item.v[0].lo == item.v[0].hi && x->end - x->s >= 2 && *x->s == '-' && x->s[1] != ']' && x->s[1] != '[') {
             struct charset hi = {0};
             x->s++;
-            if (*x->s == '\\') x->s++, st = read_escape(x, &hi);
+            if (*x->s == '\\')
+                x->s++, st = read_escape(x, &hi);
             else {
                 size_t len;
                 uint32_t c = utf8_get(x->s, &len);
@@ -237,9 +271,12 @@ static bool read_interval(struct reader *x, char *out, size_t cap, bool *exact)
     }
     if (!n_lo && !n_hi) return false;
     x->s = s + 1;
-    if (*exact) snprintf(out, cap, "{%ld}", lo);
-    else if (n_hi) snprintf(out, cap, "{%ld,%ld}", lo, hi);
-    else snprintf(out, cap, "{%ld,}", lo);
+    if (*exact)
+        snprintf(out, cap, "{%ld}", lo);
+    else if (n_hi)
+        snprintf(out, cap, "{%ld,%ld}", lo, hi);
+    else
+        snprintf(out, cap, "{%ld,}", lo);
     return true;
 }
 
@@ -254,11 +291,16 @@ static enum status read_group(struct reader *x, int depth)
     const char *opening = NULL;
     for (size_t i = 0; i < sizeof openings / sizeof *openings; i++)
         if (left >= strlen(openings[i]) && memcmp(x->s, openings[i], strlen(openings[i])) == 0) opening = openings[i];
-    if (opening) x->s += strlen(opening);
-    else if (left >= 4 && memcmp(x->s, "(?i:", 4) == 0) opening = "(?:", x->s += 4, x->caseless = true;
-    else if (left >= 5 && memcmp(x->s, "(?-i:", 5) == 0) opening = "(?:", x->s += 5, x->caseless = false;
-    else if (left >= 2 && x->s[1] == '?') return refuse(x, "a group (?… of another kind than (?: (?i: (?= (?! (?<= (?<! (?>");
-    else opening = "(?:", x->s++; // captures are never read
+    if (opening)
+        x->s += strlen(opening);
+    else if (left >= 4 && memcmp(x->s, "(?i:", 4) == 0)
+        opening = "(?:", x->s += 4, x->caseless = true;
+    else if (left >= 5 && memcmp(x->s, "(?-i:", 5) == 0)
+        opening = "(?:", x->s += 5, x->caseless = false;
+    else if (left >= 2 && x->s[1] == '?')
+        return refuse(x, "a group (?… of another kind than (?: (?i: (?= (?! (?<= (?<! (?>");
+    else
+        opening = "(?:", x->s++; // captures are never read
     put_text(x->p, x->p->n, opening, strlen(opening));
     TRY(read_alternatives(x, depth + 1));
     if (x->s == x->end) return refuse(x, "an unclosed (");
@@ -309,10 +351,14 @@ static enum status read_alternatives(struct reader *x, int depth)
             size_t len = 1;
             uint32_t code = utf8_get(x->s, &len);
             x->s += len;
-            if (c == '[') st = read_class(x, &s, 0);
-            else if (c == '\\') st = read_escape(x, &s);
-            else if (c == '.') charset_add(&s, 0, '\n' - 1), charset_add(&s, '\n' + 1, 0x10FFFF);
-            else charset_add(&s, code, code);
+            if (c == '[')
+                st = read_class(x, &s, 0);
+            else if (c == '\\')
+                st = read_escape(x, &s);
+            else if (c == '.')
+                charset_add(&s, 0, '\n' - 1), charset_add(&s, '\n' + 1, 0x10FFFF);
+            else
+                charset_add(&s, code, code);
             if (!st && x->caseless && c != '[') fold_case(&s);
             if (st) {
                 charset_free(&s);
@@ -430,14 +476,17 @@ enum status regexes_compile(struct regexes *r, const char *where, struct err *er
         struct pattern *p = &r->v[i];
         struct buf text = {0};
         for (size_t k = 0; k < p->n; k++) {
-            if (p->op[k].text) buf_puts(&text, p->op[k].text);
-            else write_set(r, p->op[k].set, &text);
+            if (p->op[k].text)
+                buf_puts(&text, p->op[k].text);
+            else
+                write_set(r, p->op[k].set, &text);
         }
         int code;
         PCRE2_SIZE at;
         pcre2_compile_context *context = pcre2_compile_context_create(NULL);
         pcre2_set_newline(context, PCRE2_NEWLINE_LF);
-        p->code = pcre2_compile((PCRE2_SPTR)(text.data ? text.data : ""), text.size, PCRE2_MULTILINE | PCRE2_DOLLAR_ENDONLY, &code, &at, context);
+        p->code =
+            pcre2_compile((PCRE2_SPTR)(text.data ? text.data : ""), text.size, PCRE2_MULTILINE | PCRE2_DOLLAR_ENDONLY, &code, &at, context);
         pcre2_compile_context_free(context);
         buf_free(&text);
         if (!p->code) {
@@ -488,7 +537,8 @@ void regex_match_free(struct regex_match *m)
     mem_free(m);
 }
 
-int regex_find(const struct regexes *r, int number, struct regex_match *m, const uint8_t *cls, size_t n_char, size_t from, size_t *lo, size_t *hi)
+int regex_find(const struct regexes *r, int number, struct regex_match *m, const uint8_t *cls, size_t n_char, size_t from, size_t *lo,
+               size_t *hi)
 {
     const struct pattern *p = &r->v[number];
     int got = p->jit ? pcre2_jit_match(p->code, cls, n_char, from, 0, m->data, m->context)

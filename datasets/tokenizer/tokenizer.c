@@ -1,5 +1,6 @@
 // The tokenizer of a model directory: reads tokenizer.json and tokenizer_config.json, and drives a text through the parts (internal.h).
 #include "datasets/tokenizer/internal.h"
+
 #include <string.h>
 
 void ids_push(struct ids *a, int32_t id)
@@ -39,7 +40,8 @@ static enum status load_added(struct tokenizer *t, const json_t *list, const cha
     t->added = NEW_N(struct added, json_array_size(list) + 1);
     const json_t *one;
     size_t i;
-    json_array_foreach(list, i, one) {
+    json_array_foreach(list, i, one)
+    {
         const json_t *content = json_object_get(one, "content"), *id = json_object_get(one, "id");
         if (!json_is_string(content) || !json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) >= 1 << 24)
             return err_set(err, ST_BAD_INPUT, "%s: added_tokens[%zu]: wanted a \"content\" and an \"id\" from 0 to 16777215", where, i);
@@ -63,12 +65,16 @@ static enum status load_added(struct tokenizer *t, const json_t *list, const cha
         struct added *a = &t->added[k];
         int32_t other = t->added_of[a->id];
         if (other >= 0 && (t->added[other].n != a->n || memcmp(t->added[other].content, a->content, a->n) != 0))
-            return err_set(err, ST_BAD_INPUT, "%s: added_tokens: \"%s\" and \"%s\" have the same id %d", where, t->added[other].content, a->content, a->id);
+            return err_set(err, ST_BAD_INPUT, "%s: added_tokens: \"%s\" and \"%s\" have the same id %d", where, t->added[other].content,
+                           a->content, a->id);
         t->added_of[a->id] = (int32_t)k;
         struct normalized z = {0};
-        if (!a->normalized) trie_add(&t->raw, a->content, a->n, (int32_t)k);
-        else if (normalizer_run(t->normalizer, a->content, a->n, &z)) trie_add(&t->normalized, z.text.data ? z.text.data : "", z.text.size, (int32_t)k);
-        else trie_add(&t->normalized, a->content, a->n, (int32_t)k);
+        if (!a->normalized)
+            trie_add(&t->raw, a->content, a->n, (int32_t)k);
+        else if (normalizer_run(t->normalizer, a->content, a->n, &z))
+            trie_add(&t->normalized, z.text.data ? z.text.data : "", z.text.size, (int32_t)k);
+        else
+            trie_add(&t->normalized, a->content, a->n, (int32_t)k);
         normalized_free(&z);
     }
     return ST_OK;
@@ -79,15 +85,18 @@ static enum status check_decoder(const json_t *spec, bool byte_level, const char
     const char *type = json_string_value(json_object_get(spec, "type"));
     if (!byte_level)
         return err_set(err, ST_BAD_INPUT,
-                       "%s: the pre_tokenizer has no ByteLevel: this is not a byte-level BPE tokenizer, and distill knows no other yet", where);
+                       "%s: the pre_tokenizer has no ByteLevel: this is not a byte-level BPE tokenizer, and distill knows no other yet",
+                       where);
     if (!spec || json_is_null(spec) || (type && strcmp(type, "ByteLevel") == 0)) return ST_OK;
     if (type && strcmp(type, "Sequence") == 0) { // a Sequence that does what ByteLevel does
         const json_t *one;
         size_t i;
-        json_array_foreach(json_object_get(spec, "decoders"), i, one) {
+        json_array_foreach(json_object_get(spec, "decoders"), i, one)
+        {
             const char *part = json_string_value(json_object_get(one, "type"));
             if (!part || (strcmp(part, "ByteLevel") != 0 && strcmp(part, "Fuse") != 0))
-                return err_set(err, ST_BAD_INPUT, "%s: decoder %s is not known; distill knows ByteLevel and Fuse", where, part ? part : "without a type");
+                return err_set(err, ST_BAD_INPUT, "%s: decoder %s is not known; distill knows ByteLevel and Fuse", where,
+                               part ? part : "without a type");
         }
         return ST_OK;
     }
@@ -123,8 +132,10 @@ out:
     json_decref(root);
     buf_free(&text);
     mem_free(path);
-    if (st) tokenizer_free(t);
-    else *out = t;
+    if (st)
+        tokenizer_free(t);
+    else
+        *out = t;
     return st;
 }
 
@@ -151,8 +162,8 @@ enum status encode_piece(struct encoder *e, const struct piece *piece)
 {
     if (e->ends) buf_clear(&e->piece_ends);
     if (!bpe_encode(&e->t->vocab, &e->bpe, piece->s, piece->n, e->out, e->ends ? &e->piece_ends : NULL))
-        return err_set(e->err, ST_BAD_INPUT, "the vocabulary has no token for some byte of \"%.*s\", and no unk_token", piece->n < 40 ? (int)piece->n : 40,
-                       piece->s);
+        return err_set(e->err, ST_BAD_INPUT, "the vocabulary has no token for some byte of \"%.*s\", and no unk_token",
+                       piece->n < 40 ? (int)piece->n : 40, piece->s);
     if (!e->ends) return ST_OK;
     for (size_t i = 0; i < e->piece_ends.size; i += sizeof(uint32_t)) {
         uint32_t end;
@@ -178,7 +189,8 @@ static enum status encode_gap(struct encoder *e, const char *s, size_t n, size_t
     return pretokenizer_run(e->t->pre, e, &(struct piece){s, n, cls, n_char, base, 0});
 }
 
-// A stretch of the original text between added tokens: normalized, searched for the added tokens that are matched in normalized text, split.
+// A stretch of the original text between added tokens: normalized, searched for the added tokens that are matched in normalized text,
+// split.
 static enum status encode_section(struct encoder *e, const char *s, size_t n, size_t section)
 {
     if (!n) return ST_OK;
@@ -242,7 +254,8 @@ enum status tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size
             if (!skip_special || !t->added[added].special) buf_put(out, t->added[added].content, t->added[added].n);
         } else if (id >= 0 && id < t->vocab.n && t->vocab.present[id]) {
             buf_put(out, t->vocab.pool + t->vocab.begin[id], t->vocab.size[id]);
-        } else return err_set(err, ST_BAD_INPUT, "id %d at place %zu is outside the vocabulary (%d ids)", id, i, t->n_vocab);
+        } else
+            return err_set(err, ST_BAD_INPUT, "id %d at place %zu is outside the vocabulary (%d ids)", id, i, t->n_vocab);
     }
     return ST_OK;
 }

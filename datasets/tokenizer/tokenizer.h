@@ -25,8 +25,8 @@ enum status tokenizer_encode(const struct tokenizer *t, const char *text, size_t
 // Appends the bytes of the ids to *out, special tokens kept unless skip_special. ST_BAD_INPUT names an id outside the vocabulary.
 enum status tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t n, bool skip_special, struct buf *out, struct err *err);
 
-int32_t tokenizer_n_vocab(const struct tokenizer *t);                  // largest id + 1, added tokens included
-int32_t tokenizer_id(const struct tokenizer *t, const char *token);    // of a whole token (added or vocabulary), -1 if none
+int32_t tokenizer_n_vocab(const struct tokenizer *t);               // largest id + 1, added tokens included
+int32_t tokenizer_id(const struct tokenizer *t, const char *token); // of a whole token (added or vocabulary), -1 if none
 bool tokenizer_is_special(const struct tokenizer *t, int32_t id);
 int32_t tokenizer_eos(const struct tokenizer *t); // tokenizer_config.json's eos_token, -1 if none
 int32_t tokenizer_bos(const struct tokenizer *t);

@@ -1,5 +1,6 @@
 // UTF-8: validity and encoding. Decoding of text known to be valid is inline in internal.h.
 #include "datasets/tokenizer/internal.h"
+
 #include <string.h>
 
 size_t utf8_check(const char *text, size_t n)

@@ -2,6 +2,7 @@
 // pairs of ids to the merge's rank and result. Byte-level models store each token as the bytes it stands for, so no text is ever rewritten
 // into the GPT-2 alphabet.
 #include "datasets/tokenizer/internal.h"
+
 #include <string.h>
 
 #if JANSSON_VERSION_HEX < 0x020e00
@@ -108,7 +109,8 @@ static enum status load_tokens(struct vocab *v, const json_t *vocab, const char 
         int32_t id = (int32_t)json_integer_value(json_object_iter_value(it));
         if (v->present[id])
             return err_set(err, ST_BAD_INPUT, "%s: model.vocab: \"%s\" and another token have the same id %d", where, key, id);
-        if (v->byte_level && byte_level_decode(key, n, v->pool + at, &n_raw)) v->foreign[id] = 0;
+        if (v->byte_level && byte_level_decode(key, n, v->pool + at, &n_raw))
+            v->foreign[id] = 0;
         else {
             memcpy(v->pool + at, key, n);
             n_raw = n;
@@ -138,8 +140,11 @@ static enum status load_merge(struct vocab *v, const char *a, size_t n_a, const 
     int32_t left = vocab_find(v, tmp->data, raw_a), right = vocab_find(v, tmp->data + raw_a, raw_b);
     int32_t id = vocab_find(v, tmp->data, raw_a + raw_b);
     if (left < 0 || right < 0 || id < 0)
-        return err_set(err, ST_BAD_INPUT, "%s: model.merges: merge %u, \"%.*s %.*s\": %s is not in the vocabulary", where, rank, (int)n_a, a,
-                       (int)n_b, b, left < 0 ? "its left part" : right < 0 ? "its right part" : "its result");
+        return err_set(err, ST_BAD_INPUT, "%s: model.merges: merge %u, \"%.*s %.*s\": %s is not in the vocabulary", where, rank, (int)n_a,
+                       a, (int)n_b, b,
+                       left < 0    ? "its left part"
+                       : right < 0 ? "its right part"
+                                   : "its result");
     uint64_t pair = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
     uint32_t i = (uint32_t)(pair * 0x9E3779B97F4A7C15u >> 32) & v->merge_mask;
     while (v->merge[i].pair != MERGE_EMPTY && v->merge[i].pair != pair) i = (i + 1) & v->merge_mask;
@@ -164,11 +169,15 @@ static enum status load_merges(struct vocab *v, const json_t *merges, const char
             const char *s = json_string_value(m), *end = s + json_string_length(m), *space = memchr(s, ' ', (size_t)(end - s));
             if (end - s >= 8 && memcmp(s, "#version", 8) == 0) continue;
             if (!space || memchr(space + 1, ' ', (size_t)(end - space - 1)))
-                st = err_set(err, ST_BAD_INPUT, "%s: model.merges: merge %zu, \"%s\": wanted two tokens with one space between", where, i, s);
-            else st = load_merge(v, s, (size_t)(space - s), space + 1, (size_t)(end - space - 1), rank++, &tmp, where, err);
+                st = err_set(err, ST_BAD_INPUT, "%s: model.merges: merge %zu, \"%s\": wanted two tokens with one space between", where, i,
+                             s);
+            else
+                st = load_merge(v, s, (size_t)(space - s), space + 1, (size_t)(end - space - 1), rank++, &tmp, where, err);
         } else if (json_array_size(m) == 2 && json_is_string(a) && json_is_string(b))
-            st = load_merge(v, json_string_value(a), json_string_length(a), json_string_value(b), json_string_length(b), rank++, &tmp, where, err);
-        else st = err_set(err, ST_BAD_INPUT, "%s: model.merges: merge %zu is neither \"a b\" nor [\"a\",\"b\"]", where, i);
+            st = load_merge(v, json_string_value(a), json_string_length(a), json_string_value(b), json_string_length(b), rank++, &tmp,
+                            where, err);
+        else
+            st = err_set(err, ST_BAD_INPUT, "%s: model.merges: merge %zu is neither \"a b\" nor [\"a\",\"b\"]", where, i);
     }
     buf_free(&tmp);
     return st;
@@ -197,8 +206,10 @@ enum status vocab_load(struct vocab *v, const json_t *model, bool byte_level, co
     TRY(load_merges(v, merges, where, err));
     for (int b = 0; b < 256; b++) {
         char one[8], name[8];
-        if (byte_level) v->byte_id[b] = (one[0] = (char)b, vocab_find(v, one, 1));
-        else v->byte_id[b] = vocab_find(v, name, (size_t)snprintf(name, sizeof name, "<0x%02X>", (unsigned)b));
+        if (byte_level)
+            v->byte_id[b] = (one[0] = (char)b, vocab_find(v, one, 1));
+        else
+            v->byte_id[b] = vocab_find(v, name, (size_t)snprintf(name, sizeof name, "<0x%02X>", (unsigned)b));
     }
     const json_t *unk = json_object_get(model, "unk_token");
     if (json_is_string(unk)) {
@@ -208,7 +219,8 @@ enum status vocab_load(struct vocab *v, const json_t *model, bool byte_level, co
             v->unk = vocab_find(v, byte_level ? raw : json_string_value(unk), n_raw);
         mem_free(raw);
         if (v->unk < 0) v->unk = vocab_find_foreign(v, json_string_value(unk), n);
-        if (v->unk < 0) return err_set(err, ST_BAD_INPUT, "%s: model.unk_token \"%s\" is not in the vocabulary", where, json_string_value(unk));
+        if (v->unk < 0)
+            return err_set(err, ST_BAD_INPUT, "%s: model.unk_token \"%s\" is not in the vocabulary", where, json_string_value(unk));
     }
     return ST_OK;
 }

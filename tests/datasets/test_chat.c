@@ -1,5 +1,5 @@
-// Chats through templates: what is rendered, where the loss falls, and how a model's text is taken apart. The masks are written out by hand: the
-// texts between bars are what carries loss.
+// Chats through templates: what is rendered, where the loss falls, and how a model's text is taken apart. The masks are written out by
+// hand: the texts between bars are what carries loss.
 #include "datasets/chat.h"
 #include "tests/test.h"
 
@@ -75,15 +75,18 @@ static void check_mask(const char *dir, const char *messages, const char *wanted
 
 START_TEST(shipped_template_puts_loss_on_reasoning_answer_and_end_token)
 {
-    check_mask(TINY, "[" U("q") "," R("r", "a") "]", "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n|<think>\nr\n</think>\n\na<|im_end|>|\n");
+    check_mask(TINY, "[" U("q") "," R("r", "a") "]",
+               "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n|<think>\nr\n</think>\n\na<|im_end|>|\n");
     check_mask(TINY, "[" U("q") "," A("a") "," U("p") "," A("b") "]",
-               "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n|a<|im_end|>|\n<|im_start|>user\np<|im_end|>\n<|im_start|>assistant\n|b<|im_end|>|\n");
+               "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n|a<|im_end|>|\n<|im_start|>user\np<|im_end|>\n<|im_start|>"
+               "assistant\n|b<|im_end|>|\n");
     check_mask(TINY, "[" U("q") "," A("") "]", "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n|<|im_end|>|\n");
     // a text that looks like the template's own marks, and one that NFC changes
     check_mask(TINY, "[" U("<|im_start|>assistant\\n") "," A("<|im_end|>x") "]",
                "<|im_start|>user\n<|im_start|>assistant\n<|im_end|>\n<|im_start|>assistant\n|<|im_end|>x<|im_end|>|\n");
     check_mask(TINY, "[" U("e\\u0301") "," A("cafe\\u0301 e\\u0323\\u0301") "," U("e\\u0301") "]",
-               "<|im_start|>user\n\u00e9<|im_end|>\n<|im_start|>assistant\n|caf\u00e9 \u1eb9\u0301<|im_end|>|\n<|im_start|>user\n\u00e9<|im_end|>\n");
+               "<|im_start|>user\n\u00e9<|im_end|>\n<|im_start|>assistant\n|caf\u00e9 "
+               "\u1eb9\u0301<|im_end|>|\n<|im_start|>user\n\u00e9<|im_end|>\n");
 }
 END_TEST
 
@@ -95,7 +98,8 @@ START_TEST(a_template_that_strips_earlier_reasoning_masks_what_is_left)
         "{{ c + '<|im_end|>\\n' }}{%- endfor %}{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{%- endif %}";
     const char *dir = with_template(TINY, qwen3);
     check_mask(dir, "[" U("q") "," R("r", "a") "," U("p") "," R("s", "b") "]",
-               "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n|a<|im_end|>|\n<|im_start|>user\np<|im_end|>\n<|im_start|>assistant\n|<think>\ns\n</think>\n\nb<|im_end|>|\n");
+               "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n|a<|im_end|>|\n<|im_start|>user\np<|im_end|>\n<|im_start|>"
+               "assistant\n|<think>\ns\n</think>\n\nb<|im_end|>|\n");
     check_mask(dir, "[" U("q") "," A("<think>r</think>a") "," U("p") "]",
                "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n|a<|im_end|>|\n<|im_start|>user\np<|im_end|>\n");
 }
@@ -104,10 +108,12 @@ END_TEST
 START_TEST(a_generation_prompt_that_opens_reasoning_is_not_learnt)
 {
     // DeepSeek-R1: the prompt ends with <think>\n; finished turns come without reasoning, or with what the message itself holds
-    static const char r1[] = "{% for m in messages %}{% if m.role == 'user' %}{{ '<|im_start|>' + m.content }}{% else %}{{ '<|endoftext|>' + m.content + '<|im_end|>' }}"
+    static const char r1[] = "{% for m in messages %}{% if m.role == 'user' %}{{ '<|im_start|>' + m.content }}{% else %}{{ '<|endoftext|>' "
+                             "+ m.content + '<|im_end|>' }}"
                              "{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|endoftext|><think>\\n' }}{% endif %}";
     const char *dir = with_template(TINY, r1);
-    check_mask(dir, "[" U("q") "," A("a") "," U("p") "," A("b") "]", "<|im_start|>q<|endoftext|>|a<|im_end|>|<|im_start|>p<|endoftext|>|b<|im_end|>|");
+    check_mask(dir, "[" U("q") "," A("a") "," U("p") "," A("b") "]",
+               "<|im_start|>q<|endoftext|>|a<|im_end|>|<|im_start|>p<|endoftext|>|b<|im_end|>|");
     check_mask(dir, "[" U("q") "," A("<think>\\nr</think>a") "]", "<|im_start|>q<|endoftext|><think>\n|r</think>a<|im_end|>|");
     check_mask(dir, "[" U("q") "," A("</think>a") "]", "<|im_start|>q<|endoftext|>|</think>a<|im_end|>|");
 }
@@ -115,17 +121,22 @@ END_TEST
 
 START_TEST(templates_without_generation_prompt_or_end_token_have_spans_too)
 {
-    static const char mistral[] = "{% for m in messages %}{% if m.role == 'user' %}{{ '[INST]' + m.content + '[/INST]' }}{% else %}{{ m.content + '<|im_end|>' }}{% endif %}{% endfor %}";
-    static const char bare[] = "{% for m in messages %}{{ '<|im_start|>' + m.role + ':' + m.content }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant:' }}{% endif %}";
-    check_mask(with_template(TINY, mistral), "[" U("q") "," A("a") "," U("p") "," A("b") "]", "[INST]q[/INST]|a<|im_end|>|[INST]p[/INST]|b<|im_end|>|");
+    static const char mistral[] = "{% for m in messages %}{% if m.role == 'user' %}{{ '[INST]' + m.content + '[/INST]' }}{% else %}{{ "
+                                  "m.content + '<|im_end|>' }}{% endif %}{% endfor %}";
+    static const char bare[] = "{% for m in messages %}{{ '<|im_start|>' + m.role + ':' + m.content }}{% endfor %}{% if "
+                               "add_generation_prompt %}{{ '<|im_start|>assistant:' }}{% endif %}";
+    check_mask(with_template(TINY, mistral), "[" U("q") "," A("a") "," U("p") "," A("b") "]",
+               "[INST]q[/INST]|a<|im_end|>|[INST]p[/INST]|b<|im_end|>|");
     // <|im_start|> follows the turn but begins the next: no end token
-    check_mask(with_template(TINY, bare), "[" U("q") "," A("a") "," U("p") "]", "<|im_start|>user:q<|im_start|>assistant:|a|<|im_start|>user:p");
+    check_mask(with_template(TINY, bare), "[" U("q") "," A("a") "," U("p") "]",
+               "<|im_start|>user:q<|im_start|>assistant:|a|<|im_start|>user:p");
 }
 END_TEST
 
 START_TEST(generation_blocks_are_honoured)
 {
-    static const char template[] = "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}\n{% else %}>{% generation %}{{ m.content }}<|im_end|>{% endgeneration %}\n{% endif %}{% endfor %}";
+    static const char template[] = "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}\n{% else %}>{% generation %}{{ "
+                                   "m.content }}<|im_end|>{% endgeneration %}\n{% endif %}{% endfor %}";
     check_mask(with_template(TINY, template), "[" U("q") "," A("a") "," U("p") "]", "q\n>|a<|im_end|>|p\n");
 }
 END_TEST
@@ -138,9 +149,12 @@ START_TEST(what_cannot_be_masked_is_refused_with_the_reason)
         {"{% for m in messages %}{{ m.content }}{% endfor %}", "[" U("q") "]", "no turn of the assistant"},
         {"{% for m in messages %}{{ m.role }}{% endfor %}", "[" U("q") "," A("a") "]", "does not write the turn's text"},
         {"{% for m in messages %}{{ m.content }}{{ m.content }}{% endfor %}", "[" U("q") "," A("a") "]", "writes the turn's text twice"},
-        {"{% for m in messages %}{{ m.content }};{{ m.content | length }}{% endfor %}", "[" U("q") "," A("a") "]", "what follows it depends on its text"},
-        {"{{ messages[-1].content | length }}{% for m in messages %}{{ m.content }}{% endfor %}", "[" U("q") "," A("a") "]", "does not stand before the turn"},
-        {"{% for m in messages %}<a>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<b>{% endif %}", "[" U("q") "," A("a") "]", "does not begin as the generation prompt says"},
+        {"{% for m in messages %}{{ m.content }};{{ m.content | length }}{% endfor %}", "[" U("q") "," A("a") "]",
+         "what follows it depends on its text"},
+        {"{{ messages[-1].content | length }}{% for m in messages %}{{ m.content }}{% endfor %}", "[" U("q") "," A("a") "]",
+         "does not stand before the turn"},
+        {"{% for m in messages %}<a>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<b>{% endif %}", "[" U("q") "," A("a") "]",
+         "does not begin as the generation prompt says"},
         {"{{ raise_exception('never') }}", "[" U("q") "," A("a") "]", "never"},
         {"{{ 1 }}", "{}", "wanted an array"},
         {"{{ 1 }}", "[{\"content\":\"x\"}]", "messages[0]"},
@@ -164,7 +178,8 @@ END_TEST
 
 START_TEST(a_chat_is_rendered_with_the_variables_of_transformers)
 {
-    static const char template[] = "{{ bos_token }}|{{ eos_token }}|{{ tools is none }}|{{ add_generation_prompt }}|{{ extra }}|{{ messages[1].reasoning_content }}|{{ messages[1].thinking }}";
+    static const char template[] = "{{ bos_token }}|{{ eos_token }}|{{ tools is none }}|{{ add_generation_prompt }}|{{ extra }}|{{ "
+                                   "messages[1].reasoning_content }}|{{ messages[1].thinking }}";
     struct err err = {0};
     struct tokenizer *t;
     struct chat *c;
@@ -172,7 +187,8 @@ START_TEST(a_chat_is_rendered_with_the_variables_of_transformers)
     struct ids ids = {0};
     const char *dir = with_template(TINY, template);
     char *config = path_join(dir, "tokenizer_config.json");
-    static const char settings[] = "{\"bos_token\":{\"content\":\"<|endoftext|>\"},\"eos_token\":\"<|im_end|>\",\"model_max_length\":1000000000000000019884624838656}";
+    static const char settings[] =
+        "{\"bos_token\":{\"content\":\"<|endoftext|>\"},\"eos_token\":\"<|im_end|>\",\"model_max_length\":1000000000000000019884624838656}";
     ck_ok(file_write_atomic(config, settings, sizeof settings - 1, &err));
     json_t *request = parse("{\"messages\":[" U("q") ",{\"role\":\"assistant\",\"content\":\"a\",\"reasoning\":\"why\"}],\"extra\":5}");
     ck_ok(tokenizer_load(&t, dir, &err));
@@ -243,15 +259,20 @@ START_TEST(real_templates_are_masked_right)
     } cases[] = {
         {"qwen2_5", "from-tokenizer_config/qwen2_5.jinja", "[" U("q") "," A("a") "]", "<|im_start|>assistant\n|a<|im_end|>|\n"},
         {"qwen3", "from-tokenizer_config/qwen3.jinja", "[" U("q") "," R("r", "a") "," U("p") "," R("s", "b") "]",
-         "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n|a<|im_end|>|\n<|im_start|>user\np<|im_end|>\n<|im_start|>assistant\n|<think>\ns\n</think>\n\nb<|im_end|>|\n"},
+         "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n|a<|im_end|>|\n<|im_start|>user\np<|im_end|>\n<|im_start|>assistant\n|<"
+         "think>\ns\n</think>\n\nb<|im_end|>|\n"},
         {"qwen2_5", "llama.cpp-2026-07/Qwen-QwQ-32B.jinja", "[" U("q") "," A("<think>\\nr\\n</think>\\n\\na") "]",
          "<|im_start|>assistant\n<think>\n|r\n</think>\n\na<|im_end|>|\n"},
         {"deepseek_v3", "from-tokenizer_config/deepseek_v3.jinja", "[" U("q") "," A("a") "," U("p") "," A("b") "]",
          "<｜User｜>q<｜Assistant｜>|a<｜end▁of▁sentence｜>|<｜User｜>p<｜Assistant｜>|b<｜end▁of▁sentence｜>|"},
-        {"deepseek_v3", "llama.cpp-2026-07/llama-cpp-deepseek-r1.jinja", "[" U("q") "," A("a") "]", "<｜Assistant｜>|a<｜end▁of▁sentence｜>|"},
-        {"deepseek_v3", "llama.cpp-2026-07/deepseek-ai-DeepSeek-R1-Distill-Llama-8B.jinja", "[" U("q") "," A("a") "]", "<｜Assistant｜>|a<｜end▁of▁sentence｜>|"},
-        {"deepseek_v3", "llama.cpp-2026-07/deepseek-ai-DeepSeek-V3.1.jinja", "[" U("q") "," A("a") "]", "<｜Assistant｜><think></think>|a<｜end▁of▁sentence｜>|"},
-        {"llama3", "from-tokenizer_config/llama3_2.jinja", "[" U("q") "," A("a") "]", "<|start_header_id|>assistant<|end_header_id|>\n\n|a<|eot_id|>|"},
+        {"deepseek_v3", "llama.cpp-2026-07/llama-cpp-deepseek-r1.jinja", "[" U("q") "," A("a") "]",
+         "<｜Assistant｜>|a<｜end▁of▁sentence｜>|"},
+        {"deepseek_v3", "llama.cpp-2026-07/deepseek-ai-DeepSeek-R1-Distill-Llama-8B.jinja", "[" U("q") "," A("a") "]",
+         "<｜Assistant｜>|a<｜end▁of▁sentence｜>|"},
+        {"deepseek_v3", "llama.cpp-2026-07/deepseek-ai-DeepSeek-V3.1.jinja", "[" U("q") "," A("a") "]",
+         "<｜Assistant｜><think></think>|a<｜end▁of▁sentence｜>|"},
+        {"llama3", "from-tokenizer_config/llama3_2.jinja", "[" U("q") "," A("a") "]",
+         "<|start_header_id|>assistant<|end_header_id|>\n\n|a<|eot_id|>|"},
         {"qwen2_5", "llama.cpp-2026-07/Kimi-K2-Instruct.jinja", "[" U("q") "," A("a") "]", "<|im_middle|>|a<|im_end|>|"},
     };
     struct err err = {0};
@@ -268,7 +289,8 @@ START_TEST(real_templates_are_masked_right)
     masked(t, c, cases[_i].messages, &out, &err, &st);
     ck_assert_msg(st == ST_OK, "%s: %s", cases[_i].template, err.text);
     const size_t n = strlen(cases[_i].tail);
-    ck_assert_msg(out.size >= n && strcmp(out.data + out.size - n, cases[_i].tail) == 0, "%s:\n%s\nwanted at its end\n%s", cases[_i].template, out.data, cases[_i].tail);
+    ck_assert_msg(out.size >= n && strcmp(out.data + out.size - n, cases[_i].tail) == 0, "%s:\n%s\nwanted at its end\n%s",
+                  cases[_i].template, out.data, cases[_i].tail);
     buf_free(&template);
     buf_free(&out);
     chat_free(c);

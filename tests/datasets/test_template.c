@@ -32,10 +32,12 @@ START_TEST(each_construct_writes_what_jinja_writes)
         const json_t *wanted = json_object_get(c, "text");
         const enum status st = render(template, json_object_get(root, "data"), &out, &err);
         if (json_is_null(wanted)) {
-            ck_assert_msg(st == ST_BAD_INPUT && strncmp(err.text, "chat template, line ", 20) == 0, "%s: status %d: %s", template, st, err.text);
+            ck_assert_msg(st == ST_BAD_INPUT && strncmp(err.text, "chat template, line ", 20) == 0, "%s: status %d: %s", template, st,
+                          err.text);
         } else {
             ck_assert_msg(st == ST_OK, "%s: %s", template, err.text);
-            ck_assert_msg(out.size == json_string_length(wanted) && (!out.size || memcmp(out.data, json_string_value(wanted), out.size) == 0),
+            ck_assert_msg(out.size == json_string_length(wanted) &&
+                              (!out.size || memcmp(out.data, json_string_value(wanted), out.size) == 0),
                           "%s:\n%.*s\nwanted\n%s", template, (int)out.size, out.data ? out.data : "", json_string_value(wanted));
         }
         buf_free(&out);
@@ -75,7 +77,9 @@ static void check_real(const char *name, const char *template, const json_t *con
             ck_assert_msg(st == ST_BAD_INPUT || jinja_has_a_generator(name, i), "%s, conversation %zu: not refused", name, i);
         else
             ck_assert_msg(st == ST_OK, "%s, conversation %zu: %s", name, i, err.text);
-        if (wanted >= 0) ck_assert_msg(crc32(&out) == (uint32_t)wanted, "%s, conversation %zu: wrote\n%.*s", name, i, (int)out.size, out.data ? out.data : "");
+        if (wanted >= 0)
+            ck_assert_msg(crc32(&out) == (uint32_t)wanted, "%s, conversation %zu: wrote\n%.*s", name, i, (int)out.size,
+                          out.data ? out.data : "");
         buf_free(&out);
     }
 }
@@ -104,8 +108,8 @@ END_TEST
 
 START_TEST(real_cases_give_their_targets)
 {
-    // Where Jinja itself does not give the target: a list printed as JSON (Hugging Face's JavaScript does), today's date, and a case that is not
-    // about rendering.
+    // Where Jinja itself does not give the target: a list printed as JSON (Hugging Face's JavaScript does), today's date, and a case that
+    // is not about rendering.
     static const char *const others[] = {"MadeAgents/Hammer2.1", "HuggingFaceTB/SmolLM3-3B", "HuggingFaceTB/SmolVLM-Instruct"};
     const char *path = test_material("chat-templates/e2e.json"), *name;
     if (!path) return;
@@ -184,7 +188,8 @@ START_TEST(nothing_runs_away)
         ck_assert_msg(st == ST_BAD_INPUT, "%s: status %d", bad[i], st);
         buf_free(&out);
     }
-    static const char *const deep[][3] = {{"(", "1", ")"}, {"[", "", "]"}, {"-", "1", ""}, {"not ", "1", ""}, {"{'a':", "1", "}"}, {"x[", "1", "]"}, {"1 if 1 else ", "1", ""}};
+    static const char *const deep[][3] = {{"(", "1", ")"},     {"[", "", "]"},   {"-", "1", ""},           {"not ", "1", ""},
+                                          {"{'a':", "1", "}"}, {"x[", "1", "]"}, {"1 if 1 else ", "1", ""}};
     for (size_t i = 0; i < sizeof deep / sizeof *deep; i++) {
         struct err err = {0};
         struct buf text = {0}, out = {0};
@@ -213,8 +218,10 @@ END_TEST
 
 START_TEST(generation_blocks_tell_what_they_wrote)
 {
-    static const char text[] = "{% for m in messages %}<{{ m.role }}>{% if m.role == 'assistant' %}{% generation %}{{ m.content }}!{% endgeneration %}{% endif %}\n{% endfor %}";
-    static const char vars[] = "{\"messages\":[{\"role\":\"user\"},{\"role\":\"assistant\",\"content\":\"ab\"},{\"role\":\"assistant\",\"content\":\"c\"}]}";
+    static const char text[] = "{% for m in messages %}<{{ m.role }}>{% if m.role == 'assistant' %}{% generation %}{{ m.content }}!{% "
+                               "endgeneration %}{% endif %}\n{% endfor %}";
+    static const char vars[] =
+        "{\"messages\":[{\"role\":\"user\"},{\"role\":\"assistant\",\"content\":\"ab\"},{\"role\":\"assistant\",\"content\":\"c\"}]}";
     struct err err = {0};
     struct template *t;
     struct buf out = {0}, spans = {0};

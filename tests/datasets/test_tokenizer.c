@@ -1,7 +1,8 @@
-// The tokenizer against Hugging Face's: ids of awkward strings (tests/golden/text/tokenizer.py), for the shipped tokenizer, for variants of it
-// that use every known part, and for real ones where the material is at hand; and what must be refused.
+// The tokenizer against Hugging Face's: ids of awkward strings (tests/golden/text/tokenizer.py), for the shipped tokenizer, for variants of
+// it that use every known part, and for real ones where the material is at hand; and what must be refused.
 #include "datasets/tokenizer/internal.h"
 #include "tests/test.h"
+
 #include <stdlib.h>
 #include <time.h>
 
@@ -43,8 +44,8 @@ static void check(const struct tokenizer *t, const char *name, const json_t *tex
     ck_ok(tokenizer_encode_ends(t, s, n, &ids, &ends, &err));
     ck_assert_msg(ids.n == json_array_size(wanted), "%s: %s: %zu ids, wanted %zu", name, shown, ids.n, json_array_size(wanted));
     for (size_t i = 0; i < ids.n; i++)
-        ck_assert_msg(ids.v[i] == json_integer_value(json_array_get(wanted, i)), "%s: %s: id %zu is %d, wanted %d", name, shown, i, ids.v[i],
-                      (int)json_integer_value(json_array_get(wanted, i)));
+        ck_assert_msg(ids.v[i] == json_integer_value(json_array_get(wanted, i)), "%s: %s: id %zu is %d, wanted %d", name, shown, i,
+                      ids.v[i], (int)json_integer_value(json_array_get(wanted, i)));
     ck_assert_uint_eq(ends.size, ids.n * sizeof(size_t));
     for (size_t i = 0, end = 0, last = 0; reversible && i < ids.n; i++, last = end) {
         memcpy(&end, ends.data + i * sizeof end, sizeof end);
@@ -106,7 +107,8 @@ START_TEST(every_known_part_gives_the_ids_of_hugging_face)
         const char *name = json_string_value(json_object_get(part, "name"));
         const enum status st = tokenizer_load(&t, variant(json_object_get(part, "spec")), &err);
         ck_assert_msg(st == ST_OK, "%s: %s", name, err.text);
-        json_array_foreach(json_object_get(part, "cases"), k, c) check(t, name, json_object_get(c, "text"), json_object_get(c, "ids"), false);
+        json_array_foreach(json_object_get(part, "cases"), k, c)
+            check(t, name, json_object_get(c, "text"), json_object_get(c, "ids"), false);
         tokenizer_free(t);
     }
     json_decref(parts);
@@ -168,8 +170,11 @@ static void check_vectors(const struct tokenizer *t, const char *dir, const char
 
 START_TEST(real_tokenizers_pass_the_vectors_of_llama_cpp)
 {
-    static const char *const vectors[][2] = {{"qwen2_5", "ggml-vocab-qwen2.gguf"}, {"qwen3", "ggml-vocab-qwen2.gguf"}, {"llama3", "ggml-vocab-llama-bpe.gguf"},
-                                             {"deepseek_v3", "deepseek-v3"},       {"deepseek_v3", "deepseek-v3.2026"}};
+    static const char *const vectors[][2] = {{"qwen2_5", "ggml-vocab-qwen2.gguf"},
+                                             {"qwen3", "ggml-vocab-qwen2.gguf"},
+                                             {"llama3", "ggml-vocab-llama-bpe.gguf"},
+                                             {"deepseek_v3", "deepseek-v3"},
+                                             {"deepseek_v3", "deepseek-v3.2026"}};
     struct err err = {0};
     const char *dir = test_material("tokenizers");
     if (!dir) return;
@@ -193,7 +198,8 @@ START_TEST(a_megabyte_of_one_letter_is_encoded_in_time)
     ck_ok(tokenizer_load(&t, TINY, &err));
     const clock_t start = clock();
     ck_ok(tokenizer_encode(t, text.data, text.size, &ids, &err));
-    ck_assert_msg(clock() - start < 10 * CLOCKS_PER_SEC, "it took %g s", (double)(clock() - start) / CLOCKS_PER_SEC); // 0.3 s; quadratic work takes hours
+    ck_assert_msg(clock() - start < 10 * CLOCKS_PER_SEC, "it took %g s",
+                  (double)(clock() - start) / CLOCKS_PER_SEC); // 0.3 s; quadratic work takes hours
     ck_ok(tokenizer_decode(t, ids.v, ids.n, false, &back, &err));
     ck_assert(back.size == text.size && memcmp(back.data, text.data, text.size) == 0);
     ids_free(&ids);
@@ -211,11 +217,15 @@ START_TEST(what_is_not_known_is_refused_by_name)
         {"{\"normalizer\":{\"type\":\"Nmt\"}}", "normalizer Nmt is not known"},
         {"{\"pre_tokenizer\":{\"type\":\"Metaspace\"}}", "pre_tokenizer Metaspace is not known"},
         {"{\"pre_tokenizer\":null}", "no ByteLevel"},
-        {"{\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"ByteLevel\"},{\"type\":\"Digits\"}]}}", "Digits stands after ByteLevel"},
+        {"{\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"ByteLevel\"},{\"type\":\"Digits\"}]}}",
+         "Digits stands after ByteLevel"},
         {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"\\\\bx\"},\"behavior\":\"Isolated\",\"invert\":false}}", "\\b"},
-        {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"\\\\p{Klingon}\"},\"behavior\":\"Isolated\",\"invert\":false}}", "\\p{Klingon}"},
-        {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(a\"},\"behavior\":\"Isolated\",\"invert\":false}}", "unclosed ("},
-        {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a\"},\"behavior\":\"Glued\",\"invert\":false}}", "behavior is Glued"},
+        {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"\\\\p{Klingon}\"},\"behavior\":\"Isolated\",\"invert\":false}}",
+         "\\p{Klingon}"},
+        {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(a\"},\"behavior\":\"Isolated\",\"invert\":false}}",
+         "unclosed ("},
+        {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a\"},\"behavior\":\"Glued\",\"invert\":false}}",
+         "behavior is Glued"},
         {"{\"decoder\":{\"type\":\"WordPiece\"}}", "decoder WordPiece is not known"},
         {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[]}}", "model.type is Unigram"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":0},\"merges\":[]}}", "the same id 0"},
@@ -240,14 +250,16 @@ END_TEST
 
 START_TEST(invalid_text_and_ids_are_refused)
 {
-    static const char *const bad[] = {"\x80", "a\xC3", "\xC0\x80", "\xED\xA0\x80", "\xF5\x80\x80\x80", "\xE2\x82", "\xF0\x8F\xBF\xBF", "ok\xFF"};
+    static const char *const bad[] = {"\x80",  "a\xC3", "\xC0\x80", "\xED\xA0\x80", "\xF5\x80\x80\x80", "\xE2\x82", "\xF0\x8F\xBF\xBF",
+                                      "ok\xFF"};
     struct err err = {0};
     struct tokenizer *t;
     struct ids ids = {0};
     struct buf out = {0};
     const int32_t beyond = 512, negative = -1;
     ck_ok(tokenizer_load(&t, TINY, &err));
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) ck_fails(tokenizer_encode(t, bad[i], strlen(bad[i]), &ids, &err), ST_BAD_INPUT, "not valid UTF-8");
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        ck_fails(tokenizer_encode(t, bad[i], strlen(bad[i]), &ids, &err), ST_BAD_INPUT, "not valid UTF-8");
     ck_fails(tokenizer_decode(t, &beyond, 1, false, &out, &err), ST_BAD_INPUT, "id 512");
     ck_fails(tokenizer_decode(t, &negative, 1, false, &out, &err), ST_BAD_INPUT, "id -1");
     ids_free(&ids);
