@@ -1,5 +1,6 @@
-// Inside the template interpreter: text → tokens (lexer.c) → tree (parser.c) → output (eval.c), over values (value.c, print.c) with the
-// built-in filters, tests, methods and functions of Jinja2 and Python that templates use (filters.c, tests.c, methods.c).
+// Inside the template interpreter: text → tokens (lexer.c) → tree (parser.c, statements.c) → output (eval.c, render.c), over values
+// (value.c, print.c) with the built-in filters, tests, methods and functions of Jinja2 and Python that templates use (filters.c, tests.c,
+// methods.c).
 //
 // All memory of a tree or of one rendering comes from a pool that is freed whole, so an error may leave from any depth by longjmp:
 // ev_fail(). Rendering is bounded in steps, depth and memory, whatever the template says.
@@ -36,7 +37,7 @@ struct source { // what parsing needs to complain
 void source_fail(struct source *s, int line, const char *fmt, ...) __attribute__((format(printf, 3, 4), noreturn));
 struct token *template_lex(struct source *s, const char *text, size_t n, size_t *n_token); // ends with T_END
 
-// ---- the tree (parser.c) ----
+// ---- the tree (parser.c, statements.c) ----
 enum expr_kind {
     X_CONST,
     X_NAME,
