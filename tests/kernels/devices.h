@@ -27,6 +27,14 @@ static inline void device_open(struct device *dev, const char *name, int n_threa
         if (dev_check(dev, &err_)) ck_abort_msg("%s", err_.text);                                                                          \
     } while (0)
 
+// As PLANNED, in memory reserved beforehand: for many small calls.
+#define RESERVED(dev, ...)                                                                                                                 \
+    do {                                                                                                                                   \
+        struct err err_ = {0};                                                                                                             \
+        if (!(dev)->arena.base && dev_reserve(dev, 64 << 20, &err_)) ck_abort_msg("%s", err_.text);                                        \
+        __VA_ARGS__;                                                                                                                       \
+        if (dev_check(dev, &err_)) ck_abort_msg("%s", err_.text);                                                                          \
+    } while (0)
 static inline double at(struct tensor t, int64_t i) // of its contiguous elements, or through strides up to rank 4
 {
     int64_t off = 0;

@@ -178,18 +178,18 @@ START_TEST(rows_do_not_see_their_company)
                 struct device dev;
                 device_open(&dev, isa[_i]->name, n_thread);
                 struct tensor p = packed(&dev, w);
-                if (n_thread == 1) PLANNED(&dev, op_linear(&dev, out, x, p, TENSOR_NONE));
+                if (n_thread == 1) RESERVED(&dev, op_linear(&dev, out, x, p, TENSOR_NONE));
                 for (size_t b = 0; b < sizeof batch / sizeof *batch; b++)
                     for (int64_t i = 0; i < m; i += 7 * batch[b]) {
                         const int64_t rows = m - i < batch[b] ? m - i : batch[b];
-                        PLANNED(&dev, op_linear(&dev, tensor_rows(part, 0, rows), tensor_rows(x, i, rows), p, TENSOR_NONE));
+                        RESERVED(&dev, op_linear(&dev, tensor_rows(part, 0, rows), tensor_rows(x, i, rows), p, TENSOR_NONE));
                         ck_assert_mem_eq(part.data, tensor_rows(out, i, rows).data, (size_t)(rows * n) * dtype_size(xt));
                     }
                 // and among experts that happen to share the weights
                 const int32_t first[] = {0, 1, 4, 64, 64, 100};
                 const void *slot[] = {p.data, p.data, p.data, p.data, p.data};
                 struct expert_weights ew = {5, n, k, wt, slot};
-                PLANNED(&dev, op_grouped_linear(&dev, by_expert, x, &ew, tensor_1d((void *)(uintptr_t)first, DT_I32, 6)));
+                RESERVED(&dev, op_grouped_linear(&dev, by_expert, x, &ew, tensor_1d((void *)(uintptr_t)first, DT_I32, 6)));
                 ck_assert_mem_eq(by_expert.data, out.data, (size_t)(m * n) * dtype_size(xt));
                 dev_close(&dev);
             }
