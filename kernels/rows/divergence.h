@@ -12,6 +12,7 @@
 
 struct div_term {
     float term, grad; // grad: d term / d log q
+    float p, q;
 };
 #define ROW_LOG_MIN (-100.0f) // stands for log 0: terms stay finite, probabilities vanish in f32
 
@@ -31,7 +32,7 @@ ROW_FN struct div_term row_divergence(enum divergence kind, float beta, float lp
     lp = lp > ROW_LOG_MIN ? lp : ROW_LOG_MIN;
     lq = lq > ROW_LOG_MIN ? lq : ROW_LOG_MIN;
     float p = expf(lp), q = expf(lq);
-    struct div_term r = {0, 0};
+    struct div_term r = {0, 0, p, q};
     if (kind == DIV_JSD) { // at its ends TRL's generalised JSD is the KL itself, not its limit 0
         if (beta <= 0) kind = DIV_FKL;
         if (beta >= 1) kind = DIV_RKL;

@@ -29,24 +29,22 @@ void ISA_NAME(capture_topk)(struct device *dev, struct tensor ids, struct tensor
     int k = (int)ids.shape[1], n_t = (int)log_z.shape[1];
     uint64_t *keys = dev_scratch(dev, (size_t)(room * dev->n_thread) * sizeof *keys);
     if (dev->measuring) return;
-#pragma omp parallel for schedule(static) num_threads(cpu_team(dev, (double)n *n_vocab *(1.0 + 0.5 * n_t)))
-    for (int64_t row = 0; row < n; row++) {
+    CPU_FOR(dev, (double)n * n_vocab * (1.0 + 0.5 * n_t), row, n, {
         uint64_t *key = keys + room * omp_get_thread_num();
         const float *z = logits_row(logits, row);
         int32_t *id = (int32_t *)ids.data + row * k;
         float *lp = (float *)logprob.data + row * k;
-        double lse[OP_TEMPERATURE_MAX + 1], kept = 0;
+        double lse[OP_TEMPERATURE_MAX + 1];
         row_log_z((float *)log_z.data + row * n_t, lse, z, n_vocab, temperature, n_t);
         keys_top(key, z, n_vocab, k);
         for (int i = 0; i < k; i++) {
             id[i] = key_id(key[i]);
             lp[i] = (float)((double)z[id[i]] - lse[0]);
         }
-        // The same words as kernels/rows/divergence.h has for the student's tail: equal distributions then give equal tails.
-        for (int i = 0; i < k && k < n_vocab; i++) kept += (double)expf(lp[i]);
-        float all = (float)log(kept);
+        // As row_log_rest in kernels/rows/divergence.h has it for the student's tail: equal distributions then give equal tails.
+        float all = logf(row_sumexp(lp, k, 0, 1));
         ((float *)tail_logprob.data)[row] = k < n_vocab ? logf(-expm1f(all < -1e-7f ? all : -1e-7f)) : -INFINITY;
-    }
+    });
 }
 
 // ---- drawing ----------------------------------------------------------------------------------------------------------------------------
@@ -60,17 +58,19 @@ VEC_FN void block_weights(float *w, const float *z, int n, float m, float inv_t,
     }
     for (int i = 0; i < n; i++) w[i] = w[i] >= least ? w[i] : 0; // also for NaN
 }
-static double block_sum(const float *w, int n)
+static double block_sum(float *w, int n)
 {
-    double s = 0;
-    for (int i = 0; i < n; i++) s += (double)w[i];
-    return s;
+    double s[8] = {0};
+    for (int i = n; i < n + 8; i++) w[i] = 0; // there is room
+    for (int i = 0; i < n; i += 8)
+        for (int j = 0; j < 8; j++) s[j] += (double)w[i + j];
+    return ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7]));
 }
 
 // The sums of all blocks; returns their sum.
 static double all_blocks(double *sum, const float *z, int n, float m, float inv_t, float least)
 {
-    float w[SOFTMAX_BLOCK + VL];
+    float w[SOFTMAX_BLOCK + 16];
     double total = 0;
     for (int b = 0, at = 0; at < n; b++, at += SOFTMAX_BLOCK) {
         int len = n - at < SOFTMAX_BLOCK ? n - at : SOFTMAX_BLOCK;
@@ -88,7 +88,7 @@ struct walk {
     int n, block;      // the block in w
     float m, inv_t, least;
     double before; // the sum of the blocks before it
-    float w[SOFTMAX_BLOCK + VL];
+    float w[SOFTMAX_BLOCK + 16];
 };
 static void walk_load(struct walk *s)
 {
@@ -187,11 +187,10 @@ void ISA_NAME(sample)(struct device *dev, struct tensor out, struct tensor logit
     size_t each = room_bytes(n_vocab);
     char *room = dev_scratch(dev, each * (size_t)dev->n_thread);
     if (dev->measuring) return;
-#pragma omp parallel for schedule(static) num_threads(cpu_team(dev, (double)n *n_vocab * 1.5))
-    for (int64_t i = 0; i < n; i++) {
+    CPU_FOR(dev, (double)n * n_vocab * 1.5, i, n, {
         uint64_t *key = (uint64_t *)(room + each * (size_t)omp_get_thread_num());
         ((int32_t *)out.data)[i] = sample_one(key, (double *)(key + n_vocab), logits_row(logits, i), n_vocab, &row[i]);
-    }
+    });
 }
 
 // TRAP: these draws must not be the sampler's, or the kept distribution would always contain the token that came next: another seed.
@@ -205,8 +204,7 @@ void ISA_NAME(capture_sampled)(struct device *dev, struct tensor ids, struct ten
     size_t n_sum = (size_t)(n_vocab / SOFTMAX_BLOCK + 1), each = (((size_t)n_draw + n_sum) * sizeof(double) + 63) / 64 * 64;
     char *room = dev_scratch(dev, each * (size_t)dev->n_thread);
     if (dev->measuring) return;
-#pragma omp parallel for schedule(static) num_threads(cpu_team(dev, (double)n *n_vocab *(2.0 + 0.5 * n_t)))
-    for (int64_t r = 0; r < n; r++) {
+    CPU_FOR(dev, (double)n * n_vocab * (2.0 + 0.5 * n_t), r, n, {
         double *u = (double *)(room + each * (size_t)omp_get_thread_num()), *sum = u + n_draw, lse[OP_TEMPERATURE_MAX + 1];
         const float *z = logits_row(logits, r);
         int32_t *id = (int32_t *)ids.data + r * n_draw, *c = (int32_t *)count.data + r * n_draw;
@@ -234,5 +232,5 @@ void ISA_NAME(capture_sampled)(struct device *dev, struct tensor ids, struct ten
             id[i] = -1;
             c[i] = 0;
         }
-    }
+    });
 }

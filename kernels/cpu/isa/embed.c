@@ -27,15 +27,14 @@ void ISA_NAME(embed)(struct device *dev, struct tensor out, struct tensor table,
     const int32_t *id = ids.data;
     bool ob = out.dtype == DT_BF16, tb = table.dtype == DT_BF16;
     if (ids_bad(dev, "op_embed", id, n, table.shape[0])) return;
-#pragma omp parallel for schedule(static) num_threads(cpu_team(dev, (double)(n * d) * (table.layout == LAYOUT_PANEL ? 2.0 : 0.2)))
-    for (int64_t t = 0; t < n; t++) {
+    CPU_FOR(dev, (double)(n * d) * (table.layout == LAYOUT_PANEL ? 2.0 : 0.2), t, n, {
         if (table.layout == LAYOUT_PANEL)
             panel_read_row(row_at(out, t, 0), ob, table.data, table.dtype, d, id[t]);
         else if (ob == tb)
             memcpy(row_at(out, t, 0), row_at(table, id[t], 0), (size_t)d * dtype_size(out.dtype));
         else
             convert_row(row_at(out, t, 0), ob, row_at(table, id[t], 0), tb, d);
-    }
+    });
 }
 
 void ISA_NAME(embed_bwd)(struct device *dev, struct tensor dtable, struct tensor dout, struct tensor ids)
@@ -91,9 +90,8 @@ void ISA_NAME(bias_bwd)(struct device *dev, struct tensor dbias, struct tensor d
 {
     if (dev->measuring) return;
     int64_t d = dout.shape[1], n_block = (d + 4 * VL - 1) / (4 * VL);
-#pragma omp parallel for schedule(static) num_threads(cpu_team(dev, (double)tensor_numel(dout) * 0.2))
-    for (int64_t b = 0; b < n_block; b++) {
+    CPU_FOR(dev, (double)tensor_numel(dout) * 0.2, b, n_block, {
         int64_t col = b * 4 * VL;
         column_sums((float *)dbias.data + col, dout, col, d - col < 4 * VL ? d - col : 4 * VL);
-    }
+    });
 }

@@ -3,6 +3,8 @@
 #pragma once
 #include "kernels/cpu/isa/softmax.h"
 
+enum { KEYS_RANKED = 192 };
+
 VEC_FN uint64_t key_of(float z, uint32_t id)
 {
     z += 0.0f; // -0 becomes +0: they tie
@@ -83,10 +85,60 @@ static void keys_select(uint64_t *key, int64_t n, int64_t k)
     keys_insertion(key, n);
 }
 
+// Sorted by counting for each how many come before it: for short arrays quicker than any branching, since it is all vectors.
+static void keys_rank_sort(uint64_t *key, int n)
+{
+    uint64_t copy[KEYS_RANKED];
+    memcpy(copy, key, (size_t)n * sizeof *key);
+    for (int i = 0; i < n; i++) {
+        uint64_t rank = 0;
+        for (int j = 0; j < n; j++) rank += copy[j] < copy[i];
+        key[rank] = copy[i];
+    }
+}
+// A bound with k to k + k/4 + 8 logits at or above it, found by halving an interval; fewer than k: there is none (NaN and -inf abound).
+static int keys_bound(float *bound, const float *z, int n, int k)
+{
+    float hi = row_max(z, n), lo = hi, step = 1;
+    int above = 0, count;
+    for (int i = 0; i < 40 && above < k; i++, step *= 2) {
+        if (above) hi = lo;
+        lo = hi - step;
+        above = 0;
+        for (int j = 0; j < n; j++) above += z[j] >= lo;
+    }
+    for (int i = 0; i < 24 && above > k + k / 4 + 8; i++) { // ties may keep it from ever fitting
+        float mid = 0.5f * lo + 0.5f * hi;
+        count = 0;
+        for (int j = 0; j < n; j++) count += z[j] >= mid;
+        if (count >= k) {
+            lo = mid;
+            above = count;
+        } else {
+            hi = mid;
+        }
+    }
+    *bound = lo;
+    return above;
+}
+
 // The keys of the k best of n logits, sorted, in key[0 .. k). `key` has room for n.
 static __attribute__((unused)) void keys_top(uint64_t *key, const float *z, int n, int k)
 {
     int64_t count = 0, cap = 4 * (int64_t)k > 512 ? 4 * (int64_t)k : 512;
+    float bound;
+    if (n <= 8192 && n > k && keys_bound(&bound, z, n, k) >= k) {
+        for (int i = 0; i < n; i++) {
+            key[count] = key_of(z[i], (uint32_t)i);
+            count += z[i] >= bound;
+        }
+        if (count > KEYS_RANKED) keys_select(key, count, k);
+        if (count <= KEYS_RANKED)
+            keys_rank_sort(key, (int)count);
+        else
+            keys_sort(key, k);
+        return;
+    }
     if (cap + 4 * VL < n) { // few of many: candidates above the k-th best so far, gathered up to cap, then cut down to k
         float least = -INFINITY;
         for (int i = 0; i < n; i += 4 * VL) {

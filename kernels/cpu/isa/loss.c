@@ -39,8 +39,8 @@ static float row_kd(const struct row_loss *r, int64_t row, double lset, double *
         total += (double)d.term;
         g_sum += (double)d.grad;
         r->g[i] = d.grad;
-        p_sum += (double)expf(lp);
-        q_sum += (double)expf(lq);
+        p_sum += (double)d.p;
+        q_sum += (double)d.q;
     }
     *tail = 0;
     if (!mix->full && n_kept < mix->n_vocab) {

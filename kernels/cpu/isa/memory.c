@@ -7,11 +7,10 @@ enum { CHUNK = 1 << 16 }; // bytes or elements a thread takes at a time
 static void copy_bytes(struct device *dev, void *out, const void *in, size_t size)
 {
     int64_t n = (int64_t)((size + CHUNK - 1) / CHUNK);
-#pragma omp parallel for schedule(static) num_threads(cpu_team(dev, (double)size * 0.05))
-    for (int64_t i = 0; i < n; i++) {
+    CPU_FOR(dev, (double)size * 0.05, i, n, {
         size_t at = (size_t)i * CHUNK, len = size - at < CHUNK ? size - at : CHUNK;
         memcpy((char *)out + at, (const char *)in + at, len);
-    }
+    });
 }
 
 void ISA_NAME(upload)(struct device *dev, struct tensor out, const void *host)
@@ -28,11 +27,10 @@ void ISA_NAME(zero)(struct device *dev, struct tensor out)
 {
     size_t size = tensor_bytes(out);
     int64_t n = (int64_t)((size + CHUNK - 1) / CHUNK);
-#pragma omp parallel for schedule(static) num_threads(cpu_team(dev, (double)size * 0.05))
-    for (int64_t i = 0; i < n; i++) {
+    CPU_FOR(dev, (double)size * 0.05, i, n, {
         size_t at = (size_t)i * CHUNK, len = size - at < CHUNK ? size - at : CHUNK;
         memset((char *)out.data + at, 0, len);
-    }
+    });
 }
 
 static float read_one(const void *p, enum dtype t, int64_t i)
@@ -72,11 +70,10 @@ void ISA_NAME(copy)(struct device *dev, struct tensor out, struct tensor x)
     double ns = (double)total * 0.3;
     if (tensor_contiguous(x) && tensor_contiguous(out)) {
         int64_t n_chunk = (total + CHUNK - 1) / CHUNK;
-#pragma omp parallel for schedule(static) num_threads(cpu_team(dev, ns))
-        for (int64_t i = 0; i < n_chunk; i++) {
+        CPU_FOR(dev, ns, i, n_chunk, {
             int64_t at = i * CHUNK, len = total - at < CHUNK ? total - at : CHUNK;
             copy_row((char *)out.data + at * (int64_t)size_out, out.dtype, 1, (char *)x.data + at * (int64_t)size_in, x.dtype, 1, len);
-        }
+        });
         return;
     }
     for (int i = 0; i < x.rank; i++) {
@@ -84,10 +81,9 @@ void ISA_NAME(copy)(struct device *dev, struct tensor out, struct tensor x)
         si[3 - x.rank + i] = x.stride[i];
         so[3 - x.rank + i] = out.stride[i];
     }
-#pragma omp parallel for schedule(static) num_threads(cpu_team(dev, ns))
-    for (int64_t r = 0; r < n[0] * n[1]; r++) {
+    CPU_FOR(dev, ns, r, n[0] * n[1], {
         int64_t a = r / n[1], b = r % n[1];
         copy_row((char *)out.data + (a * so[0] + b * so[1]) * (int64_t)size_out, out.dtype, so[2],
                  (char *)x.data + (a * si[0] + b * si[1]) * (int64_t)size_in, x.dtype, si[2], n[2]);
-    }
+    });
 }

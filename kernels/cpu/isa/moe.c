@@ -10,12 +10,11 @@ void ISA_NAME(router)(struct device *dev, struct tensor expert, struct tensor we
                       const struct router *r)
 {
     int64_t n = logits.shape[0], e = r->n_expert;
-#pragma omp parallel for schedule(static) num_threads(cpu_team(dev, (double)n *(double)e *(r->top_k + 8)))
-    for (int64_t t = 0; t < n; t++) {
+    CPU_FOR(dev, (double)n * (double)e * (r->top_k + 8), t, n, {
         float score[OP_EXPERT_MAX], choice[OP_EXPERT_MAX];
         memcpy(score, (const float *)logits.data + t * e, (size_t)e * sizeof(float));
         row_router((int32_t *)expert.data + t * r->top_k, (float *)weight.data + t * r->top_k, score, choice, bias.data, r);
-    }
+    });
 }
 
 void ISA_NAME(moe_sort)(struct device *dev, struct tensor first, struct tensor row_token, struct tensor token_row, struct tensor expert,
@@ -52,15 +51,12 @@ void ISA_NAME(gather_rows)(struct device *dev, struct tensor out, struct tensor 
     int64_t m = out.shape[0];
     size_t size = (size_t)x.shape[1] * dtype_size(x.dtype);
     const int32_t *r = row.data;
-    bool bad = false;
-#pragma omp parallel for schedule(static) reduction(|| : bad) num_threads(cpu_team(dev, (double)m *(double)size * 0.1))
     for (int64_t i = 0; i < m; i++) {
-        if (r[i] < 0 || r[i] >= x.shape[0])
-            bad = true;
-        else
-            memcpy(row_at(out, i, 0), row_at(x, r[i], 0), size);
+        if (r[i] >= 0 && r[i] < x.shape[0]) continue;
+        dev_fail(dev, "op_gather_rows", "row %d: there are %lld", r[i], (long long)x.shape[0]);
+        return;
     }
-    if (bad) dev_fail(dev, "op_gather_rows", "a row number lies outside 0 .. %lld", (long long)x.shape[0] - 1);
+    CPU_FOR(dev, (double)m * (double)size * 0.1, i, m, { memcpy(row_at(out, i, 0), row_at(x, r[i], 0), size); });
 }
 
 VEC_FN void combine_row(void *out, struct tensor y, const int32_t *row, const float *weight, int64_t top_k, int64_t d, bool out_bf,
@@ -78,13 +74,12 @@ void ISA_NAME(moe_combine)(struct device *dev, struct tensor out, struct tensor 
 {
     int64_t n = out.shape[0], d = out.shape[1], top_k = token_row.shape[1];
     bool y_bf = y.dtype == DT_BF16;
-#pragma omp parallel for schedule(static) num_threads(cpu_team(dev, (double)(n * d * top_k) * 0.2))
-    for (int64_t t = 0; t < n; t++) {
+    CPU_FOR(dev, (double)(n * d * top_k) * 0.2, t, n, {
         const int32_t *row = (const int32_t *)token_row.data + t * top_k;
         const float *w = (const float *)weight.data + t * top_k;
         if (out.dtype == DT_BF16)
             combine_row(row_at(out, t, 0), y, row, w, top_k, d, true, y_bf);
         else
             combine_row(row_at(out, t, 0), y, row, w, top_k, d, false, y_bf);
-    }
+    });
 }

@@ -37,12 +37,11 @@ void ISA_NAME(rmsnorm)(struct device *dev, struct tensor out, struct tensor x, s
     int64_t d = x.shape[x.rank - 1], n = tensor_numel(x) / d;
     const float *weight = w.data;
     float *keep = rstd.data;
-#pragma omp parallel for schedule(static) num_threads(cpu_team(dev, (double)(n * d) * 0.2))
-    for (int64_t row = 0; row < n; row++) {
+    CPU_FOR(dev, (double)(n * d) * 0.2, row, n, {
         float r = x.dtype == DT_BF16 ? norm_row(row_of(out, row), row_of(x, row), weight, d, eps, true)
                                      : norm_row(row_of(out, row), row_of(x, row), weight, d, eps, false);
         if (keep) keep[row] = r;
-    }
+    });
 }
 
 // With x̂ = x rstd and g = w dout: dx = rstd (g - x̂ mean(g x̂)), dw += dout x̂. dw may be NULL.
@@ -90,8 +89,7 @@ void ISA_NAME(rmsnorm_bwd)(struct device *dev, struct tensor dx, struct tensor d
     if (dev->measuring) return;
     const float *weight = w.data, *rs = rstd.data;
     double ns = (double)(n * d) * 0.4;
-#pragma omp parallel for schedule(static) num_threads(cpu_team(dev, ns))
-    for (int64_t b = 0; b < n_block; b++) {
+    CPU_FOR(dev, ns, b, n_block, {
         float *sum = tensor_none(dw) ? NULL : part + b * d;
         if (sum) memset(sum, 0, (size_t)d * sizeof(float));
         for (int64_t row = b * per; row < n && row < (b + 1) * per; row++) {
@@ -100,7 +98,7 @@ void ISA_NAME(rmsnorm_bwd)(struct device *dev, struct tensor dx, struct tensor d
             else
                 norm_bwd_row(row_of(dx, row), sum, row_of(dout, row), row_of(x, row), weight, rs[row], d, accumulate, false);
         }
-    }
+    });
     if (tensor_none(dw)) return;
     float *out = dw.data;
     for (int64_t b = 0; b < n_block; b++)

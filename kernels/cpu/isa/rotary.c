@@ -37,8 +37,7 @@ void ISA_NAME(rope)(struct device *dev, struct tensor x, const struct segments *
 {
     int64_t n_tok = x.shape[0], n_head = x.shape[1];
     int d = (int)x.shape[2];
-#pragma omp parallel for schedule(static) num_threads(cpu_team(dev, (double)(n_tok * (n_head + 2) * d) * 0.4))
-    for (int64_t t = 0; t < n_tok; t++) {
+    CPU_FOR(dev, (double)(n_tok * (n_head + 2) * d) * 0.4, t, n_tok, {
         struct angles a;
         make_angles(&a, seg->pos[t], inv_freq.data, d / 2, mscale, inverse);
         for (int64_t h = 0; h < n_head; h++) {
@@ -53,5 +52,5 @@ void ISA_NAME(rope)(struct device *dev, struct tensor x, const struct segments *
             rotate(row, &a, d / 2, order);
             for (int i = 0; i < d; i += VL) vf_store_bf16_n(p + i, vf_load_n(row + i, d - i < VL ? d - i : VL), d - i < VL ? d - i : VL);
         }
-    }
+    });
 }

@@ -15,14 +15,13 @@ void ISA_NAME(add)(struct device *dev, struct tensor out, struct tensor a, struc
     struct pieces p = pieces_of(a.shape[0], a.shape[1], true);
     bool bf = a.dtype == DT_BF16;
     int64_t size = (int64_t)dtype_size(a.dtype);
-#pragma omp parallel for schedule(static) num_threads(cpu_team(dev, (double)p.d * 0.2))
-    for (int64_t i = 0; i < p.n_piece; i++) {
+    CPU_FOR(dev, (double)p.d * 0.2, i, p.n_piece, {
         int64_t at = i * PIECE * size, len = p.d - i * PIECE < PIECE ? p.d - i * PIECE : PIECE;
         if (bf)
             add_piece((char *)out.data + at, (char *)a.data + at, (char *)b.data + at, len, true);
         else
             add_piece((char *)out.data + at, (char *)a.data + at, (char *)b.data + at, len, false);
-    }
+    });
 }
 
 VEC_FN void silu_piece(void *out, const void *g, const void *u, int64_t n, bool bf)
@@ -36,14 +35,13 @@ VEC_FN void silu_piece(void *out, const void *g, const void *u, int64_t n, bool 
 void ISA_NAME(silu_mul)(struct device *dev, struct tensor out, struct tensor gate, struct tensor up)
 {
     struct pieces p = pieces_of(gate.shape[0], gate.shape[1], tensor_contiguous(out) && tensor_contiguous(gate) && tensor_contiguous(up));
-#pragma omp parallel for schedule(static) num_threads(cpu_team(dev, (double)(p.n * p.d) * 0.5))
-    for (int64_t i = 0; i < p.n_piece; i++) {
+    CPU_FOR(dev, (double)(p.n * p.d) * 0.5, i, p.n_piece, {
         int64_t row = i / p.per_row, col = i % p.per_row * PIECE, len = p.d - col < PIECE ? p.d - col : PIECE;
         if (gate.dtype == DT_BF16)
             silu_piece(row_at(out, row, col), row_at(gate, row, col), row_at(up, row, col), len, true);
         else
             silu_piece(row_at(out, row, col), row_at(gate, row, col), row_at(up, row, col), len, false);
-    }
+    });
 }
 
 VEC_FN void silu_bwd_piece(void *dg, void *du, const void *dout, const void *g, const void *u, int64_t n, bool bf)
@@ -69,8 +67,7 @@ void ISA_NAME(silu_mul_bwd)(struct device *dev, struct tensor dgate, struct tens
     struct pieces p = pieces_of(gate.shape[0], gate.shape[1],
                                 tensor_contiguous(dgate) && tensor_contiguous(dup) && tensor_contiguous(dout) && tensor_contiguous(gate) &&
                                     tensor_contiguous(up));
-#pragma omp parallel for schedule(static) num_threads(cpu_team(dev, (double)(p.n * p.d) * 0.7))
-    for (int64_t i = 0; i < p.n_piece; i++) {
+    CPU_FOR(dev, (double)(p.n * p.d) * 0.7, i, p.n_piece, {
         int64_t row = i / p.per_row, col = i % p.per_row * PIECE, len = p.d - col < PIECE ? p.d - col : PIECE;
         if (gate.dtype == DT_BF16)
             silu_bwd_piece(row_at(dgate, row, col), row_at(dup, row, col), row_at(dout, row, col), row_at(gate, row, col),
@@ -78,5 +75,5 @@ void ISA_NAME(silu_mul_bwd)(struct device *dev, struct tensor dgate, struct tens
         else
             silu_bwd_piece(row_at(dgate, row, col), row_at(dup, row, col), row_at(dout, row, col), row_at(gate, row, col),
                            row_at(up, row, col), len, false);
-    }
+    });
 }
