@@ -1,0 +1,221 @@
+// Decode and prefill of a model as the engine runs them (MODEL_GENERATE, a paged cache 512 deep), against what must be done at least:
+//
+//   decode   bytes of the weights in use and of the cache / memory reads measured, or FLOPs / oneDNN's products if that takes longer
+//   prefill  FLOPs / oneDNN's products
+//
+// ours / ceiling is the share of that limit which is reached.
+#include "kernels/layers/layer.h"
+#include "tests/bench/bench.h"
+
+enum { DEPTH = 512, PAGE = 32, CHUNK = 256 };
+
+struct work { // of one forward over some rows
+    double bytes, flops;
+};
+
+struct generator {
+    struct slice s;
+    struct kv_cache kv;
+    int32_t *ids, *pos, *start, *k_start, *page;
+    int max_page;
+    int64_t n_active; // experts with rows in the last forward, over all layers
+    bool count;
+};
+
+static void fill_random(struct tensor t, uint64_t stream)
+{
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < tensor_numel(t); i++) {
+        const float x = (float)(rng_uniform(3, stream, (uint64_t)i) - 0.5);
+        if (t.dtype == DT_BF16)
+            ((bf16 *)t.data)[i] = f32_to_bf16(x);
+        else
+            ((float *)t.data)[i] = x;
+    }
+}
+
+static void count_experts(void *arg, int layer, struct tensor out, struct tensor expert, struct tensor weight)
+{
+    (void)layer, (void)out, (void)weight;
+    struct generator *g = arg;
+    if (tensor_none(expert) || g->s.dev.measuring) return;
+    bool seen[1024] = {false};
+    for (int64_t i = 0; i < tensor_numel(expert); i++) seen[((const int32_t *)expert.data)[i]] = true;
+    for (int i = 0; i < 1024; i++) g->n_active += seen[i];
+}
+
+// n rows of each of n_seg sequences from position `from`; logits and a drawn token for each sequence's last row.
+static void forward(struct generator *g, enum run_mode mode, int n_seg, int n, int from)
+{
+    struct device *dev = &g->s.dev;
+    struct model *m = g->s.model;
+    const int n_tok = n_seg * n;
+    for (int i = 0; i <= n_seg; i++) g->start[i] = i * n, g->k_start[i] = i * (from + n);
+    for (int i = 0; i < n_tok; i++) {
+        g->pos[i] = from + i % n;
+        g->ids[i] = (int32_t)(rng_uniform(5, (uint64_t)from, (uint64_t)i) * (double)m->config.n_vocab);
+    }
+    struct segments seg = {.n_seg = n_seg,
+                           .n_tok = n_tok,
+                           .max_len = n,
+                           .max_pos = from + n,
+                           .start = g->start,
+                           .pos = g->pos,
+                           .page = g->page,
+                           .max_page = g->max_page,
+                           .page_len = PAGE};
+    struct run run = {.dev = dev, .mode = mode, .seg = &seg, .kv = &g->kv};
+    if (mode == RUN_PREFILL) run.k_start = g->k_start, run.n_key = n_seg * (from + n);
+    if (g->count) run.on_layer = count_experts, run.on_layer_arg = g;
+    const size_t mark = dev_mark(dev);
+    struct tensor hidden = dev_2d(dev, m->dtype, n_tok, m->config.d_model), ids = tensor_1d(g->ids, DT_I32, n_tok);
+    model_forward(m, &run, hidden, ids);
+    struct tensor logits = dev_2d(dev, DT_F32, n_seg, m->config.n_vocab), token = dev_1d(dev, DT_I32, n_seg);
+    model_logits(m, dev, logits, tensor_rows(hidden, mode == RUN_DECODE ? 0 : n_tok - 1, n_seg));
+    struct sample_row sample[16];
+    for (int i = 0; i < n_seg; i++)
+        sample[i] = (struct sample_row){.temperature = 1, .top_p = 1, .seed = 1, .stream = (uint64_t)i, .counter = 1};
+    op_sample(dev, token, logits, (int)m->config.n_vocab, sample);
+    dev_release(dev, mark);
+}
+
+static void prompt(struct generator *g) // 512 tokens in the engine's chunks
+{
+    for (int at = 0; at < DEPTH; at += CHUNK) forward(g, RUN_PREFILL, 1, CHUNK, at);
+}
+
+static void generator_open(struct generator *g, const char *json, enum dtype dtype, int max_seq)
+{
+    struct err err = {0};
+    *g = (struct generator){.max_page = DEPTH / PAGE};
+    slice_open(&g->s, json, NULL, MODEL_GENERATE, dtype);
+    struct device *dev = &g->s.dev;
+    const int n_page = max_seq * g->max_page;
+    must(kv_open(&g->kv, g->s.model, n_page, PAGE, &err), &err);
+    for (int64_t i = 0; i < g->s.model->config.n_layer; i++) {
+        fill_random(g->kv.keys[i], (uint64_t)i);
+        if (!g->s.model->config.mla) fill_random(g->kv.values[i], (uint64_t)(100 + i));
+    }
+    g->ids = NEW_N(int32_t, DEPTH), g->pos = NEW_N(int32_t, DEPTH), g->start = NEW_N(int32_t, DEPTH), g->k_start = NEW_N(int32_t, DEPTH);
+    g->page = NEW_N(int32_t, n_page);
+    for (int i = 0; i < n_page; i++) g->page[i] = n_page - 1 - i;
+    dev_measure(dev);
+    prompt(g);
+    size_t peak = dev->arena.peak;
+    dev_measure(dev);
+    forward(g, RUN_DECODE, max_seq, 1, DEPTH - 1);
+    if (dev->arena.peak > peak) peak = dev->arena.peak;
+    must(dev_check(dev, &err), &err);
+    must(dev_reserve(dev, peak, &err), &err);
+}
+
+static void generator_close(struct generator *g)
+{
+    kv_close(&g->kv);
+    mem_free(g->ids), mem_free(g->pos), mem_free(g->start), mem_free(g->k_start), mem_free(g->page);
+    slice_close(&g->s);
+}
+
+// What a forward over n rows of each of n_seg sequences, n_key key-query pairs in all and n_logits rows of logits must read and multiply.
+static struct work work_of(const struct generator *g, int n_tok, double n_pair, int n_logits, double n_active)
+{
+    const struct model *m = g->s.model;
+    const struct model_config *c = &m->config;
+    const double size = (double)dtype_size(m->dtype);
+    double dense = 0, expert = 0, head = (double)c->n_vocab * (double)c->d_model;
+    for (size_t i = 0; i < m->n_param; i++) {
+        const struct param *p = &m->params[i];
+        const double n = (double)(p->shape[0] * (p->rank == 2 ? p->shape[1] : 1));
+        if (p == m->embed || p == m->head || p->rank == 1) continue; // rows of the embedding in use, and vectors, are next to nothing
+        if (strstr(p->name, ".experts."))
+            expert = n; // one of an expert's three, all alike
+        else
+            dense += n;
+    }
+    double n_moe = 0;
+    for (int64_t i = 0; i < c->n_layer; i++) n_moe += c->moe_layer && c->moe_layer[i];
+    const double d_qk = c->mla ? (double)(c->d_nope + c->d_rope) : (double)c->d_head, d_v = c->mla ? (double)c->d_v : (double)c->d_head;
+    struct work w;
+    w.flops = 2 * (n_tok * (dense + 3 * expert * n_moe * c->router.top_k) + n_logits * head);
+    w.flops += 2 * n_pair * (d_qk + d_v) * (double)(c->n_head * c->n_layer);
+    w.bytes = size * (dense + 3 * expert * n_active + (n_logits ? head : 0)) + n_pair * (double)kv_bytes_per_page(m, 1);
+    return w;
+}
+
+enum { MAX_REP = 64 };
+
+static void decode(struct generator *g, const char *name, int n_seq)
+{
+    const enum dtype t = g->s.model->dtype;
+    double mine[MAX_REP], best[MAX_REP], share[MAX_REP], read[MAX_REP], gemm[MAX_REP];
+    g->count = true, g->n_active = 0;
+    forward(g, RUN_DECODE, n_seq, 1, DEPTH - 1);
+    g->count = false;
+    const struct work w = work_of(g, n_seq, (double)n_seq * DEPTH, n_seq, (double)g->n_active);
+    int n_rep = 20, by_read = 0;
+    for (int i = -1; i < n_rep; i++) {
+        const int k = i < 0 ? 0 : i;
+        read[k] = ceiling_read();
+        double s = now_s();
+        for (int j = 0; j < 2; j++) forward(g, RUN_DECODE, n_seq, 1, DEPTH - 1);
+        mine[k] = (now_s() - s) / 2;
+        gemm[k] = ceiling_gemm(t);
+        const double by_mem = w.bytes / read[k], by_flops = w.flops / gemm[k];
+        best[k] = by_mem > by_flops ? by_mem : by_flops;
+        share[k] = best[k] / mine[k];
+        if (i >= 0) by_read += by_mem > by_flops;
+    }
+    const double s = median(mine, n_rep), b = median(best, n_rep);
+    const char *limit = by_read * 2 > n_rep ? text("%.0f MB at %.1f GB/s", w.bytes / 1e6, median(read, n_rep) / 1e9)
+                                            : text("%.1f GFLOP at %.0f GFLOP/s", w.flops / 1e9, median(gemm, n_rep) / 1e9);
+    row(text("decode, %s, batch %d, %s", name, n_seq, dtype_name(t)), text("%.0f tokens/s", n_seq / s),
+        text("%.0f tokens/s (%s)", n_seq / b, limit), median(share, n_rep));
+}
+
+static void prefill(struct generator *g, const char *name)
+{
+    const enum dtype t = g->s.model->dtype;
+    double mine[MAX_REP], best[MAX_REP], share[MAX_REP], gemm[MAX_REP];
+    struct work w = work_of(g, DEPTH, 0.5 * DEPTH * (DEPTH + 1), 1, 0);
+    int n_rep = 9;
+    for (int i = -1; i < n_rep; i++) {
+        const int k = i < 0 ? 0 : i;
+        gemm[k] = ceiling_gemm(t);
+        double s = now_s();
+        prompt(g);
+        mine[k] = now_s() - s;
+        gemm[k] = 2 / (1 / gemm[k] + 1 / ceiling_gemm(t));
+        best[k] = w.flops / gemm[k];
+        share[k] = best[k] / mine[k];
+    }
+    row(text("prefill of %d, %s, %s", DEPTH, name, dtype_name(t)), text("%.0f tokens/s", DEPTH / median(mine, n_rep)),
+        text("%.0f tokens/s (%.0f GFLOP at %.0f GFLOP/s)", DEPTH / median(best, n_rep), w.flops / 1e9, median(gemm, n_rep) / 1e9),
+        median(share, n_rep));
+}
+
+static void run(const char *name, const char *json, bool with_decode, bool with_prefill)
+{
+    ceilings_open();
+    for (enum dtype t = DT_F32; t <= DT_BF16; t++) {
+        struct generator g;
+        generator_open(&g, json, t, 16);
+        if (with_decode) decode(&g, name, 1), decode(&g, name, 16);
+        if (with_prefill) prefill(&g, name);
+        struct err err = {0};
+        must(dev_check(&g.s.dev, &err), &err);
+        generator_close(&g);
+    }
+}
+
+void job_decode(void)
+{
+    run("Qwen2.5-0.5B slice", slice_qwen, true, false);
+}
+void job_prefill(void)
+{
+    run("Qwen2.5-0.5B slice", slice_qwen, false, true);
+}
+void job_moe(void)
+{
+    run("V3-shaped slice", slice_v3, true, true);
+}

@@ -1,0 +1,74 @@
+// Models of real shapes with random weights: made from a config.json in a temporary folder.
+#include "distill/registry.h"
+#include "kernels/base/file.h"
+#include "tests/bench/bench.h"
+
+#include <unistd.h>
+
+#define QWEN(layers)                                                                                                                       \
+    "{\"architectures\": [\"Qwen2ForCausalLM\"], \"model_type\": \"qwen2\", \"vocab_size\": 151936, \"hidden_size\": 896, "                \
+    "\"intermediate_size\": 4864, \"num_hidden_layers\": " #layers ", \"num_attention_heads\": 14, \"num_key_value_heads\": 2, "           \
+    "\"max_position_embeddings\": 32768, \"rope_theta\": 1000000.0, \"rms_norm_eps\": 1e-06, \"hidden_act\": \"silu\", "                   \
+    "\"use_sliding_window\": false, \"tie_word_embeddings\": true, \"initializer_range\": 0.02, \"attention_dropout\": 0.0}\n"
+const char slice_qwen[] = QWEN(4), slice_qwen_whole[] = QWEN(24);
+const char slice_v3[] =
+    "{\"architectures\": [\"DeepseekV3ForCausalLM\"], \"model_type\": \"deepseek_v3\", \"vocab_size\": 32000, \"hidden_size\": 1024, "
+    "\"intermediate_size\": 2816, \"moe_intermediate_size\": 512, \"num_hidden_layers\": 4, \"num_attention_heads\": 16, "
+    "\"num_key_value_heads\": 16, \"n_shared_experts\": 1, \"n_routed_experts\": 32, \"num_experts_per_tok\": 4, \"n_group\": 4, "
+    "\"topk_group\": 2, \"topk_method\": \"noaux_tc\", \"scoring_func\": \"sigmoid\", \"norm_topk_prob\": true, "
+    "\"routed_scaling_factor\": 2.5, \"first_k_dense_replace\": 1, \"moe_layer_freq\": 1, \"q_lora_rank\": 384, \"kv_lora_rank\": 256, "
+    "\"qk_nope_head_dim\": 64, \"qk_rope_head_dim\": 32, \"v_head_dim\": 64, \"max_position_embeddings\": 4096, \"rope_theta\": 10000.0, "
+    "\"rope_scaling\": null, \"rope_interleave\": true, \"rms_norm_eps\": 1e-06, \"hidden_act\": \"silu\", \"attention_bias\": false, "
+    "\"tie_word_embeddings\": false}\n";
+
+static char dirs[16][64];
+static int n_dir;
+
+static void remove_dirs(void)
+{
+    struct err err;
+    for (int i = 0; i < n_dir; i++) dir_remove(dirs[i], &err);
+}
+
+const char *slice_dir(const char *json)
+{
+    if (!n_dir) atexit(remove_dirs);
+    char *dir = dirs[n_dir], path[80];
+    const char *tmp = getenv("TMPDIR");
+    snprintf(dir, sizeof dirs[0], "%.40s/distill-bench.XXXXXX", tmp && *tmp ? tmp : "/tmp");
+    FILE *f = NULL;
+    if (n_dir == 16 || !mkdtemp(dir) || (snprintf(path, sizeof path, "%s/config.json", dir), !(f = fopen(path, "w")))) {
+        note("no temporary folder %s", dir);
+        exit(1);
+    }
+    n_dir++;
+    fputs(json, f);
+    fclose(f);
+    return dir;
+}
+
+void slice_open(struct slice *s, const char *json, const char *dir, enum model_use use, enum dtype dtype)
+{
+    struct err err = {0};
+    *s = (struct slice){0};
+    struct model_options opt = {.archs = all_archs, .use = use, .dtype = dtype, .random_init = json != NULL, .seed = 1};
+    must(dev_open(&s->dev, "cpu", bench_threads, &err), &err);
+    must(model_load(&s->model, &s->dev, dir ? dir : slice_dir(json), &opt, &err), &err);
+}
+
+void slice_close(struct slice *s)
+{
+    model_free(s->model);
+    dev_close(&s->dev);
+}
+
+size_t anon_bytes(void)
+{
+    FILE *f = fopen("/proc/self/status", "r");
+    char line[200];
+    unsigned long long kib = 0;
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "RssAnon: %llu", &kib) == 1) break;
+    if (f) fclose(f);
+    return (size_t)kib << 10;
+}

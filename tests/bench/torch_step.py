@@ -1,0 +1,81 @@
+"""The training step of train.c in PyTorch and transformers: forward, loss on every token, backward, clipping, AdamW.
+
+    torch_step.py DIR pretrained|random ROWS f32|bf16 THREADS
+
+ROWS holds a row of token ids a line. Of the ways PyTorch has to do the step, each is tried and the fastest kept: rows padded to the
+longest, or packed into one sequence with restarting positions; bf16 by autocast over f32 weights, or with weights and AdamW's state in bf16
+(less than we do: we keep f32 masters and moments). Prints "ready HOW", then for each line of input one step: "SECONDS LOSS".
+"""
+import sys
+import time
+
+try:
+    import torch
+    import transformers
+except ImportError as e:
+    sys.exit(f"torch_step.py: {e}")
+
+directory, init, rows_file, dtype, threads = sys.argv[1:]
+torch.set_num_threads(int(threads))
+torch.manual_seed(0)
+transformers.logging.set_verbosity_error()
+clock = time.process_time if threads == "1" else time.monotonic  # as main.c
+rows = [[int(i) for i in line.split()] for line in open(rows_file)]
+
+
+def padded():
+    n = max(map(len, rows))
+    ids, labels, mask = (torch.full((len(rows), n), fill) for fill in (0, -100, 0))
+    for i, r in enumerate(rows):
+        ids[i, : len(r)] = labels[i, : len(r)] = torch.tensor(r)
+        mask[i, : len(r)] = 1
+    return dict(input_ids=ids, labels=labels, attention_mask=mask)
+
+
+def packed():
+    ids = torch.tensor([[i for r in rows for i in r]])
+    labels = torch.tensor([[-100 if k == 0 else i for r in rows for k, i in enumerate(r)]])
+    return dict(input_ids=ids, labels=labels, position_ids=torch.tensor([[k for r in rows for k in range(len(r))]]))
+
+
+def build(weights):
+    if init == "random":
+        config = transformers.AutoConfig.from_pretrained(directory)
+        model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="sdpa", dtype=weights)
+    else:
+        model = transformers.AutoModelForCausalLM.from_pretrained(directory, attn_implementation="sdpa", dtype=weights)
+    model.train()
+    model.config.use_cache = False
+    return model, torch.optim.AdamW(model.parameters(), lr=1e-5, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, fused=True)
+
+
+def step(model, optimizer, batch, autocast):
+    start = clock()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        loss = model(**batch).loss
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return clock() - start, loss.item()
+
+
+ways = [(torch.float32, False, "f32")] if dtype == "f32" else [
+    (torch.bfloat16, False, "bf16 weights and AdamW"), (torch.float32, True, "autocast")]
+best = None
+for weights, autocast, how in ways:
+    model, optimizer = build(weights)
+    for batch in (padded, packed):
+        batch, name = batch(), batch.__name__
+        t = min(step(model, optimizer, batch, autocast)[0] for _ in range(2))
+        print(f"torch_step.py: {dtype} {how}, {name}: {t:.3f} s", file=sys.stderr)
+        if best is None or t < best[0]:
+            best = t, weights, autocast, batch, f"{how}, {name}"
+    del model, optimizer
+
+_, weights, autocast, batch, how = best
+model, optimizer = build(weights)
+step(model, optimizer, batch, autocast)
+print("ready", how, flush=True)
+for _ in sys.stdin:
+    print(*step(model, optimizer, batch, autocast), flush=True)
