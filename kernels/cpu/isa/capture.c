@@ -25,7 +25,7 @@ static float row_log_z(float *log_z, double *lse, const float *z, int n, const f
 void ISA_NAME(capture_topk)(struct device *dev, struct tensor ids, struct tensor logprob, struct tensor tail_logprob, struct tensor log_z,
                             struct tensor logits, int n_vocab, const float *temperature)
 {
-    int64_t n = logits.shape[0], room = n_vocab;
+    int64_t n = logits.shape[0], room = 2 * (int64_t)n_vocab;
     int k = (int)ids.shape[1], n_t = (int)log_z.shape[1];
     uint64_t *keys = dev_scratch(dev, (size_t)(room * dev->n_thread) * sizeof *keys);
     if (dev->measuring) return;
@@ -132,7 +132,7 @@ static int top_k_set(uint64_t *key, const float *z, int n, int k)
 
 static int sample_filtered(uint64_t *key, double *sum, const float *z, int n, float m, float inv_t, const struct sample_row *r, double u)
 {
-    int n_key = n < 256 ? n : 256, kept;
+    int n_key = n < 64 ? n : 64, kept;
     double total = 0, mass = 0;
     bool top_k = r->top_k > 0 && r->top_k < n;
     if (top_k) {
@@ -150,7 +150,7 @@ static int sample_filtered(uint64_t *key, double *sum, const float *z, int n, fl
             mass += w;
         }
         if (kept < n_key || top_k || n_key == n) break;
-        n_key = n_key < n / 8 ? n_key * 8 : n; // the set may reach beyond the candidates
+        n_key = n_key * 16 < n ? n_key * 16 : n; // the set reaches beyond the candidates
         keys_top(key, z, n, n_key);
     }
     double c = 0;
@@ -178,7 +178,7 @@ static int sample_one(uint64_t *key, double *sum, const float *z, int n, const s
 // A thread's room: keys of a row, then the sums of its blocks.
 static size_t room_bytes(int n_vocab)
 {
-    return ((size_t)n_vocab * sizeof(uint64_t) + (size_t)(n_vocab / SOFTMAX_BLOCK + 1) * sizeof(double) + 63) / 64 * 64;
+    return (2 * (size_t)n_vocab * sizeof(uint64_t) + (size_t)(n_vocab / SOFTMAX_BLOCK + 1) * sizeof(double) + 63) / 64 * 64;
 }
 
 void ISA_NAME(sample)(struct device *dev, struct tensor out, struct tensor logits, int n_vocab, const struct sample_row *row)
@@ -189,7 +189,7 @@ void ISA_NAME(sample)(struct device *dev, struct tensor out, struct tensor logit
     if (dev->measuring) return;
     CPU_FOR(dev, (double)n * n_vocab * 1.5, i, n, {
         uint64_t *key = (uint64_t *)(room + each * (size_t)omp_get_thread_num());
-        ((int32_t *)out.data)[i] = sample_one(key, (double *)(key + n_vocab), logits_row(logits, i), n_vocab, &row[i]);
+        ((int32_t *)out.data)[i] = sample_one(key, (double *)(key + 2 * n_vocab), logits_row(logits, i), n_vocab, &row[i]);
     });
 }
 

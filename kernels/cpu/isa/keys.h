@@ -96,6 +96,19 @@ static void keys_rank_sort(uint64_t *key, int n)
         key[rank] = copy[i];
     }
 }
+// Many keys that stand in the order of their ids: four stable passes by a byte of the value each; tmp has room for n.
+static void keys_radix_sort(uint64_t *key, uint64_t *tmp, int64_t n)
+{
+    for (int shift = 32; shift < 64; shift += 8) {
+        int64_t at[257] = {0};
+        for (int64_t i = 0; i < n; i++) at[(key[i] >> shift & 255) + 1]++;
+        for (int i = 0; i < 256; i++) at[i + 1] += at[i];
+        for (int64_t i = 0; i < n; i++) tmp[at[key[i] >> shift & 255]++] = key[i];
+        uint64_t *t = key;
+        key = tmp;
+        tmp = t;
+    }
+}
 // A bound with k to k + k/4 + 8 logits at or above it, found by halving an interval; fewer than k: there is none (NaN and -inf abound).
 static int keys_bound(float *bound, const float *z, int n, int k)
 {
@@ -122,12 +135,12 @@ static int keys_bound(float *bound, const float *z, int n, int k)
     return above;
 }
 
-// The keys of the k best of n logits, sorted, in key[0 .. k). `key` has room for n.
+// The keys of the k best of n logits, sorted, in key[0 .. k). `key` has room for 2 n.
 static __attribute__((unused)) void keys_top(uint64_t *key, const float *z, int n, int k)
 {
     int64_t count = 0, cap = 4 * (int64_t)k > 512 ? 4 * (int64_t)k : 512;
     float bound;
-    if (n <= 8192 && n > k && keys_bound(&bound, z, n, k) >= k) {
+    if (n <= 8192 && n / 4 > k && keys_bound(&bound, z, n, k) >= k) {
         for (int i = 0; i < n; i++) {
             key[count] = key_of(z[i], (uint32_t)i);
             count += z[i] >= bound;
@@ -139,7 +152,7 @@ static __attribute__((unused)) void keys_top(uint64_t *key, const float *z, int 
             keys_sort(key, k);
         return;
     }
-    if (cap + 4 * VL < n) { // few of many: candidates above the k-th best so far, gathered up to cap, then cut down to k
+    if (cap + 4 * VL < n && n / 4 > k) { // few of many: candidates above the k-th best so far, gathered up to cap, then cut down to k
         float least = -INFINITY;
         for (int i = 0; i < n; i += 4 * VL) {
             int len = n - i < 4 * VL ? n - i : 4 * VL;
@@ -163,6 +176,8 @@ static __attribute__((unused)) void keys_top(uint64_t *key, const float *z, int 
         } // else NaN or -inf abound: take the long way
     }
     for (int i = 0; i < n; i++) key[i] = key_of(z[i], (uint32_t)i);
-    if (k < n) keys_select(key, n, k);
-    keys_sort(key, k);
+    if (n > 256)
+        keys_radix_sort(key, key + n, n);
+    else
+        keys_sort(key, n);
 }
