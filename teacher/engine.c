@@ -73,7 +73,7 @@ static enum status take_memory(struct engine *e, struct err *err)
     if (need > free_bytes)
         return err_set(
             err, ST_FAIL,
-            "out of memory: generation needs %.0f MiB (%.0f for a step of %d rows, %.0f for the keys and values of one sequence of %d "
+            "out of memory: generation needs %.1f MiB (%.1f for a step of %d rows, %.0f for the keys and values of one sequence of %d "
             "tokens), %.0f MiB are free. Lower --max-tokens or --batch-tokens",
             mib(need), mib(step_bytes), e->max_row, mib((size_t)least * page_bytes), e->max_len, mib(free_bytes));
     size_t room = (free_bytes - step_bytes) / 4 * 3 / page_bytes, wanted = (size_t)e->max_slot * (size_t)least;
