@@ -288,6 +288,95 @@ START_TEST(a_teacher_that_is_the_student_gives_no_divergence)
 }
 END_TEST
 
+// ---- other forms of targets ----
+
+// Every draw fell on the label: the samples say what the text says, so their divergence is its cross-entropy.
+START_TEST(samples_that_all_fell_on_the_label_give_the_cross_entropy_and_only_fkl_takes_them)
+{
+    struct err err = {0};
+    const char *plain = test_tmpdir(), *dir = test_tmpdir();
+    fixture_store(plain, 0, 1);
+    struct targets_spec spec = {.kind = TARGETS_SAMPLED, .k = 4, .n_temperature = 1, .temperature = {1}};
+    struct store *from, *to;
+    json_t *identity = json_object();
+    ck_ok(store_open_read(&from, plain, &err));
+    ck_ok(store_open_write(&to, dir, identity, &spec, &err));
+    for (size_t i = 0; i < store_n_sample(from); i++) {
+        struct sample s;
+        struct targets t;
+        ck_ok(store_read(from, i, &s, NULL, &err));
+        targets_alloc(&t, &spec, s.n_tok);
+        for (int k = 0; k < s.n_tok * 4; k++) {
+            t.ids[k] = k % 4 ? -1 : s.token_ids[k / 4];
+            t.count[k] = k % 4 ? 0 : 4;
+        }
+        ck_ok(store_append(to, &s, &t, &err));
+        targets_free(&t);
+        sample_free(&s);
+    }
+    ck_ok(store_close(from, &err));
+    ck_ok(store_close(to, &err));
+    json_decref(identity);
+    struct fixture f;
+    struct train_options o = fixture_options();
+    ck_ok(loss_parse(&o.loss, "fkl", &err));
+    o.kd_weight = 1;
+    fixture_open(&f, "qwen3", DT_F32, dir);
+    fixture_train(&f, &o);
+    struct step_result r = fixture_step(&f);
+    ck_assert_double_eq_tol(r.kd, r.ce, 1e-6 * r.ce);
+    struct targets_use use;
+    ck_ok(loss_parse(&o.loss, "rkl", &err));
+    ck_fails(targets_use_init(&use, &f.rows, &o.loss, 1, FIXTURE_VOCAB, &err), ST_BAD_INPUT, "only fkl");
+    ck_ok(loss_parse(&o.loss, "fkl", &err));
+    ck_fails(targets_use_init(&use, &f.rows, &o.loss, 2, FIXTURE_VOCAB, &err), ST_BAD_INPUT, "sampled at temperature 1");
+    fixture_close(&f);
+}
+END_TEST
+
+START_TEST(columns_beyond_the_smaller_vocabulary_leave_a_whole_distribution)
+{
+    struct err err = {0};
+    for (int full = 0; full < 2; full++) {
+        const char *dir = test_tmpdir();
+        fixture_store(dir, full ? FIXTURE_VOCAB : 8, 2);
+        struct rows rows;
+        fixture_rows(&rows, dir);
+        struct loss_spec fkl;
+        struct targets_use use;
+        ck_ok(loss_parse(&fkl, "fkl", &err));
+        ck_ok(targets_use_init(&use, &rows, &fkl, 2, 80, &err)); // a student of 80 tokens, a teacher of 96
+        ck_assert(use.n_vocab == 80 && use.full == (full == 1));
+        struct pack p;
+        pack_open(&p, &rows, &(struct pack_options){.batch_tokens = 128, .micro_tokens = 128});
+        struct micro bounds = pack_bounds(&rows, 128), m = pack_micro(&p, 0, 0);
+        struct batch b;
+        batch_alloc(&b, &bounds, &use);
+        ck_ok(batch_load(&b, &p, &m, &use, &err));
+        const struct head_targets *t = &b.targets;
+        int n_gone = 0;
+        for (int i = 0; i < m.n_loss; i++) {
+            double sum = full ? 0 : exp((double)t->tail[i]), sum_t = 0;
+            for (int j = 0; j < t->k; j++) {
+                int32_t id = t->ids[i * t->k + j];
+                ck_assert_int_lt(id, 80);
+                n_gone += id < 0;
+                if (id < 0) continue;
+                double lp = (double)t->logprob[i * t->k + j];
+                sum += exp(lp);
+                sum_t += exp((lp + (double)t->log_z1[i]) / 2 - (double)t->log_zt[i]);
+            }
+            ck_assert_double_eq_tol(sum, 1, 1e-5);
+            if (full) ck_assert_double_eq_tol(sum_t, 1, 1e-5);
+        }
+        ck_assert_int_gt(n_gone, 0);
+        batch_free(&b);
+        pack_close(&p);
+        rows_free(&rows);
+    }
+}
+END_TEST
+
 // ---- what must not move ----
 
 START_TEST(frozen_parameters_get_no_gradient_no_slot_and_stay)
@@ -450,6 +539,8 @@ Suite *suite_trainer(void)
     tcase_add_test(ways, the_head_does_not_depend_on_where_its_chunks_end);
     tcase_add_test(ways, a_teacher_that_is_the_student_gives_no_divergence);
     tcase_add_test(ways, evaluation_is_the_loss_of_the_next_step_and_leaves_the_run_as_it_is);
+    tcase_add_test(rest, samples_that_all_fell_on_the_label_give_the_cross_entropy_and_only_fkl_takes_them);
+    tcase_add_test(rest, columns_beyond_the_smaller_vocabulary_leave_a_whole_distribution);
     tcase_add_test(rest, frozen_parameters_get_no_gradient_no_slot_and_stay);
     tcase_add_test(rest, a_step_without_loss_tokens_has_loss_0_and_changes_nothing);
     tcase_add_test(rest, a_loss_that_is_not_finite_stops_before_the_update);
