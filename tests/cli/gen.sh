@@ -3,6 +3,7 @@
 KILLS=${KILLS:-5}
 moe=teacher/tiny/moe
 prompts=teacher/tiny/prompts.jsonl
+export OMP_WAIT_POLICY=passive # the machine may be shared
 
 # gen STORE option…: 40 prompts, 2 samples each, few at a time so that a run can be killed in the middle.
 options="--teacher $moe --prompts $prompts --limit 40 --n 2 --targets topk:16 --target-temperatures 1,2 --max-tokens 60 --batch-tokens 6"
