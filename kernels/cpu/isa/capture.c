@@ -130,24 +130,32 @@ static int top_k_set(uint64_t *key, const float *z, int n, int k)
     return n_key;
 }
 
+// exp((z - m) / T) of sorted candidates
+static void key_weights(float *w, const uint64_t *key, int n_key, const float *z, float m, float inv_t)
+{
+    for (int i = 0; i < n_key; i++) w[i] = z[key_id(key[i])];
+    block_weights(w, w, n_key, m, inv_t, 0);
+}
+
 static int sample_filtered(uint64_t *key, double *sum, const float *z, int n, float m, float inv_t, const struct sample_row *r, double u)
 {
     int n_key = n < 64 ? n : 64, kept;
-    double total = 0, mass = 0;
+    double total = 0, mass;
     bool top_k = r->top_k > 0 && r->top_k < n;
+    float *w = (float *)(key + n); // the sort's second half, free after it
     if (top_k) {
         n_key = top_k_set(key, z, n, r->top_k);
-        for (int i = 0; i < n_key; i++) total += (double)exp_f32((z[key_id(key[i])] - m) * inv_t);
     } else {
         total = all_blocks(sum, z, n, m, inv_t, 0);
         keys_top(key, z, n, n_key);
     }
     for (;;) {
+        key_weights(w, key, n_key, z, m, inv_t);
+        for (int i = 0; i < n_key && top_k; i++) total += (double)w[i];
         mass = 0;
         for (kept = 0; kept < n_key; kept++) {
-            double w = (double)exp_f32((z[key_id(key[kept])] - m) * inv_t);
-            if (kept && ((r->top_p < 1 && mass >= (double)r->top_p * total) || w < (double)r->min_p)) break;
-            mass += w;
+            if (kept && ((r->top_p < 1 && mass >= (double)r->top_p * total) || w[kept] < r->min_p)) break;
+            mass += (double)w[kept];
         }
         if (kept < n_key || top_k || n_key == n) break;
         n_key = n_key * 16 < n ? n_key * 16 : n; // the set reaches beyond the candidates
@@ -155,7 +163,7 @@ static int sample_filtered(uint64_t *key, double *sum, const float *z, int n, fl
     }
     double c = 0;
     for (int i = 0; i < kept; i++) {
-        c += (double)exp_f32((z[key_id(key[i])] - m) * inv_t);
+        c += (double)w[i];
         if (c > u * mass) return key_id(key[i]);
     }
     return key_id(key[kept - 1]);
@@ -175,10 +183,10 @@ static int sample_one(uint64_t *key, double *sum, const float *z, int n, const s
     return sample_filtered(key, sum, z, n, m, inv_t, r, u);
 }
 
-// A thread's room: keys of a row, then the sums of its blocks.
+// A thread's room: keys of a row twice (and a vector more, for the weights that overwrite the second), then the sums of its blocks.
 static size_t room_bytes(int n_vocab)
 {
-    return (2 * (size_t)n_vocab * sizeof(uint64_t) + (size_t)(n_vocab / SOFTMAX_BLOCK + 1) * sizeof(double) + 63) / 64 * 64;
+    return ((2 * (size_t)n_vocab + 8) * sizeof(uint64_t) + (size_t)(n_vocab / SOFTMAX_BLOCK + 1) * sizeof(double) + 63) / 64 * 64;
 }
 
 void ISA_NAME(sample)(struct device *dev, struct tensor out, struct tensor logits, int n_vocab, const struct sample_row *row)
@@ -189,7 +197,7 @@ void ISA_NAME(sample)(struct device *dev, struct tensor out, struct tensor logit
     if (dev->measuring) return;
     CPU_FOR(dev, (double)n * n_vocab * 1.5, i, n, {
         uint64_t *key = (uint64_t *)(room + each * (size_t)omp_get_thread_num());
-        ((int32_t *)out.data)[i] = sample_one(key, (double *)(key + 2 * n_vocab), logits_row(logits, i), n_vocab, &row[i]);
+        ((int32_t *)out.data)[i] = sample_one(key, (double *)(key + 2 * n_vocab + 8), logits_row(logits, i), n_vocab, &row[i]);
     });
 }
 
