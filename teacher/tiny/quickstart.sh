@@ -3,11 +3,11 @@
 # student learns from the text alone (SFT) and from the distributions (KD); all four models are judged on problems none of them has seen.
 #
 # Leaves build/quickstart/: prompts, test problems, the trace store, three students, results.json. Settings, by environment:
-#   N_PROMPT (300)  N_TEST (500)  STEPS (200)  SEED (1)  OUT (build/quickstart)
+#   N_PROMPT (3000)  N_TEST (1000)  STEPS (1200)  LR (4e-3)  SEED (1)  OUT (build/quickstart)
 set -eu
 cd "$(dirname "$0")/../.."
 
-: "${N_PROMPT:=300}" "${N_TEST:=500}" "${STEPS:=200}" "${SEED:=1}" "${OUT:=build/quickstart}"
+: "${N_PROMPT:=3000}" "${N_TEST:=1000}" "${STEPS:=1200}" "${LR:=4e-3}" "${SEED:=1}" "${OUT:=build/quickstart}"
 distill=${DISTILL:-build/distill}
 tiny=teacher/tiny
 begin=$(date +%s)
@@ -15,6 +15,8 @@ begin=$(date +%s)
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 [ -t 1 ] || say() { printf '\n%s\n' "$*"; }
 run() { printf '$ %s\n' "$*"; "$@"; }
+quiet=--quiet # a line a step is too much for a log; a terminal gets the live line
+[ ! -t 2 ] || quiet=
 field() { sed -n "s/.*\"$2\": *\([-0-9.eE]*\).*/\1/p" "$1" | head -n 1; } # of a JSON object with numbers, whatever its layout
 
 rm -rf "$OUT"
@@ -25,12 +27,13 @@ mkdir "$OUT/student-init"
 cp $tiny/base/* "$OUT/student-init/"
 
 say "1/4  The teacher writes a trace for each of $N_PROMPT problems, with its distribution over the vocabulary at every token"
+# shellcheck disable=SC2086 # empty, or a word
 run "$distill" gen --teacher $tiny/moe --prompts "$OUT/prompts.jsonl" --out "$OUT/traces" --seed "$SEED" --dtype f32 \
-    --temperature 1 --max-tokens 200 --targets topk:64 --batch-tokens 512
+    --temperature 1 --max-tokens 200 --targets topk:64 $quiet
 run "$distill" data verify "$OUT/traces"
-run "$distill" data show "$OUT/traces" --n 1
+run "$distill" data show "$OUT/traces" --n 1 --model $tiny/moe
 
-train="--data $OUT/traces --steps $STEPS --batch-tokens 6400 --lr 1e-3 --schedule cosine --warmup 10 --weight-decay 0.01 --clip 1 --seed $SEED --dtype f32"
+train="--data $OUT/traces --steps $STEPS --batch-tokens 1600 --lr $LR --schedule cosine --warmup 20 --weight-decay 0.01 --seed $SEED --save-every 0 $quiet"
 say "2/4  A student learns from the text alone (SFT)"
 # shellcheck disable=SC2086 # the settings are words
 run "$distill" train --student "$OUT/student-init" --out "$OUT/student-sft" --loss ce $train
@@ -39,7 +42,8 @@ say "3/4  A student learns from the distributions (KD): same tokens, same steps"
 run "$distill" train --student "$OUT/student-init" --out "$OUT/student-kd" --loss fkl --kd-weight 1 --ce-weight 0 $train
 
 say "4/4  All four answer $N_TEST problems that none has seen"
-judge() { "$distill" eval --model "$2" --tasks "$OUT/test.jsonl" --verify math --max-tokens 200 --dtype f32 --json --out "$OUT/answers-$1.jsonl" >"$OUT/$1.json"; }
+# shellcheck disable=SC2086
+judge() { "$distill" eval --model "$2" --tasks "$OUT/test.jsonl" --verify math --max-tokens 200 --dtype f32 --json $quiet --out "$OUT/answers-$1.jsonl" >"$OUT/$1.json"; }
 judge teacher $tiny/moe
 judge init "$OUT/student-init"
 judge sft "$OUT/student-sft"
