@@ -5,8 +5,8 @@ moe=teacher/tiny/moe
 prompts=teacher/tiny/prompts.jsonl
 export OMP_WAIT_POLICY=passive # the machine may be shared
 
-# gen STORE option…: 40 prompts, 2 samples each, few at a time so that a run can be killed in the middle.
-options="--teacher $moe --prompts $prompts --limit 40 --n 2 --targets topk:16 --target-temperatures 1,2 --max-tokens 60 --batch-tokens 6"
+# gen STORE option…: 100 prompts, 2 samples each, few at a time so that a run can be killed in the middle.
+options="--teacher $moe --prompts $prompts --limit 100 --n 2 --targets topk:16 --target-temperatures 1,2 --max-tokens 60 --batch-tokens 6"
 gen() {
     store=$1
     shift
@@ -26,20 +26,20 @@ same_stores() {
 n_lines() { cat "$1"/traces-*.jsonl 2>/dev/null | wc -l; }
 
 exits 0 "gen writes a store" gen "$TMP/whole" --json
-says "--json tells the samples" out '"samples":80'
+says "--json tells the samples" out '"samples":200'
 exits 0 "gen verifies" "$DISTILL" data verify "$TMP/whole"
 
 # ---- what else runs, and what died, does not matter ----
 exits 0 "another --batch-tokens" gen "$TMP/wide" --batch-tokens 64 --quiet
 same_stores "another --batch-tokens: the same samples" "$TMP/whole" "$TMP/wide"
 
-# Each round dies a random moment after a random number of samples more; all rounds together make about as many as there are.
+# Each round dies a random moment after a random number of samples more; all rounds together make about half of what there is.
 seed=$(date +%s)
 kill=0
 died=0
 while [ $kill -lt "$KILLS" ]; do
     kill=$((kill + 1))
-    set -- $(awk -v s="$seed" -v k=$kill -v n="$KILLS" 'BEGIN { srand(s + 7919 * k); print int(rand() * 160 / n), 0.05 * rand() }')
+    set -- $(awk -v s="$seed" -v k=$kill -v n="$KILLS" 'BEGIN { srand(s + 7919 * k); print int(rand() * 200 / n), 0.02 * rand() }')
     wanted=$(($(n_lines "$TMP/killed") + $1))
     "$DISTILL" gen $options --out "$TMP/killed" --quiet 2>/dev/null & # TRAP: a function's $! would be the shell around it
     pid=$!
@@ -48,16 +48,16 @@ while [ $kill -lt "$KILLS" ]; do
     kill -9 $pid 2>/dev/null && died=$((died + 1))
     wait $pid 2>/dev/null
 done
-echo "        killed $died of $KILLS times (seed $seed); $(n_lines "$TMP/killed") of 80 samples were there"
+echo "        killed $died of $KILLS times (seed $seed); $(n_lines "$TMP/killed") of 200 samples were there"
 exits 0 "resume after kill -9" gen "$TMP/killed" --quiet
 exits 0 "resume after kill -9: all whole" "$DISTILL" data verify "$TMP/killed"
 same_stores "resume after kill -9: the same samples" "$TMP/whole" "$TMP/killed"
 
 exits 0 "a finished store needs nothing" gen "$TMP/whole" --json
-says "a finished store needs nothing: says so" out '"samples":0,"samples_before":80'
-exits 0 "more prompts and samples go on" "$DISTILL" gen --teacher $moe --prompts $prompts --limit 42 --n 3 --targets topk:16 --target-temperatures 1,2 \
+says "a finished store needs nothing: says so" out '"samples":0,"samples_before":200'
+exits 0 "more prompts and samples go on" "$DISTILL" gen --teacher $moe --prompts $prompts --limit 102 --n 3 --targets topk:16 --target-temperatures 1,2 \
     --max-tokens 60 --out "$TMP/wide" --json --quiet
-says "more prompts and samples: only what is missing" out '"samples":46,"samples_before":80'
+says "more prompts and samples: only what is missing" out '"samples":106,"samples_before":200'
 
 # ---- refused, and nothing lost ----
 before=$(cat "$TMP/whole"/traces-* "$TMP/whole"/targets-* | cksum)

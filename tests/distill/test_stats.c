@@ -36,7 +36,7 @@ START_TEST(bootstrap_nears_the_normal_interval_and_repeats_itself)
 {
     enum { N = 2000 };
     double *score = NEW_N(double, N), mean = 0, var = 0;
-    for (int i = 0; i < N; i++) score[i] = (i % 5) / 4.0, mean += score[i] / N;
+    for (int i = 0; i < N; i++) score[i] = fmod(i * 0.6180339887, 1), mean += score[i] / N;
     for (int i = 0; i < N; i++) var += (score[i] - mean) * (score[i] - mean) / N;
     const double half = 1.96 * sqrt(var / N);
     struct interval a = bootstrap_interval(score, N, 2000, 7), b = bootstrap_interval(score, N, 2000, 7),

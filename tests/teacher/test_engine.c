@@ -133,7 +133,8 @@ static void alone(struct fixture *f, const struct setup *s, struct made *out)
     engine_close(e);
 }
 
-#define SAME_BYTES(a, b, n) ck_assert_msg((n) == 0 || !memcmp(a, b, (n) * sizeof *(a)), "prompt %d, sample %d: %s differ", prompt, sample, #a)
+#define SAME_BYTES(a, b, n)                                                                                                                \
+    ck_assert_msg((n) == 0 || !memcmp(a, b, (n) * sizeof *(a)), "prompt %d, sample %d: %s differ", prompt, sample, #a)
 
 static void assert_same_generation(const struct generation *a, const struct generation *b, int prompt, int sample)
 {
