@@ -3,8 +3,6 @@
 // instruction set.
 #include "tests/kernels/devices.h"
 
-#include <stdlib.h>
-
 static const struct backend *isa[N_CPU_ISA];
 
 struct setting {
@@ -276,9 +274,9 @@ START_TEST(paged_is_attention_of_the_last_row)
             for (int i = 0; i < n_page; i++) page[i] = (int32_t)order[i];
             for (int i = 0; i < N; i++) start[i] = i, pos[i] = length[i] - 1;
             start[N] = N;
-            struct tensor keys = tensor_4d(mem_alloc((size_t)(n_page * len * n_kv * dk) * 4), t, n_page, len, n_kv, dk),
-                          values = cache[n].shared ? keys
-                                                   : tensor_4d(mem_alloc((size_t)(n_page * len * n_kv * dv) * 4), t, n_page, len, n_kv, dv);
+            struct tensor keys = tensor_4d(keep((size_t)(n_page * len * n_kv * dk) * 4), t, n_page, len, n_kv, dk),
+                          values =
+                              cache[n].shared ? keys : tensor_4d(keep((size_t)(n_page * len * n_kv * dv) * 4), t, n_page, len, n_kv, dv);
             values.shape[3] = dv;
             struct segments seg = {N, N, 1, 2600, start, pos, page, max_page, len};
             // written sequence by sequence, positions in two goes

@@ -2,15 +2,12 @@
 // do not depend on its company, on every instruction set this machine runs.
 #include "tests/kernels/devices.h"
 
-#include <stdlib.h>
-
 static const struct backend *isa[N_CPU_ISA];
 
 static struct tensor packed(struct device *dev, struct tensor w)
 {
-    struct tensor p = tensor_2d(mem_alloc(op_pack_bytes(dev, w.dtype, w.shape[0], w.shape[1]) + 64), w.dtype, w.shape[0], w.shape[1]);
+    struct tensor p = tensor_2d(keep(op_pack_bytes(dev, w.dtype, w.shape[0], w.shape[1])), w.dtype, w.shape[0], w.shape[1]);
     p.layout = LAYOUT_PANEL;
-    p.data = (char *)p.data + (64 - (uintptr_t)p.data % 64) % 64; // leaked: tests are short processes
     op_pack(dev, p, w);
     return p;
 }
@@ -65,7 +62,6 @@ START_TEST(linear_is_the_sum_of_products)
                     struct tensor p = panel ? packed(&dev, w) : w;
                     PLANNED(&dev, op_linear(&dev, out, x, p, bias));
                     check_product(panel ? "packed" : "rows", out, x, w, bias, TENSOR_NONE);
-                    mem_free(x.data), mem_free(w.data), mem_free(out.data);
                 }
     dev_close(&dev);
 }
@@ -87,8 +83,6 @@ START_TEST(backward_products_add_up)
                 struct tensor x = make(gt, m, 0, k, 3, 5), dw = make(DT_F32, n, 0, k, 0, 6), dw0 = make(DT_F32, n, 0, k, 0, 6);
                 PLANNED(&dev, op_linear_bwd_w(&dev, dw, dout, x));
                 check_product("bwd_w", dw, swapped(dout), swapped(x), TENSOR_NONE, dw0);
-                mem_free(x.data), mem_free(w.data), mem_free(dw.data), mem_free(dw0.data), mem_free(dout.data), mem_free(dx.data),
-                    mem_free(dx0.data);
             }
     dev_close(&dev);
 }
@@ -106,7 +100,7 @@ START_TEST(head_linear_is_a_product_a_head)
             const int64_t m = shape[s].m, n = shape[s].n, k = shape[s].k, bytes = (int64_t)op_pack_bytes(&dev, wt, n, k);
             struct tensor x = make(xt, m, h, k, 3, 1), w = make(wt, h, n, k, 0, 2), out = make(ot, m, h, n, 1, 4),
                           again = make(ot, m, h, n, 1, 4);
-            struct tensor p = tensor_3d(aligned_alloc(64, (size_t)(h * bytes + 63) / 64 * 64), wt, h, n, k);
+            struct tensor p = tensor_3d(keep((size_t)(h * bytes)), wt, h, n, k);
             p.layout = LAYOUT_PANEL;
             for (int i = 0; i < h; i++) {
                 struct tensor one = tensor_2d((char *)w.data + (size_t)(i * n * k) * dtype_size(wt), wt, n, k), to = one;
@@ -125,7 +119,6 @@ START_TEST(head_linear_is_a_product_a_head)
                 check_product("head", oi, xi, tensor_2d((char *)w.data + (size_t)(i * n * k) * dtype_size(wt), wt, n, k), TENSOR_NONE,
                               TENSOR_NONE);
             }
-            mem_free(x.data), mem_free(w.data), mem_free(out.data), mem_free(again.data);
         }
     dev_close(&dev);
 }
