@@ -1,6 +1,7 @@
 // distill: the command line. Finds the command in the registry, parses its options, runs it, prints its error, exits with its status.
 #include "distill/command.h"
 #include "distill/signals.h"
+#include "kernels/base/spin.h"
 
 #include <errno.h>
 #include <string.h>
@@ -87,6 +88,7 @@ static int run(const struct command *cmd, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+    spin_briefly(argv);
     struct buf text = {0};
     int n_word;
     argc--, argv++;

@@ -29,6 +29,7 @@ void signals_install(void)
     on_terminal = isatty(STDERR_FILENO);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    signal(SIGXFSZ, SIG_IGN); // a file at its size limit is then a write that fails, and says so
 }
 
 bool stop_requested(void)

@@ -6,6 +6,7 @@
 // Every test runs in a process of its own (Check's fork mode), so it may crash, leak, or change limits without harm to others; CK_FORK=no
 // runs them in this one, for a debugger. This process itself never starts OpenMP threads: a forked child of a process that did hangs at its
 // first parallel region. So no unchecked fixtures that compute. A test has 120 s (CK_TIMEOUT_MULTIPLIER stretches it for sanitizers).
+#include "kernels/base/spin.h"
 #include "tests/test.h"
 
 #include <stdlib.h>
@@ -34,6 +35,7 @@ static int run(const struct suite_entry *e, int *n_run)
 
 int main(int argc, char **argv)
 {
+    spin_briefly(argv);
     setenv("CK_DEFAULT_TIMEOUT", "120", 0);
     setvbuf(stdout, NULL, _IOLBF, 0); // so that lines of the tests' processes and of Check come in order
     int n_run = 0, n_failed = 0, n_unknown = 0;

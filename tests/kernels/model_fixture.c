@@ -6,7 +6,7 @@
 extern const struct arch arch_deepseek_v3, arch_qwen2, arch_qwen3, arch_llama;
 const struct arch *const fixture_archs[] = {&arch_deepseek_v3, &arch_qwen2, &arch_qwen3, &arch_llama, NULL};
 
-void fixture_open(struct fixture *f, const char *dir, enum model_use use, enum dtype dtype, const char *device)
+void model_fixture_open(struct fixture *f, const char *dir, enum model_use use, enum dtype dtype, const char *device)
 {
     struct err err = {0};
     struct model_options opt = {.archs = fixture_archs, .use = use, .dtype = dtype};
@@ -19,7 +19,7 @@ void fixture_open(struct fixture *f, const char *dir, enum model_use use, enum d
     mem_free(path);
 }
 
-void fixture_close(struct fixture *f)
+void model_fixture_close(struct fixture *f)
 {
     st_close(&f->ref);
     model_free(f->model);

@@ -9,8 +9,8 @@ struct fixture {
     struct st_set ref; // reference.safetensors beside the model; n 0 when there is none
 };
 extern const struct arch *const fixture_archs[];
-void fixture_open(struct fixture *f, const char *dir, enum model_use use, enum dtype dtype, const char *device);
-void fixture_close(struct fixture *f);
+void model_fixture_open(struct fixture *f, const char *dir, enum model_use use, enum dtype dtype, const char *device);
+void model_fixture_close(struct fixture *f);
 const float *ref_f32(const struct fixture *f, const char *name, int64_t *n); // NULL if not there
 const int32_t *ref_i32(const struct fixture *f, const char *name, int64_t *n);
 

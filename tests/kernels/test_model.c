@@ -25,7 +25,7 @@ static int double_cmp(const void *a, const void *b)
 static double logits_error_at(const char *dir, enum model_use use, enum dtype dtype, const char *device, double quantile)
 {
     struct fixture f;
-    fixture_open(&f, dir, use, dtype, device);
+    model_fixture_open(&f, dir, use, dtype, device);
     int64_t n, n_logit;
     const int32_t *ids = ref_i32(&f, "ids", &n);
     if (!ids) ids = ref_i32(&f, "input_ids", &n);
@@ -39,7 +39,7 @@ static double logits_error_at(const char *dir, enum model_use use, enum dtype dt
     double e = row[(int64_t)(quantile * (double)(n - 1))];
     mem_free(row);
     mem_free(got);
-    fixture_close(&f);
+    model_fixture_close(&f);
     return e;
 }
 
@@ -119,7 +119,7 @@ START_TEST(deepseek_v3_reference_logits_layers_and_routing)
     double e = logits_error(dir, MODEL_GENERATE, DT_F32, "cpu");
     ck_assert_msg(e < 1e-4, "logits differ by %g of the largest", e);
     struct fixture f;
-    fixture_open(&f, dir, MODEL_GENERATE, DT_F32, "cpu");
+    model_fixture_open(&f, dir, MODEL_GENERATE, DT_F32, "cpu");
     int64_t n;
     const int32_t *ids = ref_i32(&f, "input_ids", &n);
     int32_t start[2] = {0, (int32_t)n}, pos[256];
@@ -130,7 +130,7 @@ START_TEST(deepseek_v3_reference_logits_layers_and_routing)
     model_forward(f.model, &run, dev_2d(&f.dev, DT_F32, n, f.model->config.d_model), tensor_1d((void *)ids, DT_I32, n));
     ck_assert_int_eq(w.n_layer_seen, 4);
     ck_assert_int_eq(w.n_routing_seen, 3);
-    fixture_close(&f);
+    model_fixture_close(&f);
 }
 END_TEST
 
@@ -138,7 +138,7 @@ END_TEST
 START_TEST(packed_documents_equal_alone)
 {
     struct fixture f;
-    fixture_open(&f, golden_dir(goldens[_i]), MODEL_GENERATE, _i % 2 ? DT_BF16 : DT_F32, "cpu");
+    model_fixture_open(&f, golden_dir(goldens[_i]), MODEL_GENERATE, _i % 2 ? DT_BF16 : DT_F32, "cpu");
     int64_t n, v = f.model->config.n_vocab;
     const int32_t *ids = ref_i32(&f, "ids", &n);
     const int length[] = {1, 17, 2, 25};
@@ -149,14 +149,14 @@ START_TEST(packed_documents_equal_alone)
                   max_diff(packed, alone, n * v));
     mem_free(packed);
     mem_free(alone);
-    fixture_close(&f);
+    model_fixture_close(&f);
 }
 END_TEST
 
 START_TEST(prefill_in_chunks_equals_at_once_and_decode_equals_prefill)
 {
     struct fixture f;
-    fixture_open(&f, golden_dir(goldens[_i]), MODEL_GENERATE, DT_F32, "cpu");
+    model_fixture_open(&f, golden_dir(goldens[_i]), MODEL_GENERATE, DT_F32, "cpu");
     int64_t n, n_logit, v = f.model->config.n_vocab;
     const int32_t *ids = ref_i32(&f, "ids", &n);
     const float *want = ref_f32(&f, "logits", &n_logit);
@@ -173,7 +173,7 @@ START_TEST(prefill_in_chunks_equals_at_once_and_decode_equals_prefill)
     mem_free(once);
     mem_free(chunks);
     mem_free(decoded);
-    fixture_close(&f);
+    model_fixture_close(&f);
 }
 END_TEST
 
@@ -241,7 +241,7 @@ START_TEST(gradients_equal_pytorch)
 {
     struct fixture f;
     struct trained t;
-    fixture_open(&f, golden_dir(dense[_i]), MODEL_TRAIN, DT_F32, "cpu");
+    model_fixture_open(&f, golden_dir(dense[_i]), MODEL_TRAIN, DT_F32, "cpu");
     trained_open(&t, &f);
     int64_t n, n_g;
     const int32_t *ids = ref_i32(&f, "ids", &n);
@@ -264,7 +264,7 @@ START_TEST(gradients_equal_pytorch)
                       name, e);
     }
     trained_close(&t);
-    fixture_close(&f);
+    model_fixture_close(&f);
 }
 END_TEST
 
@@ -273,7 +273,7 @@ START_TEST(gradients_equal_finite_differences)
 {
     struct fixture f;
     struct trained t;
-    fixture_open(&f, golden_dir(dense[_i]), MODEL_TRAIN, DT_F32, "cpu");
+    model_fixture_open(&f, golden_dir(dense[_i]), MODEL_TRAIN, DT_F32, "cpu");
     trained_open(&t, &f);
     int64_t n, n_g;
     const int32_t *ids = ref_i32(&f, "ids", &n);
@@ -301,7 +301,7 @@ START_TEST(gradients_equal_finite_differences)
         ck_assert_msg(fabs(slope - norm) < 5e-3 * norm + 2e-3, "%s: %s: slope %g, gradient %g", dense[_i], p->name, slope, norm);
     }
     trained_close(&t);
-    fixture_close(&f);
+    model_fixture_close(&f);
 }
 END_TEST
 
@@ -309,7 +309,7 @@ START_TEST(recompute_gives_the_same_bits)
 {
     struct fixture f;
     struct trained t;
-    fixture_open(&f, golden_dir(dense[_i]), MODEL_TRAIN, _i % 2 ? DT_BF16 : DT_F32, "cpu");
+    model_fixture_open(&f, golden_dir(dense[_i]), MODEL_TRAIN, _i % 2 ? DT_BF16 : DT_F32, "cpu");
     f.model->params[1].frozen = true;
     trained_open(&t, &f);
     ck_assert(tensor_none(f.model->params[1].grad));
@@ -330,7 +330,7 @@ START_TEST(recompute_gives_the_same_bits)
     ck_assert_uint_lt(peak[2], peak[1]);
     mem_free(want);
     trained_close(&t);
-    fixture_close(&f);
+    model_fixture_close(&f);
 }
 END_TEST
 
