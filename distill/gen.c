@@ -218,9 +218,9 @@ static enum status run(struct options *o, struct err *err)
 const struct command command_gen = {
     .name = "gen",
     .summary = "a teacher writes traces, with its token distributions",
-    .notes = "Run again with the same STORE, it goes on where it was stopped: a sample depends on its prompt, its number\n"
-             "and --seed alone. With more prompts or a larger --n, only what is missing is generated.\n\n"
-             "  distill gen --teacher teacher/tiny/moe --prompts teacher/tiny/prompts.jsonl --limit 300 --out traces",
+    .notes = "Run again with the same STORE, it goes on where it was stopped: a sample depends on its prompt, its\n"
+             "number and --seed alone. With more prompts or a larger --n, only what is missing is generated.\n\n"
+             "  distill gen --teacher teacher/tiny/moe --prompts teacher/tiny/prompts.jsonl --out traces",
     .options = options,
     .saves_on_stop = true,
     .run = run,
