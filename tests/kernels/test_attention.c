@@ -91,13 +91,13 @@ START_TEST(forward_is_softmax_of_scores_times_values)
                         reference(&d, s, i, h, o, size, &lse);
                         const int64_t row = (d.q_start[s] + i) * n_head + h;
                         // scores are off by about dk * eps * |score|, with |score| below 10 here; e^ turns that into a relative error
-                        ck_assert_msg(fabs(at(d.lse, row) - lse) < 2e-5, "setting %d %s: lse of row %d head %d: %g, wanted %g", n,
-                                      dtype_name(d.q.dtype), (int)i, (int)h, at(d.lse, row), lse);
+                        want(fabs(at(d.lse, row) - lse) < 2e-5, "setting %d %s: lse of row %d head %d: %g, wanted %g", n,
+                             dtype_name(d.q.dtype), (int)i, (int)h, at(d.lse, row), lse);
                         for (int64_t c = 0; c < dv; c++)
-                            ck_assert_msg(fabs(at(d.out, row * dv + c) - o[c]) <
-                                              size[c] * (t ? 1.0 / 200 : 2e-5) + (t ? fabs(o[c]) / 256 : 0) + 1e-7,
-                                          "setting %d %s: row %d of %d head %d [%d]: %g, wanted %g", n, dtype_name(d.q.dtype), (int)i, s,
-                                          (int)h, (int)c, at(d.out, row * dv + c), o[c]);
+                            want(fabs(at(d.out, row * dv + c) - o[c]) <
+                                     size[c] * (t ? 1.0 / 200 : 2e-5) + (t ? fabs(o[c]) / 256 : 0) + 1e-7,
+                                 "setting %d %s: row %d of %d head %d [%d]: %g, wanted %g", n, dtype_name(d.q.dtype), (int)i, s, (int)h,
+                                 (int)c, at(d.out, row * dv + c), o[c]);
                     }
             mem_free(o), mem_free(size);
         }
@@ -128,7 +128,7 @@ static void check_gradient(int n, const struct data *d, struct tensor dout, stru
     double *old = NEW_N(double, count), *u = NEW_N(double, count);
     for (int64_t i = 0; i < count; i++) old[i] = at(x, i);
     for (int64_t trial = 0; trial < (axes ? count : 3); trial++) {
-        double want = 0, norm = 0, got[2];
+        double slope = 0, norm = 0, got[2];
         for (int64_t i = 0; i < count; i++) u[i] = axes ? i == trial : rng_normal(11, (uint64_t)trial, (uint64_t)i);
         const double h = axes ? 1.0 / 256 : 1.0 / 1024;
         for (int side = 0; side < 2; side++) {
@@ -139,12 +139,12 @@ static void check_gradient(int n, const struct data *d, struct tensor dout, stru
             put(x, i, old[i] + h * u[i]);
             const double up = at(x, i);
             put(x, i, old[i] - h * u[i]);
-            want += at(grad, i) * (up - at(x, i)), norm += fabs(at(grad, i) * (up - at(x, i)));
+            slope += at(grad, i) * (up - at(x, i)), norm += fabs(at(grad, i) * (up - at(x, i)));
             put(x, i, old[i]);
         }
         const double diff = got[1] - got[0];
-        ck_assert_msg(fabs(diff - want) <= rel * norm / (axes ? 1 : sqrt((double)count)) + rel * 1e-2 * h + 2e-4 * fabs(diff),
-                      "setting %d: %s trial %d: difference %g, by the gradient %g (of %g)", n, name, (int)trial, diff, want, norm);
+        want(fabs(diff - slope) <= rel * norm / (axes ? 1 : sqrt((double)count)) + rel * 1e-2 * h + 2e-4 * fabs(diff),
+             "setting %d: %s trial %d: difference %g, by the gradient %g (of %g)", n, name, (int)trial, diff, slope, norm);
     }
     mem_free(old), mem_free(u);
 }
@@ -188,8 +188,7 @@ START_TEST(backward_is_the_gradient_of_forward)
                 diff += pow(at(pair[i][0], j) - at(pair[i][1], j), 2);
                 size += pow(at(pair[i][0], j), 2);
             }
-            ck_assert_msg(sqrt(diff) <= 0.01 * sqrt(size) + 1e-6, "setting %d: bf16 gradient %d is off by %g of %g", n, i, sqrt(diff),
-                          sqrt(size));
+            want(sqrt(diff) <= 0.01 * sqrt(size) + 1e-6, "setting %d: bf16 gradient %d is off by %g of %g", n, i, sqrt(diff), sqrt(size));
         }
     }
     dev_close(&dev);
@@ -203,8 +202,7 @@ static struct tensor rows(struct tensor t, int64_t first, int64_t n)
 static void same_rows(struct tensor a, struct tensor b, const char *what, int n)
 {
     for (int64_t i = 0; i < tensor_numel(a); i++)
-        ck_assert_msg(at(a, i) == at(b, i), "setting %d %s: %s: element %d: %.9g, %.9g", n, dtype_name(a.dtype), what, (int)i, at(a, i),
-                      at(b, i));
+        want(at(a, i) == at(b, i), "setting %d %s: %s: element %d: %.9g, %.9g", n, dtype_name(a.dtype), what, (int)i, at(a, i), at(b, i));
 }
 
 START_TEST(chunks_company_and_threads_do_not_show)
@@ -309,10 +307,10 @@ START_TEST(paged_is_attention_of_the_last_row)
                 for (int h = 0; h < cache[n].n_head; h++) {
                     reference(&d[s], 0, 0, h, o, size, &lse);
                     for (int c = 0; c < dv; c++)
-                        ck_assert_msg(fabs(at(rows(out, s, 1), h * dv + c) - o[c]) <
-                                          size[c] * (types ? 1.0 / 200 : 2e-5) + (types ? fabs(o[c]) / 256 : 0) + 1e-7,
-                                      "cache %d %s: sequence %d head %d [%d]: %g, wanted %g", (int)n, dtype_name(t), s, h, c,
-                                      at(rows(out, s, 1), h * dv + c), o[c]);
+                        want(fabs(at(rows(out, s, 1), h * dv + c) - o[c]) <
+                                 size[c] * (types ? 1.0 / 200 : 2e-5) + (types ? fabs(o[c]) / 256 : 0) + 1e-7,
+                             "cache %d %s: sequence %d head %d [%d]: %g, wanted %g", (int)n, dtype_name(t), s, h, c,
+                             at(rows(out, s, 1), h * dv + c), o[c]);
                 }
             for (int s = 0; s < N; s++) { // alone, on one thread and on four (which share the long ones out)
                 const int32_t st[2] = {0, 1};
