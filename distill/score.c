@@ -355,7 +355,7 @@ static enum status run(struct options *o, struct err *err)
 const struct command command_score = {
     .name = "score",
     .summary = "logits of given token ids, or the likelihood of given answers",
-    .notes = "Scored are the assistant's turns, reasoning included, and their end tokens: what training puts loss on.",
+    .notes = "Scored: the assistant's turns, reasoning included, and their end tokens, as in training.",
     .options = options,
     .run = run,
 };

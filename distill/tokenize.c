@@ -116,8 +116,8 @@ static enum status run(struct options *o, struct err *err)
 const struct command command_tokenize = {
     .name = "tokenize",
     .summary = "text to token ids and back, with a model's tokenizer",
-    .notes = "Reads standard input, a JSON string a line, and writes a JSON array of ids for each. Special tokens in\n"
-             "the text are recognised; none is added. Bytes that are no UTF-8 after --decode become U+FFFD.\n"
+    .notes = "Reads standard input, a JSON string a line, and writes a JSON array of ids for each. Special tokens\n"
+             "in the text are recognised; none is added. Bytes that are no UTF-8 after --decode become U+FFFD.\n"
              "\n"
              "  echo '\"Hello there\"' | distill tokenize --model DIR\n"
              "  echo '[9906, 1070]' | distill tokenize --model DIR --decode\n"

@@ -431,8 +431,8 @@ const struct command command_train = {
     .notes = "Examples:\n"
              "  distill train --student base --data traces --out student --loss fkl --lr 1e-3 --steps 200\n"
              "  distill train --student base --data chats.jsonl --out student --epochs 2 --eval held-out.jsonl\n"
-             "The loss reported is ce-weight * cross-entropy + kd-weight * divergence (times T² with --kd-scale-t2), means over\n"
-             "the step's tokens, before the update. OUT is a Hugging Face directory, with metrics.jsonl, run.json and state/.",
+             "The loss reported is ce-weight * cross-entropy + kd-weight * divergence, means over the step's\n"
+             "tokens, before the update. OUT is a Hugging Face directory, with metrics.jsonl, run.json, state/.",
     .options = train_options,
     .saves_on_stop = true,
     .run = run,
