@@ -41,6 +41,7 @@ size_t anon_bytes(void);                 // resident pages of this process that 
 
 // ---- jobs ----
 void job_ceilings(void);
+void job_kernels(void);
 void job_train(void);
 void job_decode(void);
 void job_prefill(void);

@@ -1,22 +1,11 @@
-// Products and attention against what this machine can do, measured in the same run: memory reads, and oneDNN's plain product at 512 rows.
-// Each line: ours, the ceiling, our share. Repeats alternate between both and the median is taken, since the machine may be shared.
-//
-//   build/bench [threads]
-#include "kernels/base/mem.h"
-#include "kernels/base/rng.h"
-#include "kernels/cpu/cpu.h"
+// Products over packed weights and attention, against what this machine can do, measured in turn in the same run: memory reads, and
+// oneDNN's plain product.
 #include "kernels/ops.h"
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
+#include "tests/bench/bench.h"
 
 enum { N_REP = 15 };
 
 static struct device dev;
-static float *stream; // larger than any cache
-static const int64_t stream_len = (256 << 20) / 4;
 
 static struct tensor random_tensor(enum dtype t, int rank, int64_t a, int64_t b, int64_t c)
 {
@@ -39,55 +28,6 @@ static struct tensor packed(struct tensor w)
     op_pack(&dev, p, w);
     return p;
 }
-static int up(const void *a, const void *b)
-{
-    return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b);
-}
-static double median(double *x, int n)
-{
-    qsort(x, (size_t)n, sizeof *x, up);
-    return x[n / 2];
-}
-
-// On one thread the time it really ran: others on the machine only take its caches and its memory bandwidth then.
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(dev.n_thread == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-typedef float v16 __attribute__((vector_size(64)));
-#ifdef __x86_64__
-__attribute__((target_clones("default", "avx2", "avx512f")))
-#endif
-static float
-read_sum(const float *x, int64_t n) // n a multiple of 128
-{
-    v16 sum[8] = {{0}};
-    for (const v16 *v = (const v16 *)x, *end = v + n / 16; v < end; v += 8)
-        for (int j = 0; j < 8; j++) sum[j] += v[j];
-    float total = 0;
-    for (int j = 0; j < 128; j++) total += sum[j / 16][j % 16];
-    return total;
-}
-static double read_s(void) // one pass over the stream
-{
-    double t = now_s();
-    float total = 0;
-#pragma omp parallel num_threads(dev.n_thread) reduction(+ : total)
-    {
-        int64_t begin, end;
-        cpu_slice(stream_len / 128, &begin, &end);
-        total += read_sum(stream + begin * 128, (end - begin) * 128);
-    }
-    t = now_s() - t;
-    static volatile float keep;
-    keep = total;
-    (void)keep;
-    return t;
-}
-
 struct linear {
     struct tensor out, x, w[8];
     int n_w, turn; // copies of the weight, so that none is in the cache when its turn comes
@@ -124,16 +64,16 @@ static void bench_decode(int64_t m, int64_t n, int64_t k, enum dtype t)
     linear_s(&ours, 4), linear_s(&wide, 1);
     const double bytes = (double)n * (double)k * (double)dtype_size(t), flops = 2.0 * (double)(m * n) * (double)k;
     for (int i = 0; i < N_REP; i++) {
-        read[i] = (double)stream_len * 4 / read_s() / 1e9;
+        read[i] = ceiling_read() / 1e9;
         mine[i] = linear_s(&ours, 16);
         gemm[i] = 2.0 * 512 * (double)n * (double)k / linear_s(&wide, 2) / 1e9;
         const double floor_s = bytes / read[i] / 1e9 > flops / gemm[i] / 1e9 ? bytes / read[i] / 1e9 : flops / gemm[i] / 1e9;
         share[i] = floor_s / mine[i];
     }
     const double s = median(mine, N_REP);
-    printf("linear %s m %3d (%d, %d) cold: %8.1f us, %6.1f GB/s, %7.1f GF/s; reads %5.1f GB/s, oneDNN at 512 rows %6.1f GF/s: share %.2f\n",
-           dtype_name(t), (int)m, (int)n, (int)k, s * 1e6, bytes / s / 1e9, flops / s / 1e9, median(read, N_REP), median(gemm, N_REP),
-           median(share, N_REP));
+    row(text("packed product %s m=%d (%d, %d), weights from memory", dtype_name(t), (int)m, (int)n, (int)k),
+        text("%.0f µs, %.1f GB/s, %.0f GFLOP/s", s * 1e6, bytes / s / 1e9, flops / s / 1e9),
+        text("reads %.1f GB/s, oneDNN at 512 rows %.0f GFLOP/s", median(read, N_REP), median(gemm, N_REP)), median(share, N_REP));
     linear_free(&ours), linear_free(&wide);
 }
 
@@ -149,8 +89,9 @@ static void bench_rows(int64_t m, int64_t n, int64_t k, enum dtype t)
         their[i] = linear_s(&theirs, n_call);
         share[i] = their[i] / mine[i];
     }
-    printf("linear %s m %3d (%d, %d): %9.1f us, %7.1f GF/s; oneDNN plain %7.1f GF/s: share %.2f\n", dtype_name(t), (int)m, (int)n, (int)k,
-           median(mine, N_REP) * 1e6, flops / median(mine, N_REP) / 1e9, flops / median(their, N_REP) / 1e9, median(share, N_REP));
+    row(text("packed product %s m=%d (%d, %d)", dtype_name(t), (int)m, (int)n, (int)k),
+        text("%.1f µs, %.0f GFLOP/s", median(mine, N_REP) * 1e6, flops / median(mine, N_REP) / 1e9),
+        text("oneDNN, plain rows: %.0f GFLOP/s", flops / median(their, N_REP) / 1e9), median(share, N_REP));
     linear_free(&ours), linear_free(&theirs);
 }
 
@@ -179,10 +120,11 @@ static void bench_attention(int n_seg, int len, int n_head, int n_kv, int d, enu
         if (i < 0) continue;
         fwd[i] = f, bwd[i] = b, fwd_share[i] = flops / f / (gemm_flops / s), bwd_share[i] = 2.5 * flops / b / (gemm_flops / s);
     }
-    printf("attention %s %d x %4d, heads %d/%d of %d: forward %9.1f us %6.1f GF/s, share of oneDNN's product %.2f; backward %9.1f us %6.1f "
-           "GF/s, share %.2f\n",
-           dtype_name(t), n_seg, len, n_head, n_kv, d, median(fwd, N_REP) * 1e6, flops / median(fwd, N_REP) / 1e9, median(fwd_share, N_REP),
-           median(bwd, N_REP) * 1e6, 2.5 * flops / median(bwd, N_REP) / 1e9, median(bwd_share, N_REP));
+    const char *what = text("attention %s %d × %d, heads %d/%d of %d", dtype_name(t), n_seg, len, n_head, n_kv, d);
+    row(text("%s, forward", what), text("%.0f µs, %.0f GFLOP/s", median(fwd, N_REP) * 1e6, flops / median(fwd, N_REP) / 1e9),
+        "oneDNN's product, 512 × 1024 × 1024", median(fwd_share, N_REP));
+    row(text("%s, backward", what), text("%.0f µs, %.0f GFLOP/s", median(bwd, N_REP) * 1e6, 2.5 * flops / median(bwd, N_REP) / 1e9),
+        "oneDNN's product, 512 × 1024 × 1024", median(bwd_share, N_REP));
     linear_free(&gemm);
     free(q.data), free(k.data), free(v.data), free(out.data), free(lse.data), free(g.data), free(dq.data), free(dk.data), free(dv.data);
 }
@@ -202,58 +144,45 @@ static void bench_paged(int n_seq, int len, int n_head, int n_kv, int d, enum dt
     const int n_call = (int)(1e8 / bytes) + 1;
     double mine[N_REP], share[N_REP];
     for (int i = -1; i < N_REP; i++) {
-        const double gbs = (double)stream_len * 4 / read_s() / 1e9;
+        const double gbs = ceiling_read() / 1e9;
         double s = now_s();
         for (int c = 0; c < n_call; c++) op_attention_paged(&dev, out, q, keys, values, &seg, 0.125f, 0);
         s = (now_s() - s) / n_call;
         if (i >= 0) mine[i] = s, share[i] = bytes / s / 1e9 / gbs;
     }
-    printf("paged attention %s %d x %4d, heads %d/%d of %d: %8.1f us, %5.1f GB/s of cache, share of memory reads %.2f\n", dtype_name(t),
-           n_seq, len, n_head, n_kv, d, median(mine, N_REP) * 1e6, bytes / median(mine, N_REP) / 1e9, median(share, N_REP));
+    row(text("paged attention %s %d × %d, heads %d/%d of %d", dtype_name(t), n_seq, len, n_head, n_kv, d),
+        text("%.0f µs, %.1f GB/s of cache", median(mine, N_REP) * 1e6, bytes / median(mine, N_REP) / 1e9), "memory reads",
+        median(share, N_REP));
     mem_free(page);
     free(flat_k.data), free(flat_v.data), free(q.data), free(out.data);
 }
 
-int main(int argc, char **argv)
+void job_kernels(void)
 {
     struct err err = {0};
-    if (dev_open(&dev, "cpu", argc > 1 ? atoi(argv[1]) : 0, &err) || dev_reserve(&dev, 512 << 20, &err)) {
-        fprintf(stderr, "%s\n", err.text);
-        return 1;
-    }
-    const char *only = argc > 2 ? argv[2] : "dlap"; // which of decode, linear, attention, paged
-    stream = aligned_alloc(64, (size_t)stream_len * 4);
-    for (int64_t i = 0; i < stream_len; i++) stream[i] = 1;
-    printf("%s, %d threads\n", dev.backend->name, dev.n_thread);
+    ceilings_open();
+    must(dev_open(&dev, "cpu", bench_threads, &err), &err);
+    must(dev_reserve(&dev, 512 << 20, &err), &err);
     for (enum dtype t = DT_F32; t <= DT_BF16; t++) {
-        if (strchr(only, 'd')) {
-            bench_decode(1, 4864, 896, t);
-            bench_decode(1, 896, 4864, t);
-            bench_decode(4, 4864, 896, t);
-            bench_decode(16, 4864, 896, t);
-            bench_decode(1, 151936 / 4, 896, t);
-        }
-        if (strchr(only, 'l')) {
-            bench_rows(64, 4864, 896, t);
-            bench_rows(256, 4864, 896, t);
-            bench_rows(512, 4864, 896, t);
-            bench_rows(512, 896, 4864, t);
-            bench_rows(64, 512, 128, t);
-            bench_rows(64, 160, 160, t);
-        }
-        if (strchr(only, 'a')) {
-            bench_attention(1, 512, 14, 2, 64, t);
-            bench_attention(1, 2048, 14, 2, 64, t);
-            bench_attention(4, 512, 8, 8, 128, t);
-            bench_attention(32, 96, 4, 2, 32, t);
-        }
-        if (strchr(only, 'p')) {
-            bench_paged(1, 4096, 14, 2, 64, t);
-            bench_paged(16, 1024, 14, 2, 64, t);
-            bench_paged(64, 100, 4, 2, 32, t);
-        }
+        bench_decode(1, 4864, 896, t);
+        bench_decode(1, 896, 4864, t);
+        bench_decode(4, 4864, 896, t);
+        bench_decode(16, 4864, 896, t);
+        bench_decode(1, 151936 / 4, 896, t);
+        bench_rows(64, 4864, 896, t);
+        bench_rows(256, 4864, 896, t);
+        bench_rows(512, 4864, 896, t);
+        bench_rows(512, 896, 4864, t);
+        bench_rows(64, 512, 128, t);
+        bench_rows(64, 160, 160, t);
+        bench_attention(1, 512, 14, 2, 64, t);
+        bench_attention(1, 2048, 14, 2, 64, t);
+        bench_attention(4, 512, 8, 8, 128, t);
+        bench_attention(32, 96, 4, 2, 32, t);
+        bench_paged(1, 4096, 14, 2, 64, t);
+        bench_paged(16, 1024, 14, 2, 64, t);
+        bench_paged(64, 100, 4, 2, 32, t);
     }
-    if (dev_check(&dev, &err)) fprintf(stderr, "%s\n", err.text);
+    must(dev_check(&dev, &err), &err);
     dev_close(&dev);
-    return 0;
 }

@@ -10,6 +10,7 @@ static const struct job {
     const char *help;
 } jobs[] = {
     {"ceilings", job_ceilings, "memory reads and oneDNN's products on this machine"},
+    {"kernels", job_kernels, "packed products, attention and the paged cache, against both"},
     {"train", job_train, "a training step against PyTorch and transformers ($PYTHON or python3)"},
     {"decode", job_decode, "a Qwen2.5-0.5B-shaped slice, one token a sequence, against memory reads"},
     {"prefill", job_prefill, "the same slice, a prompt of 512 tokens, against oneDNN's products"},
