@@ -93,8 +93,10 @@ int main(int argc, char **argv)
         j->run();
         n_run++;
     }
+    const bool all = argc == 1 || (argc == 3 && bench_threads);
+    for (size_t i = 0; all && i < sizeof jobs / sizeof *jobs; i++, n_run++) jobs[i].run();
     if (n_run) return 0;
-    puts("usage: bench [--threads N] JOB …");
+    puts("usage: bench [--threads N] [JOB …]");
     for (size_t i = 0; i < sizeof jobs / sizeof *jobs; i++) printf("  %-9s %s\n", jobs[i].name, jobs[i].help);
     return 2;
 }
