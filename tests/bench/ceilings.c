@@ -4,7 +4,8 @@
 #include "tests/bench/bench.h"
 
 static struct device dev; // of its own, so that a job's arena is left alone
-static float *stream;     // larger than any cache
+static struct arena memory;
+static float *stream; // larger than any cache
 static const int64_t stream_len = (256 << 20) / 4;
 static struct tensor gemm[2][3]; // by dtype: out, x, w
 
@@ -27,7 +28,8 @@ void ceilings_open(void)
     struct err err = {0};
     must(dev_open(&dev, "cpu", bench_threads, &err), &err);
     must(dev_reserve(&dev, 256 << 20, &err), &err);
-    stream = aligned_alloc(64, (size_t)stream_len * 4);
+    must(arena_init(&memory, "memory that is read", (size_t)stream_len * 4, &err), &err); // with huge pages, as weights have
+    stream = arena_alloc(&memory, (size_t)stream_len * 4);
 #pragma omp parallel for schedule(static) num_threads(dev.n_thread)
     for (int64_t i = 0; i < stream_len; i++) stream[i] = 1;
     for (enum dtype t = DT_F32; t <= DT_BF16; t++) {
