@@ -8,7 +8,8 @@ struct param *head_param(struct model *m)
 
 int64_t head_chunk(int64_t n_vocab)
 {
-    int64_t n = ((int64_t)128 << 20) / (n_vocab * (int64_t)sizeof(float)) / 64 * 64;
+    // Each chunk reads the head once and its gradient twice: fewer chunks cost less, and 256 MiB is little beside a head of that size.
+    int64_t n = ((int64_t)256 << 20) / (n_vocab * (int64_t)sizeof(float)) / 64 * 64;
     return n < 64 ? 64 : n > 1024 ? 1024 : n;
 }
 

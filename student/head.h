@@ -21,7 +21,7 @@ struct head_rows {
 };
 
 struct param *head_param(struct model *m); // lm_head.weight, or the embedding it is tied to
-// Rows a chunk: what keeps its logits near 128 MiB, by the vocabulary alone, so that results do not depend on the batch.
+// Rows a chunk: what keeps its logits near 256 MiB, by the vocabulary alone, so that results do not depend on the batch.
 int64_t head_chunk(int64_t n_vocab);
 // ce, kd f32 (n_loss): nats of each loss row. dhidden A (n_tok, d): the gradient with respect to `hidden`, written, zero where there is no
 // loss; the head's weight gradient is added to head_param's. dhidden none: values only (evaluation).

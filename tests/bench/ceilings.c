@@ -75,9 +75,11 @@ double ceiling_read(void)
 
 double ceiling_gemm(enum dtype t)
 {
+    const size_t mark = dev_mark(&dev);
     double s = now_s();
     cpu_dnnl_linear(&dev, gemm[t][0], gemm[t][1], gemm[t][2], TENSOR_NONE);
     s = now_s() - s;
+    dev_release(&dev, mark);
     struct err err = {0};
     must(dev_check(&dev, &err), &err);
     return 2.0 * CEILING_GEMM_M * CEILING_GEMM_N * CEILING_GEMM_K / s;
