@@ -44,7 +44,11 @@ struct arch {
     const char *key_n_expert, *key_n_shared; // "n_routed_experts"; NULL: dense family
 };
 
-// Reads config.json of DIR for one of the NULL-terminated `archs` (unknown: ST_BAD_INPUT listing the known). All mismatches at once.
+// A config.json already in memory, of one of the NULL-terminated `archs` (unknown: ST_BAD_INPUT listing the known). `generation` is
+// generation_config.json (its eos_token_id counts too) or NULL; `where` names the source in messages. All mismatches at once.
+enum status model_config_parse(struct model_config *out, const struct arch **arch, const json_t *config, const json_t *generation,
+                               const char *where, const struct arch *const *archs, struct err *err);
+// The same of DIR's config.json and, if it is there, generation_config.json.
 enum status model_config_read(struct model_config *out, const struct arch **arch, const char *dir, const struct arch *const *archs,
                               struct err *err);
 void model_config_free(struct model_config *c);

@@ -165,6 +165,37 @@ static enum status arch_find(const struct arch **arch, const json_t *root, const
                            type ? type : "missing", name ? name : "missing");
 }
 
+enum status model_config_parse(struct model_config *c, const struct arch **arch, const json_t *root, const json_t *generation,
+                               const char *where, const struct arch *const *archs, struct err *err)
+{
+    *c = (struct model_config){.bos = -1};
+    *arch = NULL;
+    err->code = ST_OK;
+    if (!json_is_object(root)) return err_set(err, ST_BAD_INPUT, "%s: wanted a JSON object", where);
+    if (arch_find(arch, root, archs, where, err)) {
+        struct buf known = {0};
+        for (; *archs; archs++) buf_printf(&known, "%s%s", known.size ? ", " : "", (*archs)->model_type);
+        err_add(err, ST_BAD_INPUT, "known architectures: %s", known.data);
+        buf_free(&known);
+        return err->code;
+    }
+    common_read(c, *arch, root, where, err);
+    if ((*arch)->mla) mla_read(c, root, where, err);
+    if ((*arch)->key_n_expert) moe_read(c, *arch, root, where, err);
+    eos_add(c, json_object_get(generation, "eos_token_id"));
+    eos_add(c, json_object_get(root, "eos_token_id"));
+    int64_t d_rope = c->mla ? c->d_rope : c->d_head;
+    if (d_rope % 2) err_add(err, ST_BAD_INPUT, "%s: the rotated head size %lld is odd", where, (long long)d_rope);
+    if (err->code) {
+        model_config_free(c);
+        return err->code;
+    }
+    float inv_freq[2], mscale, softmax_factor;
+    rope_frequencies(&c->rope, 2, inv_freq, &mscale, &softmax_factor);
+    c->softmax_scale = (float)(1.0 / sqrt((double)c->d_head)) * (c->mla ? softmax_factor : 1.0f);
+    return ST_OK;
+}
+
 enum status model_config_read(struct model_config *c, const struct arch **arch, const char *dir, const struct arch *const *archs,
                               struct err *err)
 {
@@ -174,39 +205,12 @@ enum status model_config_read(struct model_config *c, const struct arch **arch, 
     char *path = path_join(dir, "config.json"), *gen_path = path_join(dir, "generation_config.json");
     json_t *root = NULL, *gen = NULL;
     enum status st = json_read(&root, path, err);
-    if (st) goto out;
-    if (!json_is_object(root)) {
-        st = err_set(err, ST_BAD_INPUT, "%s: wanted a JSON object", path);
-        goto out;
-    }
-    if ((st = arch_find(arch, root, archs, path, err))) {
-        struct buf known = {0};
-        for (; *archs; archs++) buf_printf(&known, "%s%s", known.size ? ", " : "", (*archs)->model_type);
-        err_add(err, ST_BAD_INPUT, "known architectures: %s", known.data);
-        buf_free(&known);
-        goto out;
-    }
-    common_read(c, *arch, root, path, err);
-    if ((*arch)->mla) mla_read(c, root, path, err);
-    if ((*arch)->key_n_expert) moe_read(c, *arch, root, path, err);
-    if (file_exists(gen_path)) {
-        if ((st = json_read(&gen, gen_path, err))) goto out;
-        eos_add(c, json_object_get(gen, "eos_token_id"));
-    }
-    eos_add(c, json_object_get(root, "eos_token_id"));
-    int64_t d_rope = c->mla ? c->d_rope : c->d_head;
-    if (d_rope % 2) err_add(err, ST_BAD_INPUT, "%s: the rotated head size %lld is odd", path, (long long)d_rope);
-    if (!(st = err->code)) {
-        float inv_freq[2], mscale, softmax_factor;
-        rope_frequencies(&c->rope, 2, inv_freq, &mscale, &softmax_factor);
-        c->softmax_scale = (float)(1.0 / sqrt((double)c->d_head)) * (c->mla ? softmax_factor : 1.0f);
-    }
-out:
+    if (!st && file_exists(gen_path)) st = json_read(&gen, gen_path, err);
+    if (!st) st = model_config_parse(c, arch, root, gen, path, archs, err);
     json_decref(root);
     json_decref(gen);
     mem_free(path);
     mem_free(gen_path);
-    if (st) model_config_free(c);
     return st;
 }
 
