@@ -29,6 +29,8 @@ void op_zero(struct device *dev, struct tensor out);                     // cont
 void op_copy(struct device *dev, struct tensor out, struct tensor x); // any strides (rank ≤ 3), converts between f32, bf16 (and from f16)
 void op_pack(struct device *dev, struct tensor out, struct tensor w); // w (n, k) f32|bf16|f16 rows → out LAYOUT_PANEL f32|bf16
 size_t op_pack_bytes(const struct device *dev, enum dtype t, int64_t n, int64_t k);
+// A weight may be packed in parts: rows from `first`, a multiple of OP_PACK_ROWS, begin op_pack_bytes(dev, t, first, k) into it.
+enum { OP_PACK_ROWS = 64 };
 
 // ---- element-wise and row-wise --------------------------------------------------------------------------------------------------------
 void op_add(struct device *dev, struct tensor out, struct tensor a, struct tensor b); // A (n, d) each; out may be a or b

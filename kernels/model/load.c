@@ -1,11 +1,14 @@
-// Loading: config.json decides which parameters there are; the safetensors must hold exactly those, in shape and free of NaN; each is
-// uploaded in its file's dtype and packed (generation) or converted (training) on the device, so that the peak is the weights plus one
-// tensor.
+// Loading: config.json decides which parameters there are; the source of weights (source.h) must hold exactly those, in shape and free of
+// NaN; their rows go a chunk at a time to the device, to be packed (generation) or converted (training) there, so that the peak is the
+// weights and one chunk.
 #include "kernels/base/rng.h"
 #include "kernels/layers/layer.h"
 #include "kernels/model/model.h"
+#include "kernels/model/source.h"
 
 #include <string.h>
+
+enum { CHUNK_BYTES = 2 << 20 }; // of f32 that go to the device at once: what a core's cache holds
 
 // ---- building
 // -----------------------------------------------------------------------------------------------------------------------------
@@ -79,21 +82,25 @@ static void shape_text(char *out, size_t n, int rank, const int64_t *shape)
     if (at < n) snprintf(out + at, n - at, ")");
 }
 
-static enum status match(struct param *p, const struct st_set *set, const struct st_tensor **found, const char *dir, struct err *err)
+// What a parameter is saved as: the dtype it came in, where that is a plain one.
+static void note_dtype(struct param *p, const char *found)
 {
-    const struct st_tensor *t = st_find(set, p->name);
-    enum dtype dtype;
+    bool plain = !strcmp(found, "F32") || !strcmp(found, "BF16") || !strcmp(found, "F16");
+    snprintf(p->file_dtype, sizeof p->file_dtype, "%s", plain ? found : "BF16");
+}
+
+static enum status match(struct param *p, const struct source *src, const char *dir, struct err *err)
+{
+    const struct source_tensor *t = source_find(src, p->name);
     char want[80], got[80];
     shape_text(want, sizeof want, p->rank, p->shape);
-    *found = t;
     if (!t) return err_add(err, ST_BAD_INPUT, "%s: tensor %s: missing, wanted %s", dir, p->name, want);
-    snprintf(p->file_dtype, sizeof p->file_dtype, "%s", t->dtype);
+    note_dtype(p, t->dtype);
     bool same = t->rank == p->rank;
     for (int i = 0; same && i < p->rank; i++) same = t->shape[i] == p->shape[i];
     shape_text(got, sizeof got, t->rank, t->shape);
     if (!same) return err_add(err, ST_BAD_INPUT, "%s: tensor %s: found %s, wanted %s as config.json says", dir, p->name, got, want);
-    if (!st_dtype(t->dtype, &dtype) || dtype > DT_F16)
-        return err_add(err, ST_BAD_INPUT, "%s: tensor %s: dtype %s, wanted F32, BF16 or F16", dir, p->name, t->dtype);
+    if (!t->readable) return err_add(err, ST_BAD_INPUT, "%s: tensor %s: dtype %s, wanted %s", dir, p->name, t->dtype, src->kind->dtypes);
     return ST_OK;
 }
 
@@ -115,15 +122,15 @@ static int64_t count_nonfinite(const void *data, enum dtype t, int64_t n)
 
 // Tensors of the file that the model has no place for. MTP layers (index n_layer and beyond) and rotary tables of old files are passed
 // over.
-static void report_unused(const struct model *m, const struct st_set *set, const char *dir, struct err *err)
+static void report_unused(const struct model *m, const struct source *src, const char *dir, struct err *err)
 {
     size_t n_known = 0;
-    for (size_t i = 0; i < m->n_param; i++) n_known += st_find(set, m->params[i].name) != NULL;
-    if (n_known == set->n) return;
+    for (size_t i = 0; i < m->n_param; i++) n_known += source_find(src, m->params[i].name) != NULL;
+    if (n_known == src->n) return;
     const char **known = NEW_N(const char *, m->n_param + 1);
     for (size_t i = 0; i < m->n_param; i++) known[i] = m->params[i].name;
-    for (size_t i = 0; i < set->n; i++) {
-        const char *name = set->v[i].name;
+    for (size_t i = 0; i < src->n; i++) {
+        const char *name = src->v[i].name;
         long long layer = -1;
         bool fine = sscanf(name, "model.layers.%lld.", &layer) == 1 && layer >= m->config.n_layer;
         fine |= strstr(name, "rotary_emb.inv_freq") != NULL || (m->config.tied && !strcmp(name, "lm_head.weight"));
@@ -136,18 +143,63 @@ static void report_unused(const struct model *m, const struct st_set *set, const
 // ---- filling
 // ------------------------------------------------------------------------------------------------------------------------------
 
-static void put(struct model *m, struct param *p, const void *host, enum dtype t)
+static int64_t n_col(const struct param *p)
+{
+    return p->rank == 2 ? p->shape[1] : 1;
+}
+
+// Rows of a parameter that go to the device at once: about CHUNK_BYTES of f32, whole panels.
+static int64_t chunk_rows(const struct param *p)
+{
+    if (p->rank == 1) return p->shape[0];
+    const int64_t n = CHUNK_BYTES / (4 * n_col(p)) / OP_PACK_ROWS * OP_PACK_ROWS;
+    return n < OP_PACK_ROWS ? OP_PACK_ROWS : n;
+}
+
+// Rows [first, first + n) of p from host memory of dtype t.
+static void put_rows(struct model *m, const struct param *p, int64_t first, int64_t n, const void *host, enum dtype t)
 {
     size_t mark = dev_mark(m->dev);
-    int64_t cols = p->rank == 2 ? p->shape[1] : 1;
-    struct tensor stage = dev_2d(m->dev, t, p->shape[0], cols);
-    if (p->rank == 1) stage = tensor_1d(stage.data, t, p->shape[0]);
-    op_upload(m->dev, stage, host);
-    if (p->weight.layout == LAYOUT_PANEL)
-        op_pack(m->dev, p->weight, stage);
-    else
-        op_copy(m->dev, p->weight, stage);
+    struct tensor from = p->rank == 1 ? dev_1d(m->dev, t, n) : dev_2d(m->dev, t, n, n_col(p)), to = p->weight;
+    op_upload(m->dev, from, host);
+    if (to.layout == LAYOUT_PANEL) {
+        to.data = (char *)to.data + op_pack_bytes(m->dev, to.dtype, first, n_col(p));
+        to.shape[0] = n;
+        op_pack(m->dev, to, from);
+    } else {
+        op_copy(m->dev, tensor_rows(to, first, n), from);
+    }
     dev_release(m->dev, mark);
+}
+
+// Rows [first, first + n) of t by the source's own conversion, as `type`.
+static void read_rows(const struct source *src, const struct source_tensor *t, int64_t first, int64_t n, int64_t cols, enum dtype type,
+                      void *out)
+{
+    enum { PIECE = 8 };
+#pragma omp parallel for schedule(static) if (n * cols > 1 << 14)
+    for (int64_t i = 0; i < n; i += PIECE)
+        src->kind->rows(src, t, first + i, n - i < PIECE ? n - i : PIECE, type, (char *)out + (size_t)(i * cols) * dtype_size(type));
+}
+
+// All of p, in chunks through `host` (chunk_rows of f32), which what stands mapped does not need. Returns how many values are not finite.
+static int64_t put(struct model *m, const struct param *p, const struct source *src, const struct source_tensor *t, void *host)
+{
+    const int64_t rows = p->shape[0], cols = n_col(p), step = chunk_rows(p);
+    const enum dtype type = t->data ? t->type : p->weight.dtype;
+    int64_t bad = 0;
+    for (int64_t first = 0; first < rows; first += step) {
+        const int64_t n = rows - first < step ? rows - first : step;
+        const void *from = host;
+        if (t->data)
+            from = (const char *)t->data + (size_t)(first * cols) * dtype_size(type);
+        else
+            read_rows(src, t, first, n, cols, type, host);
+        bad += count_nonfinite(from, type, n * cols);
+        put_rows(m, p, first, n, from, type);
+    }
+    if (src->kind->done) src->kind->done(src, t);
+    return bad;
 }
 
 static void put_random(struct model *m, struct param *p, uint64_t seed, float *host)
@@ -158,41 +210,38 @@ static void put_random(struct model *m, struct param *p, uint64_t seed, float *h
 #pragma omp parallel for schedule(static) if (n > 1 << 14)
     for (int64_t i = 0; i < n; i++) host[i] = p->rank == 1 ? (norm ? 1.0f : 0.0f) : (float)(0.02 * rng_normal(seed, stream, (uint64_t)i));
     snprintf(p->file_dtype, sizeof p->file_dtype, "BF16");
-    put(m, p, host, DT_F32);
+    put_rows(m, p, 0, p->shape[0], host, DT_F32);
 }
 
-// The largest parameter, and the identity products of mla_derive, bound what loading needs beside the weights.
+// The largest chunk (random weights: parameter), and the identity products of mla_derive, bound what loading needs beside the weights.
 static size_t stage_bytes(const struct model *m, bool random_init)
 {
     const struct model_config *c = &m->config;
     size_t most = 0;
     for (size_t i = 0; i < m->n_param; i++) {
-        size_t n = (size_t)(m->params[i].shape[0] * (m->params[i].rank == 2 ? m->params[i].shape[1] : 1)) * 4;
+        const struct param *p = &m->params[i];
+        const int64_t rows = random_init || chunk_rows(p) > p->shape[0] ? p->shape[0] : chunk_rows(p);
+        size_t n = (size_t)(rows * n_col(p)) * 4;
         if (n > most) most = n;
     }
-    (void)random_init;
     size_t r = (size_t)c->kv_lora_rank, span = (size_t)(c->n_head * (c->d_nope + c->d_v));
     size_t mla = c->mla ? 4 * (2 * r * r + 4 * r * span) : 0; // identity twice, kv_b transposed, both halves, GEMM scratch
     return (most > mla ? most : mla) + (1 << 16);
 }
 
-static enum status fill(struct model *m, const struct st_set *set, const struct model_options *opt, struct err *err)
+static enum status fill(struct model *m, const struct source *src, const struct model_options *opt, struct err *err)
 {
     size_t stage = stage_bytes(m, opt->random_init);
     TRY(dev_reserve(m->dev, stage, err));
-    float *host = opt->random_init ? mem_alloc(stage) : NULL;
+    float *host = mem_alloc(stage);
     for (size_t i = 0; i < m->n_param; i++) {
         struct param *p = &m->params[i];
         if (opt->random_init) {
             put_random(m, p, opt->seed, host);
             continue;
         }
-        const struct st_tensor *t = st_find(set, p->name);
-        enum dtype dtype = DT_F32;
-        st_dtype(t->dtype, &dtype);
-        int64_t bad = count_nonfinite(t->data, dtype, (int64_t)(t->size_bytes / dtype_size(dtype)));
+        int64_t bad = put(m, p, src, source_find(src, p->name), host);
         if (bad) err_add(err, ST_BAD_INPUT, "%s: tensor %s: %lld values are NaN or infinite", m->dir, p->name, (long long)bad);
-        put(m, p, t->data, dtype);
     }
     mem_free(host);
     int64_t d_rope = m->config.mla ? m->config.d_rope : m->config.d_head;
@@ -205,16 +254,15 @@ static enum status fill(struct model *m, const struct st_set *set, const struct 
     return dev_check(m->dev, err);
 }
 
-static enum status load(struct model *m, struct st_set *set, const char *dir, const struct model_options *opt, struct err *err)
+static enum status load(struct model *m, struct source *src, const char *dir, const struct model_options *opt, struct err *err)
 {
     TRY(model_config_read(&m->config, &m->arch, dir, opt->archs, err));
     build(m);
     if (!opt->random_init) {
-        TRY(st_open_dir(set, dir, err));
+        TRY(source_open(src, dir, &m->config, err));
         err->code = ST_OK;
-        const struct st_tensor *t;
-        for (size_t i = 0; i < m->n_param; i++) match(&m->params[i], set, &t, dir, err);
-        report_unused(m, set, dir, err);
+        for (size_t i = 0; i < m->n_param; i++) match(&m->params[i], src, dir, err);
+        report_unused(m, src, dir, err);
         if (err->code) return err->code;
     }
     arena_measure(&m->weights, "weights");
@@ -223,7 +271,7 @@ static enum status load(struct model *m, struct st_set *set, const char *dir, co
     size_t need = m->weights.peak;
     TRY(arena_init(&m->weights, "weights", need, err));
     place_weights(m);
-    return fill(m, set, opt, err);
+    return fill(m, src, opt, err);
 }
 
 enum status model_load(struct model **out, struct device *dev, const char *dir, const struct model_options *opt, struct err *err)
@@ -233,10 +281,10 @@ enum status model_load(struct model **out, struct device *dev, const char *dir, 
     m->use = opt->use;
     m->dtype = opt->dtype;
     m->dir = mem_strdup(dir);
-    struct st_set set = {0};
+    struct source src = {0};
     err->code = ST_OK;
-    enum status st = load(m, &set, dir, opt, err);
-    st_close(&set);
+    enum status st = load(m, &src, dir, opt, err);
+    source_close(&src);
     if (st) {
         model_free(m);
         return st;

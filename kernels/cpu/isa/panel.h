@@ -6,9 +6,10 @@
 // Rows past n and the odd half past k are 0. A stack of matrices (h, n, k) is packed one matrix after the other.
 #pragma once
 #include "kernels/cpu/isa/vec.h"
-#include "kernels/tensor.h"
+#include "kernels/ops.h"
 
 enum { PANEL_N = 2 * VL };
+_Static_assert(OP_PACK_ROWS % PANEL_N == 0, "a part of a weight begins with a panel");
 
 VEC_FN int64_t panel_count(int64_t n)
 {
