@@ -13,7 +13,7 @@ static int32_t config_token(const struct tokenizer *t, const char *key)
 
 // Real files hold "model_max_length": 1000000000000000019884624838656 (Python's int(1e30)), which Jansson refuses as an integer. Integers
 // of more than 18 digits are given an exponent and so are read as reals; nothing else is touched.
-static enum status read_config(json_t **root, const char *path, struct err *err)
+static enum status read_json(json_t **root, const char *path, struct err *err)
 {
     struct buf text = {0}, mended = {0};
     enum status st = file_read(&text, path, 64 << 20, err);
@@ -37,28 +37,30 @@ static enum status read_config(json_t **root, const char *path, struct err *err)
     return st;
 }
 
-enum status tokenizer_config_load(struct tokenizer *t, const char *dir, struct err *err)
+enum status config_read(const char *dir, json_t **config, struct buf *jinja, bool *has_jinja, struct err *err)
 {
     enum status st = ST_OK;
-    char *config = path_join(dir, "tokenizer_config.json"), *jinja = path_join(dir, "chat_template.jinja");
-    t->bos = t->eos = t->pad = -1;
-    if (file_exists(config)) {
-        if ((st = read_config(&t->config, config, err))) goto out;
-        if (!json_is_object(t->config)) {
-            st = err_set(err, ST_BAD_INPUT, "%s: not an object", config);
-            goto out;
-        }
-        t->bos = config_token(t, "bos_token");
-        t->eos = config_token(t, "eos_token");
-        t->pad = config_token(t, "pad_token");
+    char *path = path_join(dir, "tokenizer_config.json"), *path_jinja = path_join(dir, "chat_template.jinja");
+    *config = NULL;
+    *has_jinja = file_exists(path_jinja);
+    if (file_exists(path)) st = read_json(config, path, err);
+    if (!st && *has_jinja) st = file_read(jinja, path_jinja, 16 << 20, err);
+    mem_free(path);
+    mem_free(path_jinja);
+    return st;
+}
+
+void config_apply(struct tokenizer *t, const json_t *config, const char *chat_template)
+{
+    t->config = json_incref((json_t *)(uintptr_t)config);
+    t->bos = config_token(t, "bos_token");
+    t->eos = config_token(t, "eos_token");
+    t->pad = config_token(t, "pad_token");
+    if (chat_template) {
+        t->template_text = mem_strndup(chat_template, strlen(chat_template));
+        return;
     }
-    if (file_exists(jinja)) {
-        struct buf text = {0};
-        if (!(st = file_read(&text, jinja, 16 << 20, err))) t->template_text = mem_strndup(text.data ? text.data : "", text.size);
-        buf_free(&text);
-        goto out;
-    }
-    const json_t *tpl = json_object_get(t->config, "chat_template"), *one;
+    const json_t *tpl = json_object_get(config, "chat_template"), *one;
     if (json_is_array(tpl)) { // several by name: "default" is the one for chats
         size_t i;
         const json_t *list = tpl;
@@ -70,8 +72,4 @@ enum status tokenizer_config_load(struct tokenizer *t, const char *dir, struct e
         }
     }
     if (json_is_string(tpl)) t->template_text = mem_strndup(json_string_value(tpl), json_string_length(tpl));
-out:
-    mem_free(config);
-    mem_free(jinja);
-    return st;
 }

@@ -209,7 +209,11 @@ struct tokenizer {
     char sha256[65];
 };
 
-enum status tokenizer_config_load(struct tokenizer *t, const char *dir, struct err *err); // config.c
+// ---- config.c --------------------------------------------------------------------------------------------------------------------------
+// Reads tokenizer_config.json (*config stays NULL if there is none) and chat_template.jinja. Both are the caller's.
+enum status config_read(const char *dir, json_t **config, struct buf *jinja, bool *has_jinja, struct err *err);
+// Takes a reference to config (may be NULL), and from it the special tokens by role and, unless one is given, the chat template.
+void config_apply(struct tokenizer *t, const json_t *config, const char *chat_template);
 
 // tokenizer_encode that also tells, for each token, where in the text its bytes end (size_t a token appended to ends, which may be NULL).
 enum status tokenizer_encode_ends(const struct tokenizer *t, const char *text, size_t n, struct ids *out, struct buf *ends,

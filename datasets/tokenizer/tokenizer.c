@@ -103,39 +103,56 @@ static enum status check_decoder(const json_t *spec, bool byte_level, const char
     return err_set(err, ST_BAD_INPUT, "%s: decoder %s is not known; distill knows ByteLevel", where, type ? type : "without a type");
 }
 
-enum status tokenizer_load(struct tokenizer **out, const char *dir, struct err *err)
+enum status tokenizer_from_json(struct tokenizer **out, const struct tokenizer_source *src, struct err *err)
 {
     *out = NULL;
     struct tokenizer *t = NEW(struct tokenizer);
-    struct buf text = {0};
-    json_t *root = NULL;
+    const json_t *root = src->tokenizer;
+    const char *where = src->where;
     bool byte_level = false;
-    char *path = path_join(dir, "tokenizer.json");
-    enum status st = file_read(&text, path, (size_t)1 << 30, err);
-    if (st) goto out;
-    sha256_hex(text.data ? text.data : "", text.size, t->sha256);
-    if ((st = json_parse(&root, text.data ? text.data : "", text.size, path, 0, err))) goto out;
-    buf_free(&text);
+    enum status st;
+    snprintf(t->sha256, sizeof t->sha256, "%s", src->sha256);
     if (!json_is_object(root) || !json_is_object(json_object_get(root, "model"))) {
-        st = err_set(err, ST_BAD_INPUT, "%s: no object \"model\": not a tokenizer.json", path);
+        st = err_set(err, ST_BAD_INPUT, "%s: no object \"model\": not a tokenizer.json", where);
         goto out;
     }
     t->regexes = regexes_new();
-    if ((st = pretokenizer_load(&t->pre, t->regexes, json_object_get(root, "pre_tokenizer"), &byte_level, path, err))) goto out;
-    if ((st = check_decoder(json_object_get(root, "decoder"), byte_level, path, err))) goto out;
-    if ((st = regexes_compile(t->regexes, path, err))) goto out;
-    if ((st = normalizer_load(&t->normalizer, json_object_get(root, "normalizer"), path, err))) goto out;
-    if ((st = vocab_load(&t->vocab, json_object_get(root, "model"), byte_level, path, err))) goto out;
-    if ((st = load_added(t, json_object_get(root, "added_tokens"), path, err))) goto out;
-    st = tokenizer_config_load(t, dir, err);
+    if ((st = pretokenizer_load(&t->pre, t->regexes, json_object_get(root, "pre_tokenizer"), &byte_level, where, err))) goto out;
+    if ((st = check_decoder(json_object_get(root, "decoder"), byte_level, where, err))) goto out;
+    if ((st = regexes_compile(t->regexes, where, err))) goto out;
+    if ((st = normalizer_load(&t->normalizer, json_object_get(root, "normalizer"), where, err))) goto out;
+    if ((st = vocab_load(&t->vocab, json_object_get(root, "model"), byte_level, where, err))) goto out;
+    if ((st = load_added(t, json_object_get(root, "added_tokens"), where, err))) goto out;
+    config_apply(t, src->config, src->chat_template);
 out:
-    json_decref(root);
-    buf_free(&text);
-    mem_free(path);
     if (st)
         tokenizer_free(t);
     else
         *out = t;
+    return st;
+}
+
+enum status tokenizer_load(struct tokenizer **out, const char *dir, struct err *err)
+{
+    *out = NULL;
+    struct buf text = {0}, jinja = {0};
+    json_t *root = NULL, *config = NULL;
+    char sha256[65], *path = path_join(dir, "tokenizer.json");
+    enum status st = file_read(&text, path, (size_t)1 << 30, err);
+    if (st) goto out;
+    sha256_hex(text.data ? text.data : "", text.size, sha256);
+    if ((st = json_parse(&root, text.data ? text.data : "", text.size, path, 0, err))) goto out;
+    buf_free(&text);
+    bool has_jinja;
+    if ((st = config_read(dir, &config, &jinja, &has_jinja, err))) goto out;
+    const char *chat_template = !has_jinja ? NULL : jinja.data ? jinja.data : "";
+    st = tokenizer_from_json(out, &(struct tokenizer_source){root, config, chat_template, path, sha256}, err);
+out:
+    json_decref(root);
+    json_decref(config);
+    buf_free(&text);
+    buf_free(&jinja);
+    mem_free(path);
     return st;
 }
 

@@ -10,6 +10,16 @@ struct tokenizer; // opaque; immutable once loaded, so threads may share it
 
 // Reads DIR/tokenizer.json and DIR/tokenizer_config.json (the latter may be missing). Caller frees with tokenizer_free.
 enum status tokenizer_load(struct tokenizer **out, const char *dir, struct err *err);
+// What tokenizer_load reads from a directory, from anywhere else (a GGUF file's metadata). All of it is borrowed for the call, but a
+// reference to config is kept.
+struct tokenizer_source {
+    const json_t *tokenizer;   // tokenizer.json's content
+    const json_t *config;      // tokenizer_config.json's; NULL: none
+    const char *chat_template; // wins over config's; NULL: config's is taken
+    const char *where;         // names the source in messages
+    const char *sha256;        // 64 hex digits: the identity that tokenizer_sha256 gives back
+};
+enum status tokenizer_from_json(struct tokenizer **out, const struct tokenizer_source *src, struct err *err);
 void tokenizer_free(struct tokenizer *t);
 
 struct ids { // token ids that grow; zero-initialise
