@@ -16,7 +16,7 @@ COMMANDS(DECLARE)
 
 const struct command *const all_commands[] = {COMMANDS(LIST) NULL};
 
-#define ARCHS(X) X(deepseek_v3) X(qwen2) X(qwen3) X(llama)
+#define ARCHS(X) X(deepseek_v2) X(deepseek_v3) X(qwen3_moe) X(qwen2) X(qwen3) X(llama) X(mistral)
 
 #define DECLARE_ARCH(name) extern const struct arch arch_##name;
 #define LIST_ARCH(name) &arch_##name,

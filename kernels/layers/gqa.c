@@ -10,7 +10,7 @@ static void gqa_build(struct model *m, struct layer *l, const char *prefix)
     g->n_kv = (int)c->n_kv_head;
     g->d_head = (int)c->d_head;
     g->scale = c->softmax_scale;
-    g->window = c->window && l->index >= c->window_first_layer ? c->window : 0;
+    g->window = c->window_layer && c->window_layer[l->index] ? c->window : 0;
     g->q = linear_build(m, prefix, "q_proj", c->n_head * c->d_head, c->d_model, c->qkv_bias);
     g->k = linear_build(m, prefix, "k_proj", c->n_kv_head * c->d_head, c->d_model, c->qkv_bias);
     g->v = linear_build(m, prefix, "v_proj", c->n_kv_head * c->d_head, c->d_model, c->qkv_bias);

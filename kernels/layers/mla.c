@@ -22,16 +22,16 @@ static void mla_build(struct model *m, struct layer *l, const char *prefix)
     a->scale = c->softmax_scale;
     const int64_t dq = c->n_head * (c->d_nope + c->d_rope);
     if (a->q_lora) {
-        a->q_a = linear_build(m, prefix, "q_a_proj", a->q_lora, c->d_model, false);
+        a->q_a = linear_build(m, prefix, "q_a_proj", a->q_lora, c->d_model, c->qkv_bias);
         a->q_a_norm = (struct norm){param_declare(m, prefix, "q_a_layernorm.weight", a->q_lora, 0), 1e-6f};
         a->q_b = linear_build(m, prefix, "q_b_proj", dq, a->q_lora, false);
     } else {
         a->q = linear_build(m, prefix, "q_proj", dq, c->d_model, false);
     }
-    a->kv_a = linear_build(m, prefix, "kv_a_proj_with_mqa", c->kv_lora_rank + c->d_rope, c->d_model, false);
+    a->kv_a = linear_build(m, prefix, "kv_a_proj_with_mqa", c->kv_lora_rank + c->d_rope, c->d_model, c->qkv_bias);
     a->kv_a_norm = (struct norm){param_declare(m, prefix, "kv_a_layernorm.weight", c->kv_lora_rank, 0), 1e-6f};
     a->kv_b = linear_build(m, prefix, "kv_b_proj", c->n_head * (c->d_nope + c->d_v), c->kv_lora_rank, false);
-    a->o = linear_build(m, prefix, "o_proj", c->d_model, c->n_head * c->d_v, false);
+    a->o = linear_build(m, prefix, "o_proj", c->d_model, c->n_head * c->d_v, c->o_bias);
 }
 
 // A stack of packed matrices is one after the other, each head_bytes long.

@@ -2,7 +2,10 @@
 #include "kernels/model/arch.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
+
+enum { LAYER_MAX = 4096 }; // so that a lying file cannot ask for gigabytes
 
 static int64_t want_size(const json_t *o, const char *key, const char *where, struct err *err)
 {
@@ -23,46 +26,10 @@ static int64_t opt_size(const json_t *o, const char *key, int64_t def, int64_t m
     return v;
 }
 
-// rope_theta and rope_scaling (transformers 4), or rope_parameters (5) with rope_theta inside; the type's key is rope_type or type.
-static void rope_read(struct rope_config *r, const json_t *root, const char *where, struct err *err)
-{
-    const json_t *p = json_object_get(root, "rope_parameters");
-    if (!json_is_object(p)) p = json_object_get(root, "rope_scaling");
-    const json_t *theta_in = json_object_get(p, "rope_theta") ? p : root;
-    *r = (struct rope_config){.theta = json_get_real(theta_in, "rope_theta", 10000.0, false, where, err), .factor = 1};
-    if (!(r->theta > 0)) err_add(err, ST_BAD_INPUT, "%s: rope_theta: wanted a positive number", where);
-    if (!json_is_object(p)) return;
-    const char *type = json_get_str(p, "rope_type", json_get_str(p, "type", "default", false, where, err), false, where, err);
-    if (!strcmp(type, "default")) return;
-    if (!strcmp(type, "llama3")) {
-        r->scaling = ROPE_LLAMA3;
-    } else if (!strcmp(type, "yarn")) {
-        r->scaling = ROPE_YARN;
-    } else {
-        err_add(err, ST_BAD_INPUT, "%s: rope_scaling: type \"%s\" is not known (known: default, llama3, yarn)", where, type);
-        return;
-    }
-    bool llama3 = r->scaling == ROPE_LLAMA3;
-    r->original_max_position = json_get_int(p, "original_max_position_embeddings",
-                                            json_get_int(root, "max_position_embeddings", 0, false, where, err), llama3, where, err);
-    r->factor = json_get_real(p, "factor", 0, llama3, where, err);
-    if (r->factor == 0 && r->original_max_position > 0) // YaRN without a factor: the ratio of the contexts, as transformers
-        r->factor = json_get_real(root, "max_position_embeddings", 1, false, where, err) / (double)r->original_max_position;
-    r->low_freq_factor = json_get_real(p, "low_freq_factor", 1, llama3, where, err);
-    r->high_freq_factor = json_get_real(p, "high_freq_factor", 4, llama3, where, err);
-    r->beta_fast = json_get_real(p, "beta_fast", 32, false, where, err);
-    r->beta_slow = json_get_real(p, "beta_slow", 1, false, where, err);
-    r->mscale = json_get_real(p, "mscale", 0, false, where, err);
-    r->mscale_all_dim = json_get_real(p, "mscale_all_dim", 0, false, where, err);
-    r->attention_factor = json_get_real(p, "attention_factor", 0, false, where, err);
-    if (!(r->factor > 0) || r->original_max_position < 1)
-        err_add(err, ST_BAD_INPUT, "%s: rope_scaling: factor and original_max_position_embeddings must be positive", where);
-}
-
 static void mla_read(struct model_config *c, const json_t *root, const char *where, struct err *err)
 {
     c->mla = true;
-    c->q_lora_rank = json_get_int(root, "q_lora_rank", 0, false, where, err);
+    c->q_lora_rank = opt_size(root, "q_lora_rank", 0, 0, where, err);
     c->kv_lora_rank = want_size(root, "kv_lora_rank", where, err);
     c->d_nope = want_size(root, "qk_nope_head_dim", where, err);
     c->d_rope = want_size(root, "qk_rope_head_dim", where, err);
@@ -73,37 +40,95 @@ static void mla_read(struct model_config *c, const json_t *root, const char *whe
         err_add(err, ST_BAD_INPUT, "%s: rope_interleave: false is not known; DeepSeek's checkpoints rotate adjacent pairs", where);
 }
 
-static void moe_read(struct model_config *c, const struct arch *a, const json_t *root, const char *where, struct err *err)
+// ---- mixture of experts -----------------------------------------------------------------------------------------------------------------
+
+// The number of experts, under the family's own key or an alias; several of them must agree.
+static int64_t n_expert_read(const struct arch *a, const json_t *root, const char *where, struct err *err)
 {
-    struct router *r = &c->router;
-    r->n_expert = (int)want_size(root, a->key_n_expert, where, err);
-    r->top_k = (int)want_size(root, "num_experts_per_tok", where, err);
-    r->n_group = (int)opt_size(root, "n_group", 1, 1, where, err);
-    r->topk_group = (int)opt_size(root, "topk_group", r->n_group, 1, where, err);
-    r->norm_topk_prob = json_get_bool(root, "norm_topk_prob", a->scoring == ROUTER_SIGMOID, false, where, err);
-    r->scale = (float)json_get_real(root, "routed_scaling_factor", 1.0, false, where, err);
-    r->scoring = a->scoring;
-    const char *scoring = json_get_str(root, "scoring_func", r->scoring == ROUTER_SIGMOID ? "sigmoid" : "softmax", false, where, err);
-    if (!strcmp(scoring, "sigmoid"))
-        r->scoring = ROUTER_SIGMOID;
-    else if (!strcmp(scoring, "softmax"))
-        r->scoring = ROUTER_SOFTMAX;
-    else
-        err_add(err, ST_BAD_INPUT, "%s: scoring_func: \"%s\" is not known (known: sigmoid, softmax)", where, scoring);
-    if (a->mla) {
-        const char *method = json_get_str(root, "topk_method", "noaux_tc", false, where, err);
-        if (strcmp(method, "noaux_tc")) err_add(err, ST_BAD_INPUT, "%s: topk_method: \"%s\" is not known (known: noaux_tc)", where, method);
+    static const char *const keys[] = {"n_routed_experts", "num_experts", "num_local_experts"};
+    const char *key = NULL;
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        const json_t *v = json_object_get(root, keys[i]);
+        if (!v || json_is_null(v)) continue;
+        if (key && !json_equal(v, json_object_get(root, key)))
+            err_add(err, ST_BAD_INPUT, "%s: %s and %s differ; keep the one that holds", where, key, keys[i]);
+        key = keys[i];
+    }
+    return want_size(root, key ? key : a->key_n_expert, where, err);
+}
+
+// Groups of experts. V3 (noaux_tc) always has them; V2 has them when topk_method says so.
+static void groups_read(struct router *r, const struct arch *a, const json_t *root, const char *where, struct err *err)
+{
+    const bool v3 = a->scoring == ROUTER_SIGMOID;
+    const char *method = json_get_str(root, "topk_method", v3 ? "noaux_tc" : "greedy", false, where, err);
+    const bool grouped = !strcmp(method, v3 ? "noaux_tc" : "group_limited_greedy") && a->mla;
+    r->n_group = r->topk_group = 1;
+    if (grouped) {
+        r->n_group = (int)want_size(root, "n_group", where, err);
+        r->topk_group = (int)want_size(root, "topk_group", where, err);
+    } else if (v3 || strcmp(method, "greedy")) {
+        err_add(err, ST_BAD_INPUT, "%s: topk_method: \"%s\" is not known to %s (known: %s)", where, method, a->model_type,
+                v3       ? "noaux_tc"
+                : a->mla ? "greedy, group_limited_greedy"
+                         : "greedy");
     }
     if (r->top_k > r->n_expert || r->n_expert % r->n_group || r->topk_group > r->n_group ||
         r->top_k > r->n_expert / r->n_group * r->topk_group)
         err_add(err, ST_BAD_INPUT, "%s: %d experts in n_group %d, topk_group %d, num_experts_per_tok %d do not fit together", where,
                 r->n_expert, r->n_group, r->topk_group, r->top_k);
-    c->d_ff_expert = want_size(root, "moe_intermediate_size", where, err);
-    c->n_shared = a->key_n_shared ? json_get_int(root, a->key_n_shared, 0, false, where, err) : 0;
-    int64_t first = json_get_int(root, "first_k_dense_replace", 0, false, where, err),
-            freq = opt_size(root, "moe_layer_freq", 1, 1, where, err);
+    if (r->n_expert > OP_EXPERT_MAX) err_add(err, ST_BAD_INPUT, "%s: %d experts: at most %d can be", where, r->n_expert, OP_EXPERT_MAX);
+}
+
+static void router_read(struct router *r, const struct arch *a, const json_t *root, const char *where, struct err *err)
+{
+    const bool v3 = a->scoring == ROUTER_SIGMOID;
+    const char *known = v3 ? "sigmoid" : "softmax", *scoring = json_get_str(root, "scoring_func", known, false, where, err);
+    r->scoring = a->scoring;
+    if (strcmp(scoring, known))
+        err_add(err, ST_BAD_INPUT, "%s: scoring_func: \"%s\" is not known to %s (known: %s)", where, scoring, a->model_type, known);
+    r->n_expert = (int)n_expert_read(a, root, where, err);
+    r->top_k = (int)want_size(root, "num_experts_per_tok", where, err);
+    r->norm_topk_prob = json_get_bool(root, "norm_topk_prob", v3, false, where, err);
+    r->scale = (float)json_get_real(root, "routed_scaling_factor", 1.0, v3, where, err);
+    if (a->mla && !v3 && r->norm_topk_prob)
+        err_add(err, ST_BAD_INPUT,
+                "%s: norm_topk_prob: true is not known to %s: DeepSeek's code then drops routed_scaling_factor, "
+                "transformers ignores it; no released model has it",
+                where, a->model_type);
+    if (!a->mla && r->scale != 1)
+        err_add(err, ST_BAD_INPUT, "%s: routed_scaling_factor: %g is not known to %s (known: 1)", where, (double)r->scale, a->model_type);
+    groups_read(r, a, root, where, err);
+}
+
+// Which layers have experts: DeepSeek says it by first_k_dense_replace and moe_layer_freq, Qwen by mlp_only_layers and decoder_sparse_step.
+static void moe_layers_read(struct model_config *c, const json_t *root, const char *where, struct err *err)
+{
+    const int64_t first = opt_size(root, "first_k_dense_replace", 0, 0, where, err),
+                  freq = opt_size(root, "moe_layer_freq", 1, 1, where, err);
+    const int64_t step = opt_size(root, "decoder_sparse_step", 1, 1, where, err);
+    const json_t *dense = json_object_get(root, "mlp_only_layers"), *v;
+    size_t k;
     c->moe_layer = NEW_N(bool, c->n_layer);
-    for (int64_t i = 0; i < c->n_layer; i++) c->moe_layer[i] = i >= first && i % freq == 0;
+    for (int64_t i = 0; i < c->n_layer; i++) c->moe_layer[i] = i >= first && i % freq == 0 && (i + 1) % step == 0;
+    if (dense && !json_is_null(dense) && !json_is_array(dense))
+        err_add(err, ST_BAD_INPUT, "%s: mlp_only_layers: wanted an array of layers", where);
+    json_array_foreach(dense, k, v)
+    {
+        int64_t i = json_is_integer(v) ? json_integer_value(v) : -1;
+        if (i < 0)
+            err_add(err, ST_BAD_INPUT, "%s: mlp_only_layers: entry %zu: wanted a layer's number", where, k);
+        else if (i < c->n_layer)
+            c->moe_layer[i] = false;
+    }
+}
+
+static void moe_read(struct model_config *c, const struct arch *a, const json_t *root, const char *where, struct err *err)
+{
+    router_read(&c->router, a, root, where, err);
+    c->d_ff_expert = want_size(root, "moe_intermediate_size", where, err);
+    c->n_shared = a->key_n_shared ? opt_size(root, a->key_n_shared, 0, 0, where, err) : 0;
+    moe_layers_read(c, root, where, err);
 }
 
 // eos_token_id: an integer or an array of them.
@@ -119,13 +144,124 @@ static void eos_add(struct model_config *c, const json_t *v)
     }
 }
 
+// ---- sliding window ---------------------------------------------------------------------------------------------------------------------
+
+// From which layer on the keys give a window; n_layer: none.
+static int64_t window_first(struct model_config *c, const struct arch *a, const json_t *root, const char *where, struct err *err)
+{
+    const json_t *size = json_object_get(root, "sliding_window");
+    const bool set = size ? !json_is_null(size) : a->window >= WINDOW_ALL_IF_USED; // Qwen's files may leave it out: 4096
+    const bool used = json_get_bool(root, "use_sliding_window", a->window <= WINDOW_IF_SET, false, where, err);
+    if (!set || !used) return c->n_layer;
+    c->window = (int)opt_size(root, "sliding_window", 4096, 1, where, err);
+    if (a->window == WINDOW_NONE)
+        err_add(err, ST_BAD_INPUT, "%s: sliding_window: %d is not known to %s (known: null)", where, c->window, a->model_type);
+    if (a->window == WINDOW_IF_USED) return opt_size(root, "max_window_layers", 28, 0, where, err);
+    if (a->window == WINDOW_ALL_IF_USED && opt_size(root, "max_window_layers", 0, 0, where, err))
+        err_add(err, ST_BAD_INPUT, "%s: max_window_layers: transformers 4 and 5 differ on it in %s with a sliding window (known: 0)", where,
+                a->model_type);
+    return 0;
+}
+
+// layer_types (transformers 5) is the truth for those families whose code reads it, and must agree with the keys in the others.
+static void window_read(struct model_config *c, const struct arch *a, const json_t *root, const char *where, struct err *err)
+{
+    const int64_t first = window_first(c, a, root, where, err);
+    const json_t *types = json_object_get(root, "layer_types");
+    const bool given = types && !json_is_null(types);
+    bool any = false;
+    if (given && (!json_is_array(types) || json_array_size(types) != (size_t)c->n_layer))
+        err_add(err, ST_BAD_INPUT, "%s: layer_types: wanted an array of num_hidden_layers = %lld names", where, (long long)c->n_layer);
+    c->window_layer = NEW_N(bool, c->n_layer);
+    for (int64_t i = 0; i < c->n_layer; i++) {
+        const char *kind = json_string_value(json_array_get(types, (size_t)i));
+        bool slides = i >= first, typed = kind ? !strcmp(kind, "sliding_attention") : slides;
+        if (given && kind && !typed && strcmp(kind, "full_attention"))
+            err_add(err, ST_BAD_INPUT, "%s: layer_types: \"%s\" of layer %lld is not known (known: full_attention, sliding_attention)",
+                    where, kind, (long long)i);
+        else if (typed && !c->window)
+            err_add(err, ST_BAD_INPUT, "%s: layer_types: layer %lld slides, but sliding_window is off", where, (long long)i);
+        else if (a->window != WINDOW_IF_USED && typed != slides)
+            err_add(err, ST_BAD_INPUT, "%s: layer_types: \"%s\" of layer %lld is not what sliding_window says; %s has one kind of layer",
+                    where, kind, (long long)i, a->model_type);
+        any |= c->window_layer[i] = typed;
+    }
+    if (any) return;
+    mem_free(c->window_layer);
+    c->window_layer = NULL;
+    c->window = 0;
+}
+
+// ---- what all families have -------------------------------------------------------------------------------------------------------------
+
+// Keys of other families that change the numbers: refused by name unless they say what this family does anyway. JSON's false and true
+// count as 0 and 1, null and empty arrays as absent.
+static void foreign_keys(const struct arch *a, const json_t *root, const char *where, struct err *err)
+{
+    const bool moe = a->key_n_expert != NULL;
+    const struct {
+        const char *key;
+        double harmless; // NAN: no value is
+        bool known;
+    } keys[] = {
+        {"attention_logit_softcapping", 0, false},
+        {"attn_logit_softcapping", 0, false},
+        {"final_logit_softcapping", 0, false},
+        {"partial_rotary_factor", 1, false},
+        {"rotary_pct", 1, false},
+        {"rotary_dim", NAN, false},
+        {"no_rope_layers", NAN, false},
+        {"no_rope_layer_interval", NAN, false},
+        {"query_pre_attn_scalar", NAN, false},
+        {"attention_multiplier", NAN, false},
+        {"residual_multiplier", 1, false},
+        {"embedding_multiplier", 1, false},
+        {"logits_scaling", 1, false},
+        {"logit_scale", 1, false},
+        {"scale_emb", 1, false},
+        {"scale_depth", NAN, false},
+        {"dim_model_base", NAN, false},
+        {"clip_qkv", NAN, false},
+        {"attention_chunk_size", NAN, false},
+        {"use_bidirectional_attention", 0, false},
+        {"is_causal", 1, false},
+        {"alibi", 0, false},
+        {"index_topk", NAN, false},
+        {"shared_expert_intermediate_size", 0, false},
+        {"use_mla", a->mla, false},
+        {"qk_norm", a->qk_norm, false},
+        {"use_qk_norm", a->qk_norm, false},
+        {"qk_layernorm", a->qk_norm, false},
+        {"attention_bias", 0, a->attention_bias_key},
+        {"mlp_bias", 0, a->mlp_bias_key},
+        {"n_routed_experts", 0, moe},
+        {"num_experts", 0, moe},
+        {"num_local_experts", 0, moe},
+    };
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        const json_t *v = json_object_get(root, keys[i].key);
+        const bool none = !v || json_is_null(v) || (json_is_array(v) && !json_array_size(v));
+        const bool number = json_is_boolean(v) || json_is_number(v);
+        if (none || keys[i].known || (number && (json_is_number(v) ? json_number_value(v) : json_is_true(v)) == keys[i].harmless)) continue;
+        char *found = json_dumps(v, JSON_ENCODE_ANY);
+        err_add(err, ST_BAD_INPUT, "%s: %s: %.40s is not known to %s, and would change its numbers", where, keys[i].key, found,
+                a->model_type);
+        free(found);
+    }
+}
+
 static void common_read(struct model_config *c, const struct arch *a, const json_t *root, const char *where, struct err *err)
 {
-    snprintf(c->model_type, sizeof c->model_type, "%s", a->model_type);
+    const char *type = json_string_value(json_object_get(root, "model_type"));
+    snprintf(c->model_type, sizeof c->model_type, "%s", type ? type : a->model_type);
     c->n_vocab = want_size(root, "vocab_size", where, err);
     c->d_model = want_size(root, "hidden_size", where, err);
     c->d_ff = want_size(root, "intermediate_size", where, err);
     c->n_layer = want_size(root, "num_hidden_layers", where, err);
+    if (c->n_layer > LAYER_MAX) {
+        err_add(err, ST_BAD_INPUT, "%s: num_hidden_layers: %lld: at most %d can be", where, (long long)c->n_layer, LAYER_MAX);
+        c->n_layer = 1;
+    }
     c->n_head = want_size(root, "num_attention_heads", where, err);
     c->n_kv_head = opt_size(root, "num_key_value_heads", c->n_head, 1, where, err);
     c->d_head = opt_size(root, "head_dim", a->d_head_default ? a->d_head_default : c->d_model / c->n_head, 1, where, err);
@@ -133,14 +269,12 @@ static void common_read(struct model_config *c, const struct arch *a, const json
     c->rms_norm_eps = (float)json_get_real(root, "rms_norm_eps", 1e-6, false, where, err);
     c->tied = json_get_bool(root, "tie_word_embeddings", false, false, where, err);
     c->qk_norm = a->qk_norm;
+    foreign_keys(a, root, where, err);
     bool bias = a->attention_bias_key && json_get_bool(root, "attention_bias", false, false, where, err);
     c->qkv_bias = a->qkv_bias || bias;
     c->o_bias = bias;
     c->mlp_bias = a->mlp_bias_key && json_get_bool(root, "mlp_bias", false, false, where, err);
-    if (a->window_key && json_get_bool(root, "use_sliding_window", false, false, where, err)) {
-        c->window = (int)opt_size(root, "sliding_window", 4096, 1, where, err);
-        c->window_first_layer = (int)opt_size(root, "max_window_layers", 28, 0, where, err);
-    }
+    window_read(c, a, root, where, err);
     const char *act = json_get_str(root, "hidden_act", "silu", false, where, err);
     if (strcmp(act, "silu")) err_add(err, ST_BAD_INPUT, "%s: hidden_act: \"%s\" is not known (known: silu)", where, act);
     if (!a->mla && c->n_head % c->n_kv_head)
@@ -149,7 +283,7 @@ static void common_read(struct model_config *c, const struct arch *a, const json
     if (json_object_get(root, "quantization_config") && !json_is_null(json_object_get(root, "quantization_config")))
         err_add(err, ST_BAD_INPUT, "%s: quantization_config: quantised checkpoints are not read yet; use the BF16, F16 or F32 weights",
                 where);
-    rope_read(&c->rope, root, where, err);
+    rope_config_read(&c->rope, root, where, err);
     c->bos = (int32_t)json_get_int(root, "bos_token_id", -1, false, where, err);
 }
 
@@ -159,7 +293,9 @@ static enum status arch_find(const struct arch **arch, const json_t *root, const
     const char *type = json_string_value(json_object_get(root, "model_type"));
     const char *name = json_string_value(json_array_get(json_object_get(root, "architectures"), 0));
     for (; *archs && !*arch; archs++)
-        if ((type && !strcmp((*archs)->model_type, type)) || (!type && name && !strcmp((*archs)->class_name, name))) *arch = *archs;
+        if (type ? !strcmp((*archs)->model_type, type) || ((*archs)->also_type && !strcmp((*archs)->also_type, type))
+                 : name && !strcmp((*archs)->class_name, name))
+            *arch = *archs;
     return *arch ? ST_OK
                  : err_set(err, ST_BAD_INPUT, "%s: model_type: \"%s\" (architectures: \"%s\") is not a known architecture", where,
                            type ? type : "missing", name ? name : "missing");
@@ -174,7 +310,10 @@ enum status model_config_parse(struct model_config *c, const struct arch **arch,
     if (!json_is_object(root)) return err_set(err, ST_BAD_INPUT, "%s: wanted a JSON object", where);
     if (arch_find(arch, root, archs, where, err)) {
         struct buf known = {0};
-        for (; *archs; archs++) buf_printf(&known, "%s%s", known.size ? ", " : "", (*archs)->model_type);
+        for (; *archs; archs++) {
+            buf_printf(&known, "%s%s", known.size ? ", " : "", (*archs)->model_type);
+            if ((*archs)->also_type) buf_printf(&known, ", %s", (*archs)->also_type);
+        }
         err_add(err, ST_BAD_INPUT, "known architectures: %s", known.data);
         buf_free(&known);
         return err->code;
@@ -217,61 +356,6 @@ enum status model_config_read(struct model_config *c, const struct arch **arch, 
 void model_config_free(struct model_config *c)
 {
     mem_free(c->moe_layer);
-    c->moe_layer = NULL;
-}
-
-static double yarn_mscale(double factor, double mscale)
-{
-    return factor <= 1 ? 1.0 : 0.1 * mscale * log(factor) + 1.0;
-}
-
-// YaRN (Peng et al. 2023, as DeepSeek and transformers apply it): frequencies above beta_fast rotations in the original context stay, those
-// below beta_slow are divided by factor, a ramp between.
-static void yarn(const struct rope_config *r, int64_t d, float *inv_freq)
-{
-    double span = 2 * log(r->theta);
-    double low = floor((double)d * log((double)r->original_max_position / (r->beta_fast * 2 * M_PI)) / span);
-    double high = ceil((double)d * log((double)r->original_max_position / (r->beta_slow * 2 * M_PI)) / span);
-    if (low < 0) low = 0;
-    if (high > (double)(d - 1)) high = (double)(d - 1);
-    if (low == high) high += 0.001;
-    for (int64_t i = 0; i < d / 2; i++) {
-        double ramp = ((double)i - low) / (high - low);
-        ramp = ramp < 0 ? 0 : ramp > 1 ? 1 : ramp;
-        inv_freq[i] = (float)(inv_freq[i] / r->factor * ramp + inv_freq[i] * (1 - ramp));
-    }
-}
-
-// Llama 3.1: wavelengths over original/low are divided by factor, those under original/high stay, a smooth blend between.
-static void llama3(const struct rope_config *r, int64_t d, float *inv_freq)
-{
-    double orig = (double)r->original_max_position;
-    for (int64_t i = 0; i < d / 2; i++) {
-        double inv = inv_freq[i], wavelength = 2 * M_PI / inv;
-        if (wavelength > orig / r->low_freq_factor) {
-            inv_freq[i] = (float)(inv / r->factor);
-        } else if (wavelength >= orig / r->high_freq_factor) {
-            double smooth = (orig / wavelength - r->low_freq_factor) / (r->high_freq_factor - r->low_freq_factor);
-            inv_freq[i] = (float)((1 - smooth) * inv / r->factor + smooth * inv);
-        }
-    }
-}
-
-void rope_frequencies(const struct rope_config *r, int64_t d, float *inv_freq, float *mscale, float *softmax_factor)
-{
-    for (int64_t i = 0; i < d / 2; i++) inv_freq[i] = (float)(1.0 / pow(r->theta, (double)(2 * i) / (double)d));
-    *mscale = *softmax_factor = 1;
-    if (r->scaling == ROPE_LLAMA3) llama3(r, d, inv_freq);
-    if (r->scaling != ROPE_YARN) return;
-    yarn(r, d, inv_freq);
-    if (r->attention_factor != 0)
-        *mscale = (float)r->attention_factor;
-    else if (r->mscale != 0 && r->mscale_all_dim != 0)
-        *mscale = (float)(yarn_mscale(r->factor, r->mscale) / yarn_mscale(r->factor, r->mscale_all_dim));
-    else
-        *mscale = (float)yarn_mscale(r->factor, 1);
-    if (r->mscale_all_dim != 0) {
-        double m = yarn_mscale(r->factor, r->mscale_all_dim);
-        *softmax_factor = (float)(m * m);
-    }
+    mem_free(c->window_layer);
+    c->moe_layer = c->window_layer = NULL;
 }

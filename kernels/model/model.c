@@ -21,10 +21,10 @@ int64_t model_n_weight(const struct model *m)
 
 const char *model_untrainable(const struct model *m)
 {
-    for (int64_t i = 0; i < m->config.n_layer; i++) {
-        if (!m->blocks[i].attention.kind->backward) return m->blocks[i].attention.kind->name;
+    for (int64_t i = 0; i < m->config.n_layer; i++)
         if (!m->blocks[i].ffn.kind->backward) return m->blocks[i].ffn.kind->name;
-    }
+    for (int64_t i = 0; i < m->config.n_layer; i++)
+        if (!m->blocks[i].attention.kind->backward) return m->blocks[i].attention.kind->name;
     return NULL;
 }
 

@@ -111,5 +111,5 @@ void model_logits(struct model *m, struct device *dev, struct tensor logits, str
 // the caller's: student/head.c).
 void model_backward(struct model *m, struct run *run, struct tensor dhidden, struct tensor ids);
 struct saved *model_saved_alloc(const struct model *m); // host table; mem_free it
-// NULL if the model can be trained, else the name of the first layer kind without a backward ("moe").
+// NULL if the model can be trained, else the name of a layer kind without a backward: "moe", in a DeepSeek without experts "mla".
 const char *model_untrainable(const struct model *m);

@@ -5,6 +5,6 @@ const struct arch arch_qwen2 = {
     .model_type = "qwen2",
     .class_name = "Qwen2ForCausalLM",
     .qkv_bias = true,
-    .window_key = true,
+    .window = WINDOW_IF_USED,
     .rope_order = ROPE_HALF,
 };

@@ -7,6 +7,6 @@ const struct arch arch_qwen3 = {
     .qk_norm = true,
     .attention_bias_key = true,
     .d_head_default = 128,
-    .window_key = true,
+    .window = WINDOW_IF_USED,
     .rope_order = ROPE_HALF,
 };

@@ -3,13 +3,17 @@
 #include <math.h>
 #include <stdlib.h>
 
-extern const struct arch arch_deepseek_v3, arch_qwen2, arch_qwen3, arch_llama;
-const struct arch *const fixture_archs[] = {&arch_deepseek_v3, &arch_qwen2, &arch_qwen3, &arch_llama, NULL};
+const char *golden_model(const char *name)
+{
+    char sub[64];
+    snprintf(sub, sizeof sub, "models/%s", name);
+    return test_golden(sub);
+}
 
 void model_fixture_open(struct fixture *f, const char *dir, enum model_use use, enum dtype dtype, const char *device)
 {
     struct err err = {0};
-    struct model_options opt = {.archs = fixture_archs, .use = use, .dtype = dtype};
+    struct model_options opt = {.archs = all_archs, .use = use, .dtype = dtype};
     *f = (struct fixture){0};
     ck_ok(dev_open(&f->dev, device, 2, &err));
     ck_ok(model_load(&f->model, &f->dev, dir, &opt, &err));
@@ -45,6 +49,12 @@ const int32_t *ref_i32(const struct fixture *f, const char *name, int64_t *n)
 
 void fixture_flat(struct fixture *f, float *logits, const int32_t *ids, const int *length, int n_doc)
 {
+    fixture_flat_watched(f, logits, ids, length, n_doc, NULL, NULL);
+}
+
+void fixture_flat_watched(struct fixture *f, float *logits, const int32_t *ids, const int *length, int n_doc, layer_watch_fn *watch,
+                          void *arg)
+{
     struct err err = {0};
     int32_t start[65] = {0}, pos[4096];
     struct segments seg = {.n_seg = n_doc, .start = start, .pos = pos};
@@ -56,7 +66,7 @@ void fixture_flat(struct fixture *f, float *logits, const int32_t *ids, const in
     seg.n_tok = start[n_doc];
     size_t mark = dev_mark(&f->dev);
     struct tensor hidden = dev_2d(&f->dev, f->model->dtype, seg.n_tok, f->model->config.d_model);
-    struct run run = {.dev = &f->dev, .mode = RUN_FLAT, .seg = &seg};
+    struct run run = {.dev = &f->dev, .mode = RUN_FLAT, .seg = &seg, .on_layer = watch, .on_layer_arg = arg};
     model_forward(f->model, &run, hidden, tensor_1d((void *)ids, DT_I32, seg.n_tok));
     model_logits(f->model, &f->dev, tensor_2d(logits, DT_F32, seg.n_tok, f->model->config.n_vocab), hidden);
     dev_release(&f->dev, mark);
@@ -114,4 +124,57 @@ double max_diff(const float *a, const float *b, int64_t n)
         if (!(d <= m)) m = d; // a NaN stays
     }
     return m;
+}
+
+// ---- training
+// -----------------------------------------------------------------------------------------------------------------------------
+
+double trained_step(struct fixture *f, struct trained *t, const int32_t *ids, const int *length, int n_doc, const float *g,
+                    enum recompute recompute, bool backward)
+{
+    struct err err = {0};
+    struct model *m = f->model;
+    int32_t start[8] = {0}, pos[256];
+    struct segments seg = {.n_seg = n_doc, .start = start, .pos = pos};
+    for (int s = 0, r = 0; s < n_doc; s++) {
+        start[s + 1] = start[s] + length[s];
+        if (length[s] > seg.max_len) seg.max_len = seg.max_pos = length[s];
+        for (int i = 0; i < length[s]; i++) pos[r++] = i;
+    }
+    seg.n_tok = start[n_doc];
+    int64_t n = seg.n_tok, d = m->config.d_model;
+    struct tensor id = tensor_1d((void *)ids, DT_I32, n);
+    struct run run = {
+        .dev = &f->dev, .mode = RUN_FLAT, .seg = &seg, .keep = &t->keep, .saved = backward ? t->saved : NULL, .recompute = recompute};
+    size_t mark = dev_mark(&f->dev), kept = arena_mark(&t->keep);
+    struct tensor hidden = dev_2d(&f->dev, m->dtype, n, d), wide = dev_2d(&f->dev, DT_F32, n, d);
+    model_forward(m, &run, hidden, id);
+    op_copy(&f->dev, wide, hidden);
+    double loss = 0;
+    for (int64_t i = 0; i < n * d; i++) loss += (double)((float *)wide.data)[i] * (double)g[i];
+    if (backward) {
+        memset(t->grads.base, 0, t->grads.used);
+        op_copy(&f->dev, hidden, tensor_2d((void *)g, DT_F32, n, d));
+        model_backward(m, &run, hidden, id);
+    }
+    arena_release(&t->keep, kept);
+    dev_release(&f->dev, mark);
+    ck_ok(dev_check(&f->dev, &err));
+    return loss;
+}
+
+void trained_open(struct trained *t, struct fixture *f)
+{
+    struct err err = {0};
+    ck_ok(arena_init(&t->grads, "gradients", 1 << 20, &err));
+    ck_ok(arena_init(&t->keep, "kept", 8 << 20, &err));
+    model_alloc_grads(f->model, &t->grads);
+    t->saved = model_saved_alloc(f->model);
+}
+
+void trained_close(struct trained *t)
+{
+    arena_free(&t->grads);
+    arena_free(&t->keep);
+    mem_free(t->saved);
 }
