@@ -227,6 +227,8 @@ static void foreign_keys(const struct arch *a, const json_t *root, const char *w
         {"is_causal", 1, false},
         {"alibi", 0, false},
         {"index_topk", NAN, false},
+        {"per_layer_config", NAN, false},
+        {"use_mrope", 0, false},
         {"shared_expert_intermediate_size", 0, false},
         {"use_mla", a->mla, false},
         {"qk_norm", a->qk_norm, false},

@@ -28,6 +28,29 @@ static const json_t *rope_object(const json_t *root, const char *where, struct e
     return p;
 }
 
+// Few keys, all of them numbers that matter: one that is not known here is refused, not passed over.
+static bool is_known_key(const char *key)
+{
+    static const char *const known[] = {"rope_type",
+                                        "type",
+                                        "rope_theta",
+                                        "factor",
+                                        "original_max_position_embeddings",
+                                        "low_freq_factor",
+                                        "high_freq_factor",
+                                        "beta_fast",
+                                        "beta_slow",
+                                        "mscale",
+                                        "mscale_all_dim",
+                                        "attention_factor",
+                                        "truncate",
+                                        "partial_rotary_factor",
+                                        "finetuned"};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (!strcmp(known[i], key)) return true;
+    return false;
+}
+
 static void yarn_read(struct rope_config *r, const json_t *p, const char *where, struct err *err)
 {
     r->beta_fast = json_get_real(p, "beta_fast", 32, false, where, err);
@@ -54,7 +77,9 @@ void rope_config_read(struct rope_config *r, const json_t *root, const char *whe
     if (!p) return;
     json_object_foreach((json_t *)p, key, v)
     {
-        if (json_is_object(v)) err_add(err, ST_BAD_INPUT, "%s: rope_parameters: %s: rotations by layer type are not known", where, key);
+        if (!json_is_null(v) && !is_known_key(key))
+            err_add(err, ST_BAD_INPUT, "%s: rope_%s: %s is not known", where,
+                    json_object_get(root, "rope_parameters") ? "parameters" : "scaling", key);
     }
     double part = json_get_real(p, "partial_rotary_factor", 1, false, where, err);
     if (part != 1) err_add(err, ST_BAD_INPUT, "%s: rope_parameters: partial_rotary_factor: %g is not known (known: 1)", where, part);
