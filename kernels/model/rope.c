@@ -112,14 +112,17 @@ void rope_config_read(struct rope_config *r, const json_t *root, const char *whe
 // ---- frequencies
 // --------------------------------------------------------------------------------------------------------------------------
 
+// TRAP: in f32, step by step, as DeepSeek's code and transformers do it, the exponent included: at long positions the rounding of a
+// frequency is a visible angle, and a better frequency gives other logits than the model's makers have.
+
 static double yarn_mscale(double factor, double mscale)
 {
     return factor <= 1 ? 1.0 : 0.1 * mscale * log(factor) + 1.0;
 }
 
 // YaRN (Peng et al. 2023, as DeepSeek and transformers apply it): frequencies above beta_fast rotations in the original context stay, those
-// below beta_slow are divided by factor, a ramp between.
-static void yarn(const struct rope_config *r, int64_t d, float *inv_freq)
+// below beta_slow are divided by factor, a ramp between. power: theta^(2i/d), the inverse of the frequency.
+static void yarn(const struct rope_config *r, int64_t d, const float *power, float *inv_freq)
 {
     double span = 2 * log(r->theta);
     double low = (double)d * log((double)r->original_max_position / (r->beta_fast * 2 * M_PI)) / span;
@@ -129,35 +132,41 @@ static void yarn(const struct rope_config *r, int64_t d, float *inv_freq)
     if (high > (double)(d - 1)) high = (double)(d - 1);
     if (low == high) high += 0.001;
     for (int64_t i = 0; i < d / 2; i++) {
-        double ramp = ((double)i - low) / (high - low);
+        float ramp = ((float)i - (float)low) / (float)(high - low);
         ramp = ramp < 0 ? 0 : ramp > 1 ? 1 : ramp;
-        inv_freq[i] = (float)(inv_freq[i] / r->factor * ramp + inv_freq[i] * (1 - ramp));
+        float kept = 1 - ramp, stretched = 1.0f / ((float)r->factor * power[i]);
+        inv_freq[i] = stretched * (1 - kept) + inv_freq[i] * kept;
     }
 }
 
 // Llama 3.1: wavelengths over original/low are divided by factor, those under original/high stay, a smooth blend between.
 static void llama3(const struct rope_config *r, int64_t d, float *inv_freq)
 {
-    double orig = (double)r->original_max_position;
+    const double orig = (double)r->original_max_position;
     for (int64_t i = 0; i < d / 2; i++) {
-        double inv = inv_freq[i], wavelength = 2 * M_PI / inv;
-        if (wavelength > orig / r->low_freq_factor) {
-            inv_freq[i] = (float)(inv / r->factor);
-        } else if (wavelength >= orig / r->high_freq_factor) {
-            double smooth = (orig / wavelength - r->low_freq_factor) / (r->high_freq_factor - r->low_freq_factor);
-            inv_freq[i] = (float)((1 - smooth) * inv / r->factor + smooth * inv);
+        float inv = inv_freq[i], wavelength = (float)(2 * M_PI) / inv;
+        if (wavelength > (float)(orig / r->low_freq_factor)) {
+            inv_freq[i] = inv / (float)r->factor;
+        } else if (wavelength >= (float)(orig / r->high_freq_factor)) {
+            float smooth = ((float)orig / wavelength - (float)r->low_freq_factor) / (float)(r->high_freq_factor - r->low_freq_factor);
+            inv_freq[i] = (1 - smooth) * inv / (float)r->factor + smooth * inv;
         }
     }
 }
 
 void rope_frequencies(const struct rope_config *r, int64_t d, float *inv_freq, float *mscale, float *softmax_factor)
 {
-    for (int64_t i = 0; i < d / 2; i++) inv_freq[i] = (float)(1.0 / pow(r->theta, (double)(2 * i) / (double)d));
-    *mscale = *softmax_factor = 1;
-    for (int64_t i = 0; i < d / 2 && r->scaling == ROPE_LINEAR; i++) inv_freq[i] /= (float)r->factor;
+    float *power = NEW_N(float, d / 2);
+    for (int64_t i = 0; i < d / 2; i++) {
+        power[i] = (float)pow(r->theta, (double)((float)(2 * i) / (float)d));
+        inv_freq[i] = 1.0f / power[i];
+        if (r->scaling == ROPE_LINEAR) inv_freq[i] /= (float)r->factor;
+    }
     if (r->scaling == ROPE_LLAMA3) llama3(r, d, inv_freq);
+    if (r->scaling == ROPE_YARN) yarn(r, d, power, inv_freq);
+    mem_free(power);
+    *mscale = *softmax_factor = 1;
     if (r->scaling != ROPE_YARN) return;
-    yarn(r, d, inv_freq);
     if (r->attention_factor != 0)
         *mscale = (float)r->attention_factor;
     else if (r->mscale != 0 && r->mscale_all_dim != 0)

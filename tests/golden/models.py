@@ -7,6 +7,7 @@ NAME/config.json, NAME/model.safetensors   as save_pretrained writes them (bf16-
 NAME/reference.safetensors                 ids i32 (n); logits f32 (n, v) in f32; logits_bf16 bf16 (n, v): of the same checkpoint loaded in bf16;
                                            flipped i32 (n): 1 where bf16 chose other experts than f32 (MoE families);
                                            dense families: g f32 (n, d), loss = sum(final norm's output * g), grad.PARAM f32: its gradients
+rope.safetensors                           rotary frequencies of released models
 """
 import json, os, shutil, sys, torch
 from safetensors.torch import load_file, save_file
@@ -191,6 +192,35 @@ def save(model, config, out):
         os.remove(os.path.join(out, "generation_config.json"))
 
 
+# The rotary frequencies of released models, bit by bit: NAME f32 (d / 2), and by NAME.scale (1) the factor on cosine and sine.
+def rope_frequencies():
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS as kinds
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+    llama31 = dict(rope_type="llama3", rope_theta=500000.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+                   original_max_position_embeddings=8192)
+    released = {
+        "plain_1e4": (128, dict(rope_type="default", rope_theta=1e4)), "plain_1e6": (128, dict(rope_type="default", rope_theta=1e6)),
+        "linear": (128, dict(rope_type="linear", rope_theta=1e4, factor=4.0)), "llama31": (128, llama31),
+        "llama32": (64, llama31 | dict(factor=32.0)),
+        "qwen_yarn": (128, dict(rope_type="yarn", rope_theta=1e6, factor=4.0, original_max_position_embeddings=32768)),
+        "deepseek": (64, dict(rope_type="yarn", rope_theta=1e4, factor=40.0, original_max_position_embeddings=4096, beta_fast=32, beta_slow=1,
+                              mscale=1.0, mscale_all_dim=1.0)),
+        "deepseek_v2_lite": (64, dict(rope_type="yarn", rope_theta=1e4, factor=40.0, original_max_position_embeddings=4096, beta_fast=32,
+                                      beta_slow=1, mscale=0.707, mscale_all_dim=0.707)),
+        "kimi_k2": (64, dict(rope_type="yarn", rope_theta=5e4, factor=32.0, original_max_position_embeddings=4096, beta_fast=1.0, beta_slow=1.0,
+                             mscale=1.0, mscale_all_dim=1.0)),
+    }
+    out = {}
+    for name, (d, parameters) in released.items():
+        config = LlamaConfig(head_dim=d, rope_parameters=parameters, max_position_embeddings=163840)
+        init = kinds.get(parameters["rope_type"], LlamaRotaryEmbedding.compute_default_rope_parameters)
+        freq, scale = init(config)
+        out[name], out[name + ".scale"] = freq.contiguous(), torch.tensor([scale], dtype=torch.float32)
+    save_file(out, os.path.join(HERE, "rope.safetensors"))
+
+
+if len(sys.argv) == 1 or "rope" in sys.argv[1:]:
+    rope_frequencies()
 for i, (name, config) in enumerate(CONFIGS.items()):
     if len(sys.argv) == 1 or name in sys.argv[1:]:
         make(name, config, 100 + i)
