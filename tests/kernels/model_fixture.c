@@ -47,6 +47,19 @@ const int32_t *ref_i32(const struct fixture *f, const char *name, int64_t *n)
     return ref_find(f, name, "I32", n);
 }
 
+// Documents one after the other; start (n_doc + 1) and pos (their sum) are the caller's memory.
+static struct segments packed(int32_t *start, int32_t *pos, const int *length, int n_doc)
+{
+    struct segments seg = {.n_seg = n_doc, .start = start, .pos = pos};
+    for (int s = 0, r = 0; s < n_doc; s++) {
+        start[s + 1] = start[s] + length[s];
+        if (length[s] > seg.max_len) seg.max_len = seg.max_pos = length[s];
+        for (int i = 0; i < length[s]; i++) pos[r++] = i;
+    }
+    seg.n_tok = start[n_doc];
+    return seg;
+}
+
 void fixture_flat(struct fixture *f, float *logits, const int32_t *ids, const int *length, int n_doc)
 {
     fixture_flat_watched(f, logits, ids, length, n_doc, NULL, NULL);
@@ -57,13 +70,7 @@ void fixture_flat_watched(struct fixture *f, float *logits, const int32_t *ids, 
 {
     struct err err = {0};
     int32_t start[65] = {0}, pos[4096];
-    struct segments seg = {.n_seg = n_doc, .start = start, .pos = pos};
-    for (int s = 0, r = 0; s < n_doc; s++) {
-        start[s + 1] = start[s] + length[s];
-        if (length[s] > seg.max_len) seg.max_len = seg.max_pos = length[s];
-        for (int i = 0; i < length[s]; i++) pos[r++] = i;
-    }
-    seg.n_tok = start[n_doc];
+    struct segments seg = packed(start, pos, length, n_doc);
     size_t mark = dev_mark(&f->dev);
     struct tensor hidden = dev_2d(&f->dev, f->model->dtype, seg.n_tok, f->model->config.d_model);
     struct run run = {.dev = &f->dev, .mode = RUN_FLAT, .seg = &seg, .on_layer = watch, .on_layer_arg = arg};
@@ -135,13 +142,7 @@ double trained_step(struct fixture *f, struct trained *t, const int32_t *ids, co
     struct err err = {0};
     struct model *m = f->model;
     int32_t start[8] = {0}, pos[256];
-    struct segments seg = {.n_seg = n_doc, .start = start, .pos = pos};
-    for (int s = 0, r = 0; s < n_doc; s++) {
-        start[s + 1] = start[s] + length[s];
-        if (length[s] > seg.max_len) seg.max_len = seg.max_pos = length[s];
-        for (int i = 0; i < length[s]; i++) pos[r++] = i;
-    }
-    seg.n_tok = start[n_doc];
+    struct segments seg = packed(start, pos, length, n_doc);
     int64_t n = seg.n_tok, d = m->config.d_model;
     struct tensor id = tensor_1d((void *)ids, DT_I32, n);
     struct run run = {
