@@ -3,11 +3,11 @@
 # student learns from the text alone (SFT) and from the distributions (KD); all four models are judged on problems none of them has seen.
 #
 # Leaves build/quickstart/: prompts, test problems, the trace store, three students, results.json. Settings, by environment:
-#   N_PROMPT (3000)  N_TEST (1000)  STEPS (1200)  LR (4e-3)  SEED (1)  OUT (build/quickstart)
+#   N_PROMPT (2000)  N_TEST (1000)  STEPS (2000)  LR (4e-3)  SEED (1)  OUT (build/quickstart)
 set -eu
 cd "$(dirname "$0")/../.."
 
-: "${N_PROMPT:=3000}" "${N_TEST:=1000}" "${STEPS:=1200}" "${LR:=4e-3}" "${SEED:=1}" "${OUT:=build/quickstart}"
+: "${N_PROMPT:=2000}" "${N_TEST:=1000}" "${STEPS:=2000}" "${LR:=4e-3}" "${SEED:=1}" "${OUT:=build/quickstart}"
 distill=${DISTILL:-build/distill}
 tiny=teacher/tiny
 begin=$(date +%s)
