@@ -13,6 +13,13 @@ static const json_t *object_of(const json_t *root, const char *key)
     return json_is_object(o) && json_object_size(o) ? o : NULL;
 }
 
+// Which of the two has the key: the first, if it does, else the second.
+static const json_t *holder(const json_t *first, const json_t *second, const char *key)
+{
+    const json_t *v = json_object_get(first, key);
+    return v && !json_is_null(v) ? first : second;
+}
+
 // rope_parameters (transformers 5) or rope_scaling (4), NULL for none. A file with both must say the same twice.
 static const json_t *rope_object(const json_t *root, const char *where, struct err *err)
 {
@@ -72,7 +79,7 @@ void rope_config_read(struct rope_config *r, const json_t *root, const char *whe
     const json_t *p = rope_object(root, where, err), *v;
     const char *key;
     *r = (struct rope_config){.factor = 1};
-    r->theta = json_get_real(json_object_get(p, "rope_theta") ? p : root, "rope_theta", 10000.0, false, where, err);
+    r->theta = json_get_real(holder(p, root, "rope_theta"), "rope_theta", 10000.0, false, where, err);
     if (!(r->theta > 0)) err_add(err, ST_BAD_INPUT, "%s: rope_theta: wanted a positive number", where);
     if (!p) return;
     json_object_foreach((json_t *)p, key, v)
@@ -94,9 +101,8 @@ void rope_config_read(struct rope_config *r, const json_t *root, const char *whe
     if (kind == ROPE_PLAIN) return;
     const bool llama3 = kind == ROPE_LLAMA3;
     // A length beside rope_scaling goes before one inside it, as in transformers.
-    r->original_max_position =
-        json_get_int(json_object_get(root, "original_max_position_embeddings") ? root : p, "original_max_position_embeddings",
-                     json_get_int(root, "max_position_embeddings", 0, false, where, err), false, where, err);
+    r->original_max_position = json_get_int(holder(root, p, "original_max_position_embeddings"), "original_max_position_embeddings",
+                                            json_get_int(root, "max_position_embeddings", 0, false, where, err), false, where, err);
     r->factor = json_get_real(p, "factor", 0, kind != ROPE_YARN, where, err);
     if (kind == ROPE_YARN && r->factor == 0 && r->original_max_position > 0) // YaRN without a factor: the ratio of the contexts
         r->factor = json_get_real(root, "max_position_embeddings", 1, false, where, err) / (double)r->original_max_position;

@@ -175,6 +175,12 @@ START_TEST(a_length_beside_rope_scaling_goes_before_one_inside)
     struct model_config c = parsed("llama3", "{\"original_max_position_embeddings\": 24}");
     ck_assert_int_eq(c.rope.original_max_position, 24);
     model_config_free(&c);
+    c = parsed("llama3", "{\"original_max_position_embeddings\": null}"); // null counts as absent
+    ck_assert_int_eq(c.rope.original_max_position, 32);
+    model_config_free(&c);
+    c = parsed("llama", "{\"rope_theta\": 77.0, \"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": null}}");
+    ck_assert_double_eq(c.rope.theta, 77.0);
+    model_config_free(&c);
 }
 END_TEST
 
