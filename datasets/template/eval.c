@@ -81,9 +81,13 @@ static void no_operator(struct eval *e, const char *op, struct value a, struct v
     ev_fail(e, "'%s' is not possible between %s and %s", op, type_name(a), type_name(b));
 }
 
+static bool can_repeat(struct value v)
+{
+    return v.type == V_STRING || (v.type == V_LIST && v.seq <= SEQ_TUPLE);
+}
 static struct value repeat(struct eval *e, struct value v, int64_t n)
 {
-    struct value out = v.type == V_STRING ? v_str("", 0) : v_list(e);
+    struct value out = v.type == V_STRING ? v_str("", 0) : v_seq(e, v.seq);
     if (n <= 0) return out;
     if (v.type == V_LIST) {
         for (int64_t i = 0; i < n; i++) {
@@ -100,16 +104,17 @@ static struct value repeat(struct eval *e, struct value v, int64_t n)
 
 static struct value plus(struct eval *e, struct value a, struct value b)
 {
+    if (a.type == V_STRING && b.type == V_STRING && a.markup != b.markup) // what is not known to be safe is escaped before it joins
+        return plus(e, escape_html(e, a), escape_html(e, b));
     if (a.type == V_STRING && b.type == V_STRING) {
         char *p = ev_alloc(e, a.s.n + b.s.n + 1);
         if (a.s.n) memcpy(p, a.s.p, a.s.n);
         if (b.s.n) memcpy(p + a.s.n, b.s.p, b.s.n);
         ev_step(e, (int64_t)((a.s.n + b.s.n) / 256));
-        return v_str(p, a.s.n + b.s.n);
+        return V(V_STRING, .markup = a.markup, .s = {p, a.s.n + b.s.n});
     }
-    if (a.type == V_LIST && b.type == V_LIST && a.tuple == b.tuple) {
-        struct value out = v_list(e);
-        out.tuple = a.tuple;
+    if (a.type == V_LIST && b.type == V_LIST && a.seq == b.seq && a.seq <= SEQ_TUPLE) {
+        struct value out = v_seq(e, a.seq);
         for (size_t i = 0; i < a.list->n; i++) list_push(e, out.list, a.list->v[i]);
         for (size_t i = 0; i < b.list->n; i++) list_push(e, out.list, b.list->v[i]);
         ev_step(e, (int64_t)out.list->n);
@@ -124,6 +129,7 @@ static struct value format(struct eval *e, struct str s, struct value args)
 {
     struct out o = {0};
     size_t used = 0;
+    const bool many = args.type == V_LIST && args.seq == SEQ_TUPLE;
     for (size_t i = 0; i < s.n; i++) {
         if (s.p[i] != '%') {
             out_put(e, &o, s.p + i, 1);
@@ -135,12 +141,15 @@ static struct value format(struct eval *e, struct str s, struct value args)
             continue;
         }
         if (kind != 's' && kind != 'd') ev_fail(e, "'%%%c' in a format is not known", kind ? kind : ' ');
-        struct value v = !args.tuple ? (used ? v_undefined(NULL) : args) : used < args.list->n ? args.list->v[used] : v_undefined(NULL);
+        struct value v = !many ? (used ? v_undefined(NULL) : args) : used < args.list->n ? args.list->v[used] : v_undefined(NULL);
         if (v.type == V_UNDEFINED) ev_fail(e, "not enough values for a format");
         used++;
         if (kind == 'd' && !is_number(v)) ev_fail(e, "'%%d' wants a number, not a %s", type_name(v));
         out_value(e, &o, kind == 's' ? v : v_int(v.type == V_REAL ? (int64_t)v.r : as_int(v)));
     }
+    // Python lets a dict or list stand unused, for formats that look names up in it.
+    if (many ? used < args.list->n : !used && args.type != V_DICT && (args.type != V_LIST || !has_places(args)))
+        ev_fail(e, "a format has fewer places than values");
     return v_str(o.n ? o.p : "", o.n);
 }
 
@@ -159,6 +168,7 @@ static struct value integers(struct eval *e, enum expr_kind kind, int64_t x, int
         over = __builtin_mul_overflow(x, y, &r);
         break;
     case X_POW:
+        if (y < 0 && x == 0) ev_fail(e, "division by zero");
         if (y < 0) return v_real(pow((double)x, (double)y));
         r = 1;
         for (int64_t i = 0; i < y && !over && (i < 64 || (r != 0 && r != 1 && r != -1)); i++) over = __builtin_mul_overflow(r, x, &r);
@@ -193,6 +203,8 @@ static struct value reals(struct eval *e, enum expr_kind kind, double x, double 
     case X_FLOORDIV:
         return v_real(floor(x / y));
     case X_POW:
+        if (x == 0 && y < 0) ev_fail(e, "division by zero");
+        if (x < 0 && y != floor(y)) ev_fail(e, "a root of a negative number");
         return v_real(pow(x, y));
     default:
         return v_real(x - floor(x / y) * y);
@@ -208,8 +220,8 @@ static struct value arithmetic(struct eval *e, enum expr_kind kind, struct value
                                                                      : integers(e, kind, as_int(a), as_int(b));
     if (kind == X_ADD) return plus(e, a, b);
     if (kind == X_MOD && a.type == V_STRING) return format(e, a.s, b);
-    if (kind == X_MUL && (a.type == V_STRING || a.type == V_LIST) && (b.type == V_INT || b.type == V_BOOL)) return repeat(e, a, as_int(b));
-    if (kind == X_MUL && (b.type == V_STRING || b.type == V_LIST) && (a.type == V_INT || a.type == V_BOOL)) return repeat(e, b, as_int(a));
+    if (kind == X_MUL && can_repeat(a) && (b.type == V_INT || b.type == V_BOOL)) return repeat(e, a, as_int(b));
+    if (kind == X_MUL && can_repeat(b) && (a.type == V_INT || a.type == V_BOOL)) return repeat(e, b, as_int(a));
     no_operator(e, names[kind], a, b);
     return v_none();
 }
@@ -296,8 +308,7 @@ static struct value eval_kind(struct eval *e, const struct expr *x)
         return lookup(e, x->name);
     case X_LIST:
     case X_TUPLE:
-        v = v_list(e);
-        v.tuple = x->kind == X_TUPLE;
+        v = v_seq(e, x->kind == X_TUPLE ? SEQ_TUPLE : SEQ_LIST);
         for (size_t i = 0; i < x->args.n; i++) list_push(e, v.list, ev_expr(e, x->args.v[i]));
         return v;
     case X_DICT:

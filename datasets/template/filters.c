@@ -102,9 +102,17 @@ static struct value f_replace(struct eval *e, struct value v, const struct call 
                  most = call_arg(c, 2, "count", v_none());
     return str_replace(e, to_str(e, v).s, old.s, to.s, most.type == V_INT ? most.i : -1);
 }
+static struct value plus_newline(struct eval *e, struct str s)
+{
+    struct out o = {0};
+    out_put(e, &o, s.p, s.n);
+    out_puts(e, &o, "\n");
+    return v_str(o.p, o.n);
+}
 static struct value f_indent(struct eval *e, struct value v, const struct call *c)
 {
-    struct str s = to_str(e, v).s;
+    if (v.type != V_STRING) ev_fail(e, "indent of a %s, wanted a str", type_name(v));
+    struct str s = v.s;
     struct value width = call_arg(c, 0, "width", v_int(4));
     bool first = is_true(call_arg(c, 1, "first", v_bool(false))), blank = is_true(call_arg(c, 2, "blank", v_bool(false)));
     struct out pad = {0}, o = {0};
@@ -113,24 +121,23 @@ static struct value f_indent(struct eval *e, struct value v, const struct call *
         out_put(e, &pad, width.s.p, width.s.n);
     else
         for (int64_t i = call_arg_int(e, c, 0, "width", 4); i > 0; i--) out_puts(e, &pad, " ");
-    for (size_t i = 0, line = 0; i < s.n || line == 0; line++) {
-        const char *end = i < s.n ? memchr(s.p + i, '\n', s.n - i) : NULL;
-        size_t n = end ? (size_t)(end - s.p) - i : s.n - i;
-        if (line ? n > 0 || blank : first) out_put(e, &o, pad.p, pad.n);
-        out_put(e, &o, s.p + i, n + (end != NULL));
-        i += n + (end != NULL);
-        if (end && i == s.n && blank) out_put(e, &o, pad.p, pad.n);
-        ev_step(e, 1);
+    const struct value text = plus_newline(e, s);
+    const struct list *lines = str_lines(e, text.s, false).list;
+    for (size_t i = 0; i < lines->n; i++) {
+        const struct str line = lines->v[i].s;
+        if (i) out_puts(e, &o, "\n");
+        if (i ? line.n > 0 || blank : first) out_put(e, &o, pad.p, pad.n);
+        out_put(e, &o, line.p, line.n);
     }
     return v_str(o.n ? o.p : "", o.n);
 }
-static struct value f_escape(struct eval *e, struct value v, const struct call *c)
+struct value escape_html(struct eval *e, struct value v)
 {
     static const char from[] = "&<>'\"";
     static const char *const to[] = {"&amp;", "&lt;", "&gt;", "&#39;", "&#34;"};
+    if (v.type == V_STRING && v.markup) return v;
     struct str s = to_str(e, v).s;
     struct out o = {0};
-    (void)c;
     for (size_t i = 0; i < s.n; i++) {
         const char *at = s.p[i] ? strchr(from, s.p[i]) : NULL;
         if (at)
@@ -138,7 +145,18 @@ static struct value f_escape(struct eval *e, struct value v, const struct call *
         else
             out_put(e, &o, s.p + i, 1);
     }
-    return v_str(o.n ? o.p : "", o.n);
+    return V(V_STRING, .markup = true, .s = {o.n ? o.p : "", o.n});
+}
+static struct value f_escape(struct eval *e, struct value v, const struct call *c)
+{
+    return (void)c, escape_html(e, v);
+}
+static struct value f_safe(struct eval *e, struct value v, const struct call *c)
+{
+    (void)c;
+    v = to_str(e, v);
+    v.markup = true;
+    return v;
 }
 static struct value f_tojson(struct eval *e, struct value v, const struct call *c)
 {
@@ -169,7 +187,7 @@ static struct value f_tojson(struct eval *e, struct value v, const struct call *
 static struct value f_int(struct eval *e, struct value v, const struct call *c)
 {
     struct value def = call_arg(c, 0, "default", v_int(0));
-    (void)e;
+    want_defined(e, v);
     if (v.type == V_BOOL) return v_int(v.b);
     if (v.type == V_INT) return v;
     if (v.type == V_REAL) return fabs(v.r) < 9e18 ? v_int((int64_t)v.r) : def;
@@ -187,7 +205,7 @@ static struct value f_int(struct eval *e, struct value v, const struct call *c)
 static struct value f_float(struct eval *e, struct value v, const struct call *c)
 {
     struct value def = call_arg(c, 0, "default", v_real(0));
-    (void)e;
+    want_defined(e, v);
     if (is_number(v)) return v_real(as_real(v));
     if (v.type != V_STRING) return def;
     struct str s = str_strip(v.s, NULL, true, true);
@@ -202,16 +220,26 @@ static struct value f_abs(struct eval *e, struct value v, const struct call *c)
 {
     (void)c;
     if (!is_number(v)) ev_fail(e, "abs of a %s", type_name(v));
-    return v.type == V_REAL ? v_real(fabs(v.r)) : v.type == V_INT && v.i < 0 && v.i != INT64_MIN ? v_int(-v.i) : v;
+    return v.type == V_REAL                                 ? v_real(fabs(v.r))
+           : v.type == V_INT && v.i < 0 && v.i != INT64_MIN ? v_int(-v.i)
+           : v.type == V_BOOL                               ? v_int(v.b)
+                                                            : v;
 }
 static struct value f_round(struct eval *e, struct value v, const struct call *c)
 {
-    double scale = pow(10, (double)call_arg_int(e, c, 0, "precision", 0)), r;
-    struct value how = call_arg(c, 1, "method", v_cstr("common"));
+    const int64_t precision = call_arg_int(e, c, 0, "precision", 0);
+    const struct value how = call_arg(c, 1, "method", v_cstr("common"));
     if (!is_number(v)) ev_fail(e, "round of a %s", type_name(v));
-    r = as_real(v) * scale;
-    r = is_str(how, "ceil") ? ceil(r) : is_str(how, "floor") ? floor(r) : nearbyint(r); // Python rounds halves to even
-    return v_real(r / scale);
+    if (!is_str(how, "common") && !is_str(how, "ceil") && !is_str(how, "floor")) ev_fail(e, "round: method must be common, ceil or floor");
+    if (precision < -300 || precision > 300) ev_fail(e, "round to %lld digits", (long long)precision);
+    const double scale = pow(10, (double)precision);
+    if (!is_str(how, "common")) return v_real((is_str(how, "ceil") ? ceil : floor)(as_real(v) * scale) / scale);
+    if (v.type != V_REAL && precision >= 0) return v_int(v.type == V_BOOL ? v.b : v.i);
+    if (v.type != V_REAL) return v_int((int64_t)(nearbyint(as_real(v) * scale) / scale));
+    if (precision < 0 || !isfinite(v.r)) return v_real(nearbyint(v.r * scale) / scale);
+    char text[640]; // Python rounds the exact value of the binary fraction, halves to even: so does printf
+    snprintf(text, sizeof text, "%.*f", (int)precision, v.r);
+    return v_real(strtod(text, NULL));
 }
 
 // ---- sequences ----
@@ -230,20 +258,22 @@ static struct value f_list(struct eval *e, struct value v, const struct call *c)
 }
 static struct value f_first(struct eval *e, struct value v, const struct call *c)
 {
-    struct list *l = value_items(e, v);
     (void)c;
+    if (v.type == V_LIST && v.seq == SEQ_GENERATOR && v.list->taken < v.list->n) return v.list->v[v.list->taken++];
+    struct list *l = value_items(e, v);
     return l->n ? l->v[0] : v_undefined("the first item of an empty sequence");
 }
 static struct value f_last(struct eval *e, struct value v, const struct call *c)
 {
-    struct list *l = value_items(e, v);
     (void)c;
+    if (v.type == V_LIST && v.seq == SEQ_GENERATOR) ev_fail(e, "a generator cannot be read from its end: put '| list' before it");
+    struct list *l = value_items(e, v);
     return l->n ? l->v[l->n - 1] : v_undefined("the last item of an empty sequence");
 }
 static struct value f_reverse(struct eval *e, struct value v, const struct call *c)
 {
     struct list *l = value_items(e, v);
-    struct value out = v_list(e);
+    struct value out = v_seq(e, SEQ_GENERATOR);
     (void)c;
     for (size_t i = l->n; i-- > 0;) list_push(e, out.list, l->v[i]);
     if (v.type != V_STRING) return out;
@@ -281,7 +311,7 @@ static struct value f_join(struct eval *e, struct value v, const struct call *c)
 }
 static struct value f_items(struct eval *e, struct value v, const struct call *c)
 {
-    struct value out = v_list(e);
+    struct value out = v_seq(e, SEQ_GENERATOR);
     (void)c;
     if (v.type == V_UNDEFINED) return out;
     if (v.type != V_DICT) ev_fail(e, "items of a %s, wanted a dict", type_name(v));
@@ -302,7 +332,7 @@ static void sort_list(struct eval *e, struct list *l, struct value *keys, bool r
         for (size_t lo = 0; lo < l->n; lo += 2 * width) {
             size_t mid = lo + width < l->n ? lo + width : l->n, hi = lo + 2 * width < l->n ? lo + 2 * width : l->n, a = lo, b = mid;
             for (size_t k = lo; k < hi; k++) {
-                int cmp = a < mid && b < hi ? values_order(e, keys[b], keys[a]) : 0;
+                int cmp = a < mid && b < hi && !values_equal(e, keys[a], keys[b]) ? values_order(e, keys[b], keys[a]) : 0;
                 bool right = a >= mid || (b < hi && (reverse ? cmp > 0 : cmp < 0));
                 size_t from = right ? b++ : a++;
                 v2[k] = l->v[from];
@@ -325,7 +355,8 @@ static struct value f_sort(struct eval *e, struct value v, const struct call *c)
 }
 static struct value f_dictsort(struct eval *e, struct value v, const struct call *c)
 {
-    struct value out = f_items(e, v, c), by = v_int(is_str(call_arg(c, 1, "by", v_cstr("key")), "value"));
+    want_defined(e, v);
+    struct value out = f_list(e, f_items(e, v, c), c), by = v_int(is_str(call_arg(c, 1, "by", v_cstr("key")), "value"));
     call_check(e, "dictsort", c, 3, NAMES("case_sensitive", "by", "reverse"));
     struct value *keys = ev_alloc(e, out.list->n * sizeof *keys);
     for (size_t i = 0; i < out.list->n; i++)
@@ -336,7 +367,7 @@ static struct value f_dictsort(struct eval *e, struct value v, const struct call
 static struct value f_unique(struct eval *e, struct value v, const struct call *c)
 {
     struct list *l = value_items(e, v);
-    struct value out = v_list(e), seen = v_list(e), by = call_arg(c, 1, "attribute", v_none());
+    struct value out = v_seq(e, SEQ_GENERATOR), seen = v_list(e), by = call_arg(c, 1, "attribute", v_none());
     for (size_t i = 0; i < l->n; i++) {
         struct value key = sort_key(e, l->v[i], by, is_true(call_arg(c, 0, "case_sensitive", v_bool(false))));
         if (value_contains(e, key, seen)) continue;
@@ -383,8 +414,9 @@ static struct value f_sum(struct eval *e, struct value v, const struct call *c)
 // select, reject, selectattr, rejectattr: items for which a test (truth, if none is named) says `wanted`.
 static struct value choose(struct eval *e, struct value v, const struct call *c, bool by_attribute, bool wanted)
 {
+    struct value out = v_seq(e, SEQ_GENERATOR);
+    if (!is_true(v)) return out; // be it none or 0, as in Jinja
     struct list *l = value_items(e, v);
-    struct value out = v_list(e);
     size_t at = by_attribute;
     if (by_attribute && c->n == 0) ev_fail(e, "selectattr and rejectattr want an attribute's name");
     const struct test *t = NULL;
@@ -420,9 +452,10 @@ static struct value f_rejectattr(struct eval *e, struct value v, const struct ca
 
 static struct value f_map(struct eval *e, struct value v, const struct call *c)
 {
-    struct list *l = value_items(e, v);
-    struct value out = v_list(e), by = call_arg(c, SIZE_MAX, "attribute", v_none()),
+    struct value out = v_seq(e, SEQ_GENERATOR), by = call_arg(c, SIZE_MAX, "attribute", v_none()),
                  def = call_arg(c, SIZE_MAX, "default", v_undefined("attribute"));
+    if (!is_true(v)) return out;
+    struct list *l = value_items(e, v);
     if (by.type != V_NONE) {
         for (size_t i = 0; i < l->n; i++) {
             struct value x = attribute(e, l->v[i], by);
@@ -430,6 +463,7 @@ static struct value f_map(struct eval *e, struct value v, const struct call *c)
         }
         return out;
     }
+    if (!c->n) ev_fail(e, "map wants a filter's name, or attribute=");
     struct str name = call_arg_str(e, c, 0, "filter");
     const struct filter *f = filter_find(v_copy(e, name.p, name.n).s.p);
     if (!f) ev_fail(e, "filter '%.*s' is not known", (int)name.n, name.p);
@@ -453,8 +487,17 @@ static struct value f_attr(struct eval *e, struct value v, const struct call *c)
 }
 static struct value f_wordcount(struct eval *e, struct value v, const struct call *c)
 {
+    const struct str s = to_str(e, v).s;
+    int64_t n = 0;
+    bool inside = false;
     (void)c;
-    return v_int((int64_t)str_split(e, to_str(e, v).s, NULL, -1, false).list->n);
+    for (size_t i = 0, len; i < s.n; i += len) {
+        const bool word = char_is_word(char_get(s.p + i, s.n - i, &len));
+        n += word && !inside;
+        inside = word;
+    }
+    ev_step(e, (int64_t)s.n / 16);
+    return v_int(n);
 }
 
 const struct filter *filter_find(const char *name)
@@ -469,7 +512,7 @@ const struct filter *filter_find(const char *name)
         {"lower", f_lower},       {"map", f_map},         {"max", f_max},
         {"min", f_min},           {"reject", f_reject},   {"rejectattr", f_rejectattr},
         {"replace", f_replace},   {"reverse", f_reverse}, {"round", f_round},
-        {"safe", f_string},       {"select", f_select},   {"selectattr", f_selectattr},
+        {"safe", f_safe},         {"select", f_select},   {"selectattr", f_selectattr},
         {"sort", f_sort},         {"string", f_string},   {"sum", f_sum},
         {"title", f_title},       {"tojson", f_tojson},   {"trim", f_trim},
         {"unique", f_unique},     {"upper", f_upper},     {"wordcount", f_wordcount},

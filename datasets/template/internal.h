@@ -98,9 +98,13 @@ struct str {
     const char *p;
     size_t n;
 };
+// What Python a list stands for. It decides what may be done with it: a generator has no length and yields its items once, the views of a
+// dict have no subscripts, and only lists and tuples are written as JSON.
+enum seq { SEQ_LIST, SEQ_TUPLE, SEQ_RANGE, SEQ_GENERATOR, SEQ_KEYS, SEQ_VALUES, SEQ_ITEMS };
 struct value {
     enum value_type type;
-    bool tuple; // of a list: made as a tuple, which only printing and tests tell
+    enum seq seq; // of a list
+    bool markup;  // of a string: what the filters `safe` and `escape` gave
     union {
         bool b;
         int64_t i;
@@ -174,6 +178,7 @@ struct body template_tree(struct source *s, const struct token *tokens, size_t n
 struct list {
     struct value *v;
     size_t n, cap;
+    size_t taken; // of a generator: items that it has yielded
 };
 struct dict { // in the order of insertion
     struct entry {
@@ -247,6 +252,8 @@ struct value v_cstr(const char *s);
 struct value v_undefined(const char *name); // name lives as long as the value; NULL if it has none
 struct value v_copy(struct eval *e, const char *p, size_t n);
 struct value v_list(struct eval *e);
+struct value v_seq(struct eval *e, enum seq seq);
+bool has_places(struct value v);                     // a list, tuple or range: has a length, and subscripts
 struct value v_tuple(struct eval *e, size_t n, ...); // of struct value
 struct value v_dict(struct eval *e);
 void list_push(struct eval *e, struct list *l, struct value v);
@@ -262,19 +269,23 @@ const char *type_name(struct value v); // as Python calls it
 bool is_number(struct value v);        // bool counts, as in Python
 double as_real(struct value v);
 bool is_str(struct value v, const char *s);
-struct list *value_items(struct eval *e, struct value v); // what a for loop goes over; may be v's own list: not to be changed
+// What a for loop goes over; may be v's own list: not to be changed. Takes all that a generator has left.
+struct list *value_items(struct eval *e, struct value v);
 int64_t value_length(struct eval *e, struct value v);
 
 // ---- text (text.c): Python's view of strings, in code points ----
 bool char_is_space(uint32_t c);
+bool char_is_word(uint32_t c);                           // a letter, number or '_': \w of Python's regular expressions
 uint32_t char_get(const char *p, size_t n, size_t *len); // lenient: a stray byte is itself
 size_t n_chars(struct str s);
 size_t char_offset(struct str s, size_t chars);                                     // byte offset of the chars-th character (or the end)
 struct str str_strip(struct str s, const struct str *chars, bool left, bool right); // chars NULL: white space
-struct value change_case(struct eval *e, struct str s, char how);                   // 'u' upper, 'l' lower, 'c' capitalize, 't' title
+struct value change_case(struct eval *e, struct str s, char how); // 'u' upper, 'l' lower, 'c' capitalize, 't' title, 's' swapcase
 struct value str_replace(struct eval *e, struct str s, struct str from, struct str to, int64_t most);
 struct value str_split(struct eval *e, struct str s, const struct str *sep, int64_t most, bool right);
+struct value str_lines(struct eval *e, struct str s, bool keep); // keep: with their ends
 const char *str_find(struct str s, struct str needle);
+const char *str_find_last(struct str s, struct str needle);
 
 // ---- print.c ----
 void out_put(struct eval *e, struct out *o, const char *p, size_t n);
@@ -306,6 +317,8 @@ struct str call_arg_str(struct eval *e, const struct call *c, size_t i, const ch
 // Fails when there are more than n places or a keyword that is not among the n names.
 void call_check(struct eval *e, const char *what, const struct call *c, size_t n, const char *const *names);
 
+struct value escape_html(struct eval *e, struct value v); // as markup; markup stays as it is
+
 struct filter {
     const char *name;
     struct value (*fn)(struct eval *e, struct value v, const struct call *c);
@@ -320,7 +333,8 @@ struct function {
 };
 const struct filter *filter_find(const char *name);
 const struct test *test_find(const char *name);
-extern const struct function template_functions[]; // ends with {0}
+extern const struct function template_functions[];       // ends with {0}
+void namespace_check(struct eval *e, struct value name); // fails for a name that transformers refuses to set on a namespace
 bool method_exists(struct value self, const char *name);
 struct value method_call(struct eval *e, const struct method *m, const struct call *c);
 struct value get_attr(struct eval *e, struct value v, const char *name);

@@ -102,9 +102,11 @@ static struct expr *test(struct parser *p, struct expr *x)
     const struct token *t = cur(p);
     if (take_op(p, "("))
         y->args = arguments(p);
+    else if (is_name(p, "is"))
+        source_fail(p->src, t->line, "a test of a test: 'is' cannot be chained");
+    // Any other name is the test's argument, `if` and `in` too: that is Jinja's grammar.
     else if (t->kind == T_STRING || t->kind == T_INT || t->kind == T_REAL || is_op(p, "[") || is_op(p, "{") ||
-             (t->kind == T_NAME && !is_name(p, "else") && !is_name(p, "or") && !is_name(p, "and") && !is_name(p, "if") &&
-              !is_name(p, "is") && !is_name(p, "in") && !is_name(p, "not")))
+             (t->kind == T_NAME && !is_name(p, "else") && !is_name(p, "or") && !is_name(p, "and")))
         push_expr(p, &y->args, postfix(p, primary(p)));
     return y;
 }

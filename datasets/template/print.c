@@ -129,12 +129,15 @@ static void put(struct eval *e, struct out *o, struct value v, bool repr)
             out_put(e, o, v.s.p, v.s.n);
         break;
     case V_LIST:
-        out_puts(e, o, v.tuple ? "(" : "[");
+        if (v.seq == SEQ_GENERATOR || v.seq == SEQ_RANGE) ev_fail(e, "a %s is printed", type_name(v));
+        if (v.seq >= SEQ_KEYS) out_puts(e, o, type_name(v)), out_puts(e, o, "(");
+        out_puts(e, o, v.seq == SEQ_TUPLE ? "(" : "[");
         for (size_t i = 0; i < v.list->n; i++) {
             if (i) out_puts(e, o, ", ");
             put(e, o, v.list->v[i], true);
         }
-        out_puts(e, o, !v.tuple ? "]" : v.list->n == 1 ? ",)" : ")");
+        out_puts(e, o, v.seq != SEQ_TUPLE ? "]" : v.list->n == 1 ? ",)" : ")");
+        if (v.seq >= SEQ_KEYS) out_puts(e, o, ")");
         break;
     case V_DICT:
     case V_NAMESPACE:
@@ -256,6 +259,7 @@ void out_json(struct eval *e, struct out *o, struct value v, const struct json_s
         put_json_string(e, o, v.s, style->ascii);
         break;
     case V_LIST:
+        if (v.seq > SEQ_TUPLE) ev_fail(e, "a %s cannot be written as JSON: put '| list' before it", type_name(v));
         out_puts(e, o, "[");
         for (size_t i = 0; i < v.list->n; i++) {
             if (i) out_puts(e, o, style->item);

@@ -17,6 +17,7 @@ static void assign(struct eval *e, const struct expr *target, struct value v)
     if (target->kind == X_ATTR) {
         struct value ns = ev_expr(e, target->a);
         if (ns.type != V_NAMESPACE) ev_fail(e, "'%s' is a %s: only a namespace's attributes can be set", target->a->name, type_name(ns));
+        namespace_check(e, v_cstr(target->name));
         dict_set(e, ns.dict, v_cstr(target->name), v);
         return;
     }
@@ -102,6 +103,7 @@ static enum flow run_for(struct eval *e, const struct stmt *s)
     }
     struct loop *loop = ev_alloc(e, sizeof *loop);
     *loop = (struct loop){.items = items};
+    bool whole = false; // a body has run to its end: as Jinja has it, `else` is for when none did, be it for break or continue
     for (; loop->at < items->n; loop->at++) {
         ev_step(e, 1);
         scope_push(e);
@@ -109,9 +111,10 @@ static enum flow run_for(struct eval *e, const struct stmt *s)
         assign(e, s->target, items->v[loop->at]);
         enum flow f = run_body(e, &s->body);
         e->scope = outer;
+        whole |= f == F_NEXT;
         if (f == F_BREAK) break;
     }
-    if (!items->n) {
+    if (!whole) {
         scope_push(e);
         enum flow f = run_body(e, &s->otherwise);
         e->scope = outer;

@@ -37,7 +37,7 @@ static struct body body_until(struct parser *p, const char *end)
 static void parse_if(struct parser *p, struct stmt *s)
 {
     static const char *const ends[] = {"elif", "else", "endif", NULL};
-    struct expr *cond = parse_tuple(p, parse_expression);
+    struct expr *cond = parse_tuple(p, parse_or); // Jinja: no `a if b else c` here without parentheses
     for (;;) {
         block_end(p);
         s->branch = grow(p, s->branch, s->n_branch, sizeof *s->branch);
@@ -50,7 +50,7 @@ static void parse_if(struct parser *p, struct stmt *s)
         if (otherwise && !cond) source_fail(p->src, cur(p)->line, "a second else");
         p->at++;
         if (!otherwise && !cond) source_fail(p->src, cur(p)->line, "elif after else");
-        cond = otherwise ? NULL : parse_tuple(p, parse_expression);
+        cond = otherwise ? NULL : parse_tuple(p, parse_or);
     }
     block_end(p);
 }

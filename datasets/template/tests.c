@@ -26,6 +26,11 @@ static bool divides(struct eval *e, int64_t n, int64_t by)
     if (by == 0) ev_fail(e, "division by zero");
     return by == -1 || n % by == 0;
 }
+static bool is_name(struct eval *e, struct value v)
+{
+    if (v.type == V_LIST || v.type == V_DICT) ev_fail(e, "a %s is no name of a filter or test", type_name(v));
+    return v.type == V_STRING;
+}
 static bool cased(struct eval *e, struct value v, char how)
 {
     struct str s = to_str(e, v).s, same = change_case(e, s, how).s, other = change_case(e, s, how == 'u' ? 'l' : 'u').s;
@@ -40,11 +45,12 @@ TEST(t_false, v.type == V_BOOL && !v.b)
 TEST(t_integer, v.type == V_INT)
 TEST(t_float, v.type == V_REAL)
 TEST(t_number, is_number(v))
+TEST(t_escaped, v.type == V_STRING && v.markup)
 TEST(t_string, v.type == V_STRING)
 TEST(t_mapping, v.type == V_DICT)
-TEST(t_sequence, v.type == V_STRING || v.type == V_LIST || v.type == V_DICT || v.type == V_UNDEFINED)
+TEST(t_sequence, v.type == V_STRING || has_places(v) || v.type == V_DICT || v.type == V_UNDEFINED)
 TEST(t_iterable, v.type == V_STRING || v.type == V_LIST || v.type == V_DICT || v.type == V_UNDEFINED || v.type == V_LOOP)
-TEST(t_callable, v.type == V_FUNCTION || v.type == V_MACRO || v.type == V_METHOD)
+TEST(t_callable, v.type == V_FUNCTION || v.type == V_MACRO || v.type == V_METHOD || v.type == V_UNDEFINED) // as Python says of it
 TEST(t_eq, values_equal(e, v, first(e, c)))
 TEST(t_ne, !values_equal(e, v, first(e, c)))
 TEST(t_lt, values_order(e, v, first(e, c)) < 0)
@@ -52,14 +58,14 @@ TEST(t_le, values_order(e, v, first(e, c)) <= 0)
 TEST(t_gt, values_order(e, v, first(e, c)) > 0)
 TEST(t_ge, values_order(e, v, first(e, c)) >= 0)
 TEST(t_in, value_contains(e, v, first(e, c)))
-TEST(t_odd, !divides(e, whole(e, v), 2))
-TEST(t_even, divides(e, whole(e, v), 2))
+TEST(t_odd, v.type == V_REAL ? fabs(v.r - floor(v.r / 2) * 2) == 1 : !divides(e, whole(e, v), 2))
+TEST(t_even, v.type == V_REAL ? fabs(v.r - floor(v.r / 2) * 2) == 0 : divides(e, whole(e, v), 2))
 TEST(t_divisibleby, divides(e, whole(e, v), whole(e, first(e, c))))
 TEST(t_sameas, v.type == first(e, c).type && values_equal(e, v, first(e, c)))
 TEST(t_upper, cased(e, v, 'u'))
 TEST(t_lower, cased(e, v, 'l'))
-TEST(t_filter, v.type == V_STRING && filter_find(v_copy(e, v.s.p, v.s.n).s.p) != NULL)
-TEST(t_test, v.type == V_STRING && test_find(v_copy(e, v.s.p, v.s.n).s.p) != NULL)
+TEST(t_filter, is_name(e, v) && filter_find(v_copy(e, v.s.p, v.s.n).s.p) != NULL)
+TEST(t_test, is_name(e, v) && test_find(v_copy(e, v.s.p, v.s.n).s.p) != NULL)
 
 const struct test *test_find(const char *name)
 {
@@ -76,6 +82,7 @@ const struct test *test_find(const char *name)
         {"divisibleby", t_divisibleby},
         {"eq", t_eq},
         {"equalto", t_eq},
+        {"escaped", t_escaped},
         {"even", t_even},
         {"false", t_false},
         {"filter", t_filter},

@@ -10,6 +10,12 @@ bool char_is_space(uint32_t c)
            c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
 }
 
+bool char_is_word(uint32_t c)
+{
+    const utf8proc_category_t k = utf8proc_category((utf8proc_int32_t)c);
+    return c == '_' || (k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_LO) || (k >= UTF8PROC_CATEGORY_ND && k <= UTF8PROC_CATEGORY_NO);
+}
+
 uint32_t char_get(const char *p, size_t n, size_t *len)
 {
     utf8proc_int32_t c;
@@ -65,7 +71,7 @@ struct value change_case(struct eval *e, struct str s, char how)
             *o++ = (char)c;
             continue;
         }
-        bool up = how == 'u' || (start && how != 'l');
+        bool up = how == 's' ? utf8proc_islower((utf8proc_int32_t)c) : how == 'u' || (start && how != 'l');
         if (up && c == 0xDF) { // ß
             *o++ = 'S';
             *o++ = how == 'u' ? 'S' : 's';
@@ -83,6 +89,13 @@ struct value change_case(struct eval *e, struct str s, char how)
 const char *str_find(struct str s, struct str needle)
 {
     return needle.n == 0 ? s.p : memmem(s.p, s.n, needle.p, needle.n);
+}
+
+const char *str_find_last(struct str s, struct str needle)
+{
+    for (size_t i = s.n >= needle.n ? s.n - needle.n + 1 : 0; i-- > 0;)
+        if (memcmp(s.p + i, needle.p, needle.n) == 0) return s.p + i;
+    return NULL;
 }
 
 struct value str_replace(struct eval *e, struct str s, struct str from, struct str to, int64_t most)
@@ -107,6 +120,26 @@ struct value str_replace(struct eval *e, struct str s, struct str from, struct s
     }
     out_put(e, &o, at, (size_t)(end - at));
     return v_str(o.n ? o.p : "", o.n);
+}
+
+// Where Python's splitlines cuts.
+static bool ends_line(uint32_t c)
+{
+    return (c >= 10 && c <= 13) || (c >= 0x1C && c <= 0x1E) || c == 0x85 || c == 0x2028 || c == 0x2029;
+}
+struct value str_lines(struct eval *e, struct str s, bool keep)
+{
+    struct value out = v_list(e);
+    for (size_t i = 0, len = 0; i < s.n;) {
+        size_t k = i;
+        while (k < s.n && !ends_line(char_get(s.p + k, s.n - k, &len))) k += len;
+        size_t end = k < s.n ? k + len : k;
+        if (end < s.n && s.p[k] == '\r' && s.p[end] == '\n') end++;
+        list_push(e, out.list, v_str(s.p + i, (keep ? end : k) - i));
+        i = end;
+    }
+    ev_step(e, (int64_t)s.n / 64);
+    return out;
 }
 
 static struct value split_space(struct eval *e, struct str s, int64_t most, bool right)
@@ -148,12 +181,7 @@ struct value str_split(struct eval *e, struct str s, const struct str *sep, int6
         if (!sep->n) ev_fail(e, "split by an empty separator");
         out = v_list(e);
         while (most-- != 0) {
-            const char *hit = NULL;
-            if (!right)
-                hit = str_find(s, *sep);
-            else
-                for (size_t i = s.n >= sep->n ? s.n - sep->n + 1 : 0; i-- > 0 && !hit;)
-                    if (memcmp(s.p + i, sep->p, sep->n) == 0) hit = s.p + i;
+            const char *hit = right ? str_find_last(s, *sep) : str_find(s, *sep);
             if (!hit) break;
             ev_step(e, 1);
             if (right) {

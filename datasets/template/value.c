@@ -24,15 +24,20 @@ struct value v_list(struct eval *e)
 {
     return V(V_LIST, .list = ev_alloc(e, sizeof(struct list)));
 }
+struct value v_seq(struct eval *e, enum seq seq)
+{
+    struct value v = v_list(e);
+    v.seq = seq;
+    return v;
+}
 struct value v_dict(struct eval *e)
 {
     return V(V_DICT, .dict = ev_alloc(e, sizeof(struct dict)));
 }
 struct value v_tuple(struct eval *e, size_t n, ...)
 {
-    struct value t = v_list(e);
+    struct value t = v_seq(e, SEQ_TUPLE);
     va_list ap;
-    t.tuple = true;
     va_start(ap, n);
     for (size_t i = 0; i < n; i++) list_push(e, t.list, va_arg(ap, struct value));
     va_end(ap);
@@ -162,7 +167,7 @@ bool is_true(struct value v)
     case V_STRING:
         return v.s.n > 0;
     case V_LIST:
-        return v.list->n > 0;
+        return v.list->n > 0 || v.seq == SEQ_GENERATOR;
     case V_DICT:
         return v.dict->n > 0;
     default:
@@ -174,7 +179,13 @@ const char *type_name(struct value v)
 {
     static const char *const names[] = {"Undefined", "NoneType",  "bool",        "int",      "float", "str",   "list",
                                         "dict",      "Namespace", "LoopContext", "function", "Macro", "method"};
-    return v.type == V_LIST && v.tuple ? "tuple" : names[v.type];
+    static const char *const seqs[] = {"list", "tuple", "range", "generator", "dict_keys", "dict_values", "dict_items"};
+    return v.type == V_LIST ? seqs[v.seq] : names[v.type];
+}
+
+bool has_places(struct value v)
+{
+    return v.type == V_LIST && v.seq <= SEQ_RANGE;
 }
 
 bool values_equal(struct eval *e, struct value a, struct value b)
@@ -191,7 +202,8 @@ bool values_equal(struct eval *e, struct value a, struct value b)
     case V_STRING:
         return a.s.n == b.s.n && memcmp(a.s.p, b.s.p, a.s.n) == 0;
     case V_LIST:
-        if (a.tuple != b.tuple || a.list->n != b.list->n) return false;
+        if (a.list == b.list) return true;
+        if (a.seq != b.seq || a.seq == SEQ_GENERATOR || a.seq == SEQ_VALUES || a.list->n != b.list->n) return false;
         if (++e->depth > MAX_EVAL_DEPTH) ev_fail(e, "values nested too deeply to compare");
         for (size_t i = 0; i < a.list->n; i++)
             if (!values_equal(e, a.list->v[i], b.list->v[i])) return e->depth--, false;
@@ -232,7 +244,7 @@ int values_order(struct eval *e, struct value a, struct value b)
         int c = memcmp(a.s.p, b.s.p, a.s.n < b.s.n ? a.s.n : b.s.n);
         return c ? c : (a.s.n > b.s.n) - (a.s.n < b.s.n);
     }
-    if (a.type == V_LIST && b.type == V_LIST) {
+    if (a.type == V_LIST && b.type == V_LIST && a.seq == b.seq && a.seq <= SEQ_TUPLE) {
         if (++e->depth > MAX_EVAL_DEPTH) ev_fail(e, "values nested too deeply to compare");
         for (size_t i = 0; i < a.list->n && i < b.list->n; i++)
             if (!values_equal(e, a.list->v[i], b.list->v[i])) {
@@ -253,11 +265,14 @@ bool value_contains(struct eval *e, struct value item, struct value in)
         ev_step(e, (int64_t)(in.s.n / 64));
         return str_find(in.s, item.s) != NULL;
     case V_LIST:
-        for (size_t i = 0; i < in.list->n; i++)
+        for (size_t i = in.list->taken; i < in.list->n; i++) {
+            if (in.seq == SEQ_GENERATOR) in.list->taken = i + 1;
             if (values_equal(e, in.list->v[i], item)) return true;
+        }
         return false;
     case V_DICT:
         ev_step(e, (int64_t)in.dict->n / 8);
+        if (item.type == V_DICT || (item.type == V_LIST && item.seq == SEQ_LIST)) ev_fail(e, "a %s is no key of a dict", type_name(item));
         return dict_find(in.dict, item) != NULL;
     case V_UNDEFINED:
         return false; // it iterates as empty
@@ -271,7 +286,11 @@ struct list *value_items(struct eval *e, struct value v)
     struct value out;
     switch (v.type) {
     case V_LIST:
-        return v.list;
+        if (v.seq != SEQ_GENERATOR) return v.list;
+        out = v_list(e);
+        *out.list = (struct list){.v = v.list->v + v.list->taken, .n = v.list->n - v.list->taken};
+        v.list->taken = v.list->n;
+        return out.list;
     case V_UNDEFINED:
         return v_list(e).list;
     case V_DICT:
@@ -299,6 +318,7 @@ int64_t value_length(struct eval *e, struct value v)
     case V_STRING:
         return (int64_t)n_chars(v.s);
     case V_LIST:
+        if (v.seq == SEQ_GENERATOR) ev_fail(e, "a generator has no length: put '| list' before it");
         return (int64_t)v.list->n;
     case V_DICT:
         return (int64_t)v.dict->n;

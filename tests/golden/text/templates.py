@@ -4,8 +4,9 @@
     pip install transformers jinja2 && python3 templates.py [FOLDER WITH e2e.json AND *.jinja]
 
 templates.json        small templates, one construct each, and what they write (or that they are refused: null)
-templates_real.json   conversations, and the CRC-32 of what real templates, which are not in this repository, write for each
+templates_real.json   conversations and variants of each, and the CRC-32 of what real templates, which are not in this repository, write
 """
+import copy
 import glob
 import json
 import os
@@ -55,6 +56,38 @@ SMALL = r"""
 {#- comment -#} a {%- if t -%}  b  {%- endif -%} c {#+ x #} {% raw %}{{ not }} {% this %}{% endraw %} {{- n -}} d
 {{ [1, 2] | tojson }}{{ none | tojson }}{{ true | tojson }}{{ 1.0 | tojson }}{{ 1e300 | tojson }}{{ "a/b<>&" | tojson }}{{ {1: 2, true: 3, none: 4} | tojson }}
 {{ (1 if t else 2) + 3 }}|{{ (s | length) + 1 }}|{{ -1 | abs }}|{{ 2 + 3 | string | length }}|{{ 'a' ~ 'b' == 'ab' }}|{{ not t or t }}|{{ 1 in [1] and 2 }}|{{ s.split(' ')[0][1:3] | upper }}
+{{ 'abc'.center(8) }}|{{ 'ab'.center(5, '*') }}|{{ 'ab'.ljust(4) }}|{{ 'ab'.rjust(4, '0') }}|{{ '-7'.zfill(5) }}|{{ u.zfill(14) }}|{{ 'a,b,c'.partition(',') }}|{{ 'a,b,c'.rpartition(',') }}|{{ 'abc'.partition('x') }}|{{ 'abc'.rpartition('x') }}
+{{ s.index('o') }}|{{ s.rindex('o') }}|{{ s.find('o', 5) }}|{{ s.find('o', -3, -1) }}|{{ s.find('', 11) }}|{{ s.find('', 12) }}|{{ s.count('l', 3) }}|{{ s.startswith('l', 2) }}|{{ s.endswith('o', 0, 5) }}|{{ 'aBc'.swapcase() }}|{{ 'a1'.isascii() }}|{{ u.isascii() }}|{{ '12'.isdecimal() }}
+{{ d.keys() }}|{{ d.values() | first }}|{{ {'a': 1}.items() }}|{{ d.keys()[0] }}|{{ d.items() is sequence }}|{{ range(3) is sequence }}|{{ range(3)[1] }}|{{ range(9)[2:5] | list }}|{{ (1, 2) * 2 }}|{{ l.copy() }}|{{ (1, 2).count(1) }}
+{% set g = l | select('gt', 1) %}{{ 'yes' if g else 'no' }}{{ g | list }}{{ g | list }}|{{ 'yes' if l | select('gt', 9) else 'no' }}|{{ l | map('string') | first }}|{{ (l | reverse) is sequence }}|{{ 3 in l | select }}
+{{ '<a>' | e + '<b>' }}|{{ '<a>' | safe + '<b>' }}|{{ '<b>' + ('<a>' | safe) }}|{{ ('<a>' | safe) ~ '<b>' }}|{{ '<' | e | e }}|{{ 'x' | safe is escaped }}|{{ 'x' is escaped }}
+{{ 7 | round }}|{{ 7.5 | round }}|{{ 2.675 | round(2) }}|{{ 7 | round(1, 'floor') }}|{{ 1234 | round(-2) }}|{{ true | abs }}|{{ 2.5 is odd }}|{{ 3.0 is odd }}|{{ "it's a-b c_d" | wordcount }}|{{ 'a\r\nb\x0bc\u2028d' | indent(1) }}|{{ 'a\x0bb\u2028c\x85d'.splitlines() }}
+{% for a in [1] %}{% continue %}{% else %}E{% endfor %}|{% for a in [1, 2] %}{% break %}{% else %}E{% endfor %}|{% for a in [1, 2] %}{% if a > 1 %}{% break %}{% endif %}{% else %}E{% endfor %}|{% for a in l | select %}{{ loop.length }}{{ loop.last }}{% endfor %}
+{{ none_ | selectattr('a') | list }}{{ 0 | map('upper') | list }}|{{ nothing is callable }}|{{ l | sort(attribute='x') }}|{{ [1, 2] | sort | first }}|{{ "%s" % [1, 2] }}|{{ "a" % [1] }}|{{ 'b' in d.keys() }}|{{ none_ is none and t is defined }}
+{{ l | map('string') | tojson }}
+{{ d.items() | tojson }}
+{{ range(3) | tojson }}
+{{ l | select | length }}
+{{ l | select | last }}
+{{ [1] + l | select }}
+{{ d.keys() + [1] }}
+{{ t is defined if f else 1 }}
+{% if n if f else s %}{% endif %}
+{{ t is defined is true }}
+{{ 'abc'.index('x') }}
+{{ 'a'.strip('a', 'b') }}
+{{ l.count(1, 2) }}
+{{ d.get(key='b') }}
+{{ l in d }}
+{{ 'x' % 1 }}
+{{ '%s' % (1, 2) }}
+{{ l | indent }}
+{{ nothing | int }}
+{{ nothing | dictsort }}
+{% set ns = namespace(_a=1) %}
+{% set ns = namespace() %}{% set ns._a = 1 %}
+{{ n[1:] }}
+{{ (1, 2) < [1, 2] }}
 {{ nothing.x }}
 {{ none_.x.y }}
 {{ nothing + 1 }}
@@ -99,6 +132,7 @@ CONVERSATIONS = [
     dict(messages=[U("Hi")], add_generation_prompt=True),
     dict(messages=[S("Be brief."), U("Hi  "), A("Hello! "), U("Bye\n")], add_generation_prompt=True),
     dict(messages=[U("q"), A("<think>\nr1\n</think>\n\na1"), U("q2"), A("a2", reasoning_content="r2\nline")], add_generation_prompt=False),
+    dict(messages=[U("q"), A("a1", reasoning="r1"), U(None), A([{"type": "text", "text": "p1"}], thinking="r2", reasoning_content=None)]),
     dict(messages=[U("q"), A("a1", reasoning_content="r1"), U("q2"), A("", reasoning_content="only")], add_generation_prompt=False),
     dict(messages=[S(""), U(""), A(""), U("x")], add_generation_prompt=True),
     dict(messages=[U("na\u00efve \"quotes\" 'single' \\ back {{x}} {% y %} \u4f60\u597d \U0001fae8 \u2028 \t")], add_generation_prompt=True, enable_thinking=False),
@@ -112,27 +146,46 @@ CONVERSATIONS = [
 ]
 
 
-def render(template, data, **more):
+# Each conversation is rendered with each of these on top.
+VARIANTS = [{"add_generation_prompt": g, **t} for g in (True, False) for t in ({}, {"enable_thinking": True}, {"enable_thinking": False})]
+
+
+def render(template, data):
+    """The text, with "never" for what today's date is part of, and the formats of such dates. None if jinja2 refuses."""
+    formats = []
     try:
-        return compile_template(template).render(**data, **more)
+        compiled = compile_template(template)
+        compiled.globals["strftime_now"] = lambda f: formats.append(f) or "never"
+        return compiled.render(**copy.deepcopy(data)), formats
     except Exception:
-        return None
+        return None, formats
+
+
+def crc(rendered):
+    return -2 if rendered[0] is None else zlib.crc32(rendered[0].encode())
 
 
 def main():
-    dump("templates.json", {"data": DATA, "cases": [{"template": t, "text": render(t, DATA)} for t in SMALL]})
+    dump("templates.json", {"data": DATA, "cases": [{"template": t, "text": render(t, DATA)[0]} for t in SMALL]})
     if len(sys.argv) < 2:
         return
+    e2e = json.load(open(sys.argv[1] + "/e2e.json", encoding="utf8"))
     found = {os.path.relpath(f, sys.argv[1]): open(f, encoding="utf8").read() for f in sorted(glob.glob(sys.argv[1] + "/*/*.jinja"))}
-    found.update({k: v["chat_template"] for k, v in json.load(open(sys.argv[1] + "/e2e.json", encoding="utf8")).items()})
+    found.update({k: v["chat_template"] for k, v in e2e.items()})
     for c in CONVERSATIONS:
         c.update({"bos_token": "<s>", "eos_token": "</s>", "tools": c.get("tools"), "documents": None, "date_string": "26 Jul 2024"})
-    real = {}
+    real, own, dates = {}, {}, {}
     for name, template in found.items():
-        # What depends on today's date has no golden (-1); what jinja2 refuses must be refused (-2).
-        texts = [(render(template, c), render(template, c, strftime_now=lambda f: "never")) for c in CONVERSATIONS]
-        real[name] = [-2 if a is None else -1 if a != b else zlib.crc32(a.encode()) for a, b in texts]
-    dump("templates_real.json", {"conversations": CONVERSATIONS, "crc32": real})
+        # What jinja2 refuses must be refused (-2).
+        texts = [render(template, {**c, **v}) for c in CONVERSATIONS for v in VARIANTS]
+        real[name] = [crc(t) for t in texts]
+        if name in e2e:
+            texts.append(render(template, e2e[name].get("data", {})))
+            own[name] = crc(texts[-1])
+        formats = sorted({f for _, fs in texts for f in fs})
+        if formats:
+            dates[name] = formats
+    dump("templates_real.json", {"conversations": CONVERSATIONS, "variants": VARIANTS, "crc32": real, "e2e_crc32": own, "dates": dates})
 
 
 def dump(name, what):
