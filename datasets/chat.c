@@ -84,6 +84,16 @@ enum status chat_render_spans(const struct chat *c, const json_t *request, struc
     return st;
 }
 
+json_t *chat_row_vars(const json_t *row)
+{
+    static const char *const names[] = {"tools", "documents"};
+    json_t *vars = json_object(), *more = json_object_get(row, "chat_template_kwargs");
+    for (int i = 0; i < 2; i++)
+        if (json_object_get(row, names[i])) json_object_set(vars, names[i], json_object_get(row, names[i]));
+    if (json_is_object(more)) json_object_update(vars, more);
+    return vars;
+}
+
 enum status chat_render(const struct chat *c, const json_t *request, struct buf *text, struct ids *ids, struct err *err)
 {
     struct buf own = {0};
@@ -104,6 +114,14 @@ static void trim(const char **s, size_t *n)
 {
     while (*n && blank(**s)) (*s)++, (*n)--;
     while (*n && blank((*s)[*n - 1])) (*n)--;
+}
+
+bool chat_ends_in_think(const char *text, size_t n)
+{
+    static const char mark[] = "<think>";
+    const size_t n_mark = sizeof mark - 1;
+    while (n && blank(text[n - 1])) n--;
+    return n >= n_mark && !memcmp(text + n - n_mark, mark, n_mark);
 }
 
 json_t *chat_split_reasoning(const char *text, size_t n, bool opened)

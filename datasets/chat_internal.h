@@ -1,4 +1,4 @@
-// Shared by chat.c (rendering) and chat_mask.c (where the loss falls).
+// Shared by chat.c (rendering), chat_mask.c (where the loss falls) and chat_reasoning.c (reasoning that a template leaves out).
 #pragma once
 #include "datasets/chat.h"
 #include "datasets/template/internal.h"
@@ -10,3 +10,31 @@ struct chat {
 };
 // Appends the text, and to spans (may be NULL) what the template's {% generation %} blocks wrote: pairs of size_t.
 enum status chat_render_spans(const struct chat *c, const json_t *request, struct buf *text, struct buf *spans, struct err *err);
+
+struct text { // borrowed
+    const char *p;
+    size_t n;
+};
+static inline struct text of(const struct buf *b)
+{
+    return (struct text){b->data ? b->data : "", b->size};
+}
+
+struct prober { // a conversation that is rendered again and again, to see where things come out
+    const struct chat *c;
+    const json_t *messages;
+    json_t *vars; // the template's other variables; "messages" among them is replaced
+    struct text full;
+    char probe[32]; // a word that the full text does not hold
+    struct err *err;
+};
+struct turn { // of the assistant, in the full text: [at, start) the generation prompt, [start, end) what it says, then its end token
+    size_t at, start, end, n_end;
+};
+// Renders the first n messages, `instead` in the place of message `at`.
+enum status probe_render(struct prober *p, size_t n, size_t at, json_t *instead, bool generation, struct buf *out);
+// What the template writes after the turns before `turn` for the assistant to go on from, and the text of those turns.
+enum status probe_prompt(struct prober *p, size_t turn, struct buf *before, struct buf *prompt);
+// Whether the template leaves out the reasoning of a turn that it belongs to; then what should stand in [at, end): what the model finds
+// written (head), and what it says (said).
+enum status lost_reasoning(struct prober *p, size_t turn, const struct turn *t, bool *lost, struct buf *head, struct buf *said);

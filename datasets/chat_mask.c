@@ -1,4 +1,5 @@
-// Where the loss falls in a conversation: on what the assistant says and the token that ends it.
+// Where the loss falls in a conversation: on what the assistant says and the token that ends it. (What is to be learnt and the template
+// leaves out, reasoning, is put back by chat_reasoning.c.)
 //
 // A template with {% generation %} blocks says so itself. For any other the place is found by rendering. For each assistant turn:
 //
@@ -15,15 +16,6 @@
 #include "datasets/chat_internal.h"
 
 #include <string.h>
-
-struct text {
-    const char *p;
-    size_t n;
-};
-static struct text of(const struct buf *b)
-{
-    return (struct text){b->data ? b->data : "", b->size};
-}
 
 static size_t common_start(struct text a, struct text b)
 {
@@ -52,21 +44,12 @@ static bool is_blank(struct text a)
     return true;
 }
 
-struct prober {
-    const struct chat *c;
-    const json_t *messages;
-    struct text full;
-    char probe[32]; // a word that the full text does not hold
-    struct err *err;
-};
-
-// Renders the first n messages; the last of them or, with `at` < n, message `at` says only the probe.
-static enum status render(struct prober *p, size_t n, size_t at, bool generation, struct buf *out)
+enum status probe_render(struct prober *p, size_t n, size_t at, json_t *instead, bool generation, struct buf *out)
 {
-    json_t *list = json_array(), *request = json_object();
+    json_t *list = json_array(), *request = json_copy(p->vars);
     for (size_t i = 0; i < n; i++) {
         if (i == at)
-            json_array_append_new(list, json_pack("{s:s, s:s}", "role", "assistant", "content", p->probe));
+            json_array_append(list, instead);
         else
             json_array_append(list, json_array_get(p->messages, i));
     }
@@ -74,6 +57,14 @@ static enum status render(struct prober *p, size_t n, size_t at, bool generation
     json_object_set_new(request, "add_generation_prompt", json_boolean(generation));
     enum status st = chat_render_spans(p->c, request, out, NULL, p->err);
     json_decref(request);
+    return st;
+}
+// The first n messages; message `at` among them says only the probe.
+static enum status render(struct prober *p, size_t n, size_t at, bool generation, struct buf *out)
+{
+    json_t *probe = json_pack("{s:s, s:s}", "role", "assistant", "content", p->probe);
+    enum status st = probe_render(p, n, at, probe, generation, out);
+    json_decref(probe);
     return st;
 }
 
@@ -85,7 +76,7 @@ static enum status refuse(struct prober *p, size_t turn, const char *why)
 
 // What the template writes after the turns before `turn` for the assistant to go on from. Turns that cannot be rendered alone (a template
 // may refuse a conversation that begins with the assistant) are replaced by one of the user.
-static enum status generation_prompt(struct prober *p, size_t turn, struct buf *before, struct buf *prompt)
+enum status probe_prompt(struct prober *p, size_t turn, struct buf *before, struct buf *prompt)
 {
     struct buf with = {0};
     struct prober other = *p;
@@ -117,7 +108,7 @@ static enum status generation_prompt(struct prober *p, size_t turn, struct buf *
 }
 
 // Where the assistant's own text begins in the full text. `head` is what the probe's rendering has before the probe.
-static enum status find_start(struct prober *p, size_t turn, struct text head, struct text before, struct text prompt, size_t *start)
+static enum status find_start(struct prober *p, size_t turn, struct text head, struct text before, struct text prompt, struct turn *out)
 {
     size_t at = common_start(head, before);
     if (at < before.n || !before.n) { // earlier turns look different now: the prompt itself tells where this one begins
@@ -136,7 +127,12 @@ static enum status find_start(struct prober *p, size_t turn, struct text head, s
     // A finished turn may lack only blanks and the opened (or at once closed) reasoning of the prompt it would have been written after.
     if (lacks.n && !is_blank(lacks) && !begins(lacks, "<think>") && !begins(lacks, "</think>"))
         return refuse(p, turn, "the turn does not begin as the generation prompt says");
-    *start = at + has;
+    out->at = at;
+    out->start = at + has;
+    if (!memmem(lacks.p, lacks.n, "</think>", 8)) return ST_OK;
+    // The prompt closes the reasoning that it opened, so a </think> that the finished turn has alone was not written by the model either.
+    struct text rest = {p->full.p + out->start, p->full.n - out->start};
+    if (begins(rest, "</think>") && !begins(lacks, "</think>")) out->start += 8;
     return ST_OK;
 }
 
@@ -173,10 +169,10 @@ static enum status find_end_token(struct prober *p, size_t turn, struct text tai
     return st;
 }
 
-static enum status find_span(struct prober *p, size_t turn, size_t span[2])
+static enum status find_turn(struct prober *p, size_t turn, struct turn *out)
 {
     struct buf probed = {0}, before = {0}, prompt = {0};
-    size_t n_probe = strlen(p->probe), n_end;
+    size_t n_probe = strlen(p->probe);
     const char *hit;
     enum status st = render(p, json_array_size(p->messages), turn, false, &probed);
     if (st) goto out;
@@ -186,15 +182,14 @@ static enum status find_span(struct prober *p, size_t turn, size_t span[2])
         goto out;
     }
     struct text head = {probed.data, (size_t)(hit - probed.data)}, tail = {hit + n_probe, probed.size - head.n - n_probe};
-    if ((st = generation_prompt(p, turn, &before, &prompt))) goto out;
-    if ((st = find_start(p, turn, head, of(&before), of(&prompt), &span[0]))) goto out;
-    if (!ends_with(p->full, tail) || p->full.n - tail.n < span[0]) {
+    if ((st = probe_prompt(p, turn, &before, &prompt))) goto out;
+    if ((st = find_start(p, turn, head, of(&before), of(&prompt), out))) goto out;
+    if (!ends_with(p->full, tail) || p->full.n - tail.n < out->start) {
         st = refuse(p, turn, "what follows it depends on its text");
         goto out;
     }
-    span[1] = p->full.n - tail.n;
-    if ((st = find_end_token(p, turn, tail, &n_end))) goto out;
-    span[1] += n_end;
+    out->end = p->full.n - tail.n;
+    if ((st = find_end_token(p, turn, tail, &out->n_end))) goto out;
 out:
     buf_free(&probed);
     buf_free(&before);
@@ -202,55 +197,124 @@ out:
     return st;
 }
 
-static enum status find_spans(const struct chat *c, const json_t *messages, struct text full, struct buf *spans, struct err *err)
+// A word that the text does not hold, of private-use characters: no template trims, splits or changes the case of them.
+static void choose_probe(struct prober *p)
 {
-    struct prober p = {.c = c, .messages = messages, .full = full, .err = err};
-    const json_t *m;
-    size_t i;
-    for (unsigned k = 0; k < 1000; k++) { // private-use characters: no template trims, splits or changes the case of them
-        snprintf(p.probe, sizeof p.probe, "\xEE\x80\x80%u\xEE\x80\x81", k);
-        if (!memmem(full.p, full.n, p.probe, strlen(p.probe))) break;
+    for (unsigned k = 0; k < 1000; k++) {
+        snprintf(p->probe, sizeof p->probe, "\xEE\x80\x80%u\xEE\x80\x81", k);
+        if (!memmem(p->full.p, p->full.n, p->probe, strlen(p->probe))) break;
     }
-    json_array_foreach(messages, i, m)
+}
+
+static void put_span(struct buf *spans, size_t begin, size_t end)
+{
+    const size_t span[2] = {begin, end};
+    buf_put(spans, span, sizeof span);
+}
+
+// The spans of a template that does not tell them, and the text with reasoning that it left out.
+static enum status find_spans(struct prober *p, struct buf *text, struct buf *spans, bool *added)
+{
+    const json_t *m;
+    size_t i, copied = 0;
+    choose_probe(p);
+    json_array_foreach(p->messages, i, m)
     {
         if (strcmp(json_string_value(json_object_get(m, "role")), "assistant") != 0) continue;
-        size_t span[2];
-        TRY(find_span(&p, i, span));
-        buf_put(spans, span, sizeof span);
+        struct turn t = {0};
+        struct buf head = {0}, said = {0};
+        bool lacking = false;
+        enum status st = find_turn(p, i, &t);
+        if (!st) st = lost_reasoning(p, i, &t, &lacking, &head, &said);
+        const size_t from = !st && lacking ? t.at : t.start;
+        if (!st && from < copied) st = refuse(p, i, "the turns overlap");
+        if (!st) {
+            buf_put(text, p->full.p + copied, from - copied);
+            buf_put(text, of(&head).p, head.size);
+            const size_t begin = text->size;
+            if (lacking)
+                buf_put(text, of(&said).p, said.size);
+            else
+                buf_put(text, p->full.p + t.start, t.end - t.start);
+            buf_put(text, p->full.p + t.end, t.n_end);
+            put_span(spans, begin, text->size);
+            copied = t.end + t.n_end;
+            *added |= lacking;
+        }
+        buf_free(&head);
+        buf_free(&said);
+        if (st) return st;
     }
+    buf_put(text, p->full.p + copied, p->full.n - copied);
     return ST_OK;
 }
 
-enum status chat_training_row(const struct chat *c, const json_t *messages, struct ids *ids, uint8_t **mask, struct err *err)
+// mask[i] = 1 for the tokens that touch a span; spans come in order.
+static uint8_t *mask_of(const struct buf *spans, const struct ids *ids, size_t first, const struct buf *ends)
 {
-    struct buf text = {0}, spans = {0}, ends = {0};
-    size_t first = ids->n, n_assistant = 0, i;
-    const json_t *m;
-    *mask = NULL;
-    json_t *request = json_pack("{s:O}", "messages", messages);
-    enum status st = chat_render_spans(c, request, &text, template_has_generation(c->template) ? &spans : NULL, err);
-    json_decref(request);
-    if (st) goto out;
-    json_array_foreach(messages, i, m) n_assistant += strcmp(json_string_value(json_object_get(m, "role")), "assistant") == 0;
-    if (!n_assistant) {
-        st = err_set(err, ST_BAD_INPUT, "messages: no turn of the assistant: there is nothing to learn");
-        goto out;
-    }
-    if (!template_has_generation(c->template) && (st = find_spans(c, messages, of(&text), &spans, err))) goto out;
-    if ((st = tokenizer_encode_ends(c->tok, of(&text).p, text.size, ids, &ends, err))) goto out;
-    *mask = mem_alloc(ids->n + 1);
-    size_t begin = 0, end, span[2], k = 0; // spans come in order
+    uint8_t *mask = mem_alloc(ids->n + 1);
+    size_t begin = 0, end, span[2], k = 0;
     for (size_t t = first; t < ids->n; t++, begin = end) {
-        memcpy(&end, ends.data + (t - first) * sizeof end, sizeof end);
-        for (; k < spans.size; k += sizeof span) {
-            memcpy(span, spans.data + k, sizeof span);
+        memcpy(&end, ends->data + (t - first) * sizeof end, sizeof end);
+        for (; k < spans->size; k += sizeof span) {
+            memcpy(span, spans->data + k, sizeof span);
             if (span[1] > begin) break;
         }
-        if (k < spans.size && begin < span[1] && end > span[0]) (*mask)[t] = 1;
+        if (k < spans->size && begin < span[1] && end > span[0]) mask[t] = 1;
     }
+    return mask;
+}
+
+static size_t n_assistant(const json_t *messages)
+{
+    const json_t *m;
+    size_t i, n = 0;
+    json_array_foreach(messages, i, m) n += strcmp(json_string_value(json_object_get(m, "role")), "assistant") == 0;
+    return n;
+}
+
+enum status chat_training_row(const struct chat *c, const json_t *row, struct ids *ids, uint8_t **mask, bool *reasoning_added,
+                              struct err *err)
+{
+    struct buf full = {0}, text = {0}, spans = {0}, ends = {0};
+    const bool told = template_has_generation(c->template);
+    const size_t first = ids->n;
+    bool added = false;
+    json_t *vars = chat_row_vars(row), *messages = json_object_get(row, "messages");
+    *mask = NULL;
+    json_object_set(vars, "messages", messages);
+    enum status st = chat_render_spans(c, vars, &full, told ? &spans : NULL, err);
+    if (!st && !n_assistant(messages)) st = err_set(err, ST_BAD_INPUT, "messages: no turn of the assistant: there is nothing to learn");
+    if (st) goto out;
+    if (!told) {
+        struct prober p = {.c = c, .messages = messages, .vars = vars, .full = of(&full), .err = err};
+        if ((st = find_spans(&p, &text, &spans, &added))) goto out;
+    } else
+        buf_put(&text, of(&full).p, full.size);
+    if ((st = tokenizer_encode_ends(c->tok, of(&text).p, text.size, ids, &ends, err))) goto out;
+    *mask = mask_of(&spans, ids, first, &ends);
+    if (reasoning_added) *reasoning_added = added;
 out:
+    json_decref(vars);
+    buf_free(&full);
     buf_free(&text);
     buf_free(&spans);
     buf_free(&ends);
     return st;
+}
+
+int32_t chat_end_token(const struct chat *c)
+{
+    struct err ignored = {0};
+    struct buf text = {0};
+    int32_t id = -1;
+    json_t *request = json_pack("{s:[{s:s, s:s}, {s:s, s:s}]}", "messages", "role", "user", "content", "Hello", "role", "assistant",
+                                "content", "\xEE\x80\x80");
+    if (!chat_render_spans(c, request, &text, NULL, &ignored)) {
+        const char *hit = last_in(of(&text), (struct text){"\xEE\x80\x80", 3});
+        if (hit) leading_token(c->tok, (struct text){hit + 3, (size_t)(text.data + text.size - hit) - 3}, &id);
+    }
+    buf_free(&text);
+    json_decref(request);
+    return id;
 }

@@ -67,14 +67,16 @@ static enum status read_line(void *arg, json_t *line_json, long line, struct err
     if (!json_is_array(messages) || json_array_size(messages) == 0)
         return err_set(err, ST_BAD_INPUT, "%s:%ld: messages: wanted a non-empty array of {\"role\":…, \"content\":…}", rd->path, line);
     struct ids ids = {0};
+    bool reasoning = false;
     struct row row = {.source = rd->rows->n_source - 1, .index = rd->rows->source[rd->rows->n_source - 1].n_row};
-    enum status st = chat_training_row(rd->opt->chat, messages, &ids, &row.mask, err);
+    enum status st = chat_training_row(rd->opt->chat, line_json, &ids, &row.mask, &reasoning, err);
     if (st) {
         ids_free(&ids);
         return err_prefix(err, "%s:%ld", rd->path, line);
     }
     row.ids = ids.v;
     row.n_tok = (int)ids.n;
+    rd->rows->n_reasoning_added += reasoning;
     st = rows_push(rd->rows, row, rd->opt, err);
     return st ? err_prefix(err, "%s:%ld", rd->path, line) : ST_OK;
 }

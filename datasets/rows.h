@@ -29,11 +29,12 @@ struct rows {
     struct rows_source *source;
     int n_source;
     int64_t n_tok, n_loss;
-    int max_tok;             // of the longest row
-    size_t n_cut, n_tok_cut; // rows cut at max_len, and the tokens lost so
-    size_t n_skipped;        // bad lines passed over (skip_bad), and samples that ended in refusal or error
-    size_t n_without_loss;   // rows on which no loss falls; kept, they only cost time
-    char sha256[65];         // of all ids and masks in order: what the student will see
+    int max_tok;              // of the longest row
+    size_t n_cut, n_tok_cut;  // rows cut at max_len, and the tokens lost so
+    size_t n_skipped;         // bad lines passed over (skip_bad), and samples that ended in refusal or error
+    size_t n_reasoning_added; // JSONL rows whose reasoning the chat template leaves out and that have it nevertheless
+    size_t n_without_loss;    // rows on which no loss falls; kept, they only cost time
+    char sha256[65];          // of all ids and masks in order: what the student will see
     size_t cap;
 };
 
@@ -47,7 +48,8 @@ struct rows_options {
     bool skip_bad;
 };
 
-// `paths`: a store or a JSONL file, or several by comma, concatenated in that order. JSONL rows are {"messages":[…]}. A store whose
+// `paths`: a store or a JSONL file, or several by comma, concatenated in that order. JSONL rows are {"messages":[…]}, with
+// "tools" and "chat_template_kwargs" where the template should see them. A store whose
 // tokenizer is not the student's is refused (ST_BAD_INPUT, both named).
 enum status rows_load(struct rows *out, const char *paths, const struct rows_options *opt, struct err *err);
 void rows_free(struct rows *r);

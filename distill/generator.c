@@ -40,6 +40,7 @@ enum status loaded_text(struct loaded *l, const struct options *o, const char *d
     l->n_vocab = tokenizer_n_vocab(l->tok);
     for (int i = 0; i < l->model->config.n_eos; i++) add_eos(l, l->model->config.eos[i]);
     add_eos(l, tokenizer_eos(l->tok));
+    add_eos(l, chat_end_token(l->chat)); // a base model's files may name another than its template uses: <|end_of_text|>, <|eot_id|>
     return ST_OK;
 }
 
@@ -66,25 +67,14 @@ enum status sampling_options(struct sampling *s, const struct options *o, struct
 // ---- prompts
 // ------------------------------------------------------------------------------------------------------------------------------
 
-// The rendered prompt ends inside <think>: nothing but white space follows its last mark. (A <think> in what the user wrote is followed by
-// more.)
-static bool ends_opened(const struct buf *text)
-{
-    static const char mark[] = "<think>";
-    const size_t n_mark = sizeof mark - 1;
-    size_t n = text->size;
-    while (n && strchr(" \t\r\n", text->data[n - 1])) n--;
-    return n >= n_mark && !memcmp(text->data + n - n_mark, mark, n_mark);
-}
-
 static enum status render(struct job *job, const struct loaded *l, const struct prompt *p, struct err *err)
 {
-    json_t *request = json_pack("{s:O, s:b}", "messages", p->messages, "add_generation_prompt", 1);
-    json_t *tools = json_object_get(p->row, "tools");
-    if (tools) json_object_set(request, "tools", tools);
+    json_t *request = chat_row_vars(p->row);
+    json_object_set(request, "messages", p->messages);
+    json_object_set_new(request, "add_generation_prompt", json_true());
     struct buf text = {0};
     enum status st = chat_render(l->chat, request, &text, &job->ids, err);
-    if (!st) job->opened = ends_opened(&text);
+    if (!st) job->opened = chat_ends_in_think(text.data ? text.data : "", text.size);
     buf_free(&text);
     json_decref(request);
     return st;

@@ -26,7 +26,7 @@ struct loaded {
     struct tokenizer *tok; // NULL in loaded_model
     struct chat *chat;     // NULL in loaded_model
     int n_vocab;           // ids that the tokenizer has: columns of the head beyond them are padding
-    struct ids eos;        // ids that end an answer: of generation_config.json, config.json and the tokenizer
+    struct ids eos;        // ids that end an answer: of generation_config.json, config.json, the tokenizer and the template
 };
 enum status loaded_model(struct loaded *l, const struct options *o, const char *dir, struct err *err);
 // With tokenizer and chat template: loaded first, for they are small and their errors quick. A tokenizer with more ids than the model:

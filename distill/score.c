@@ -105,7 +105,7 @@ static enum status read_data(void *arg, json_t *row, long line, struct err *err)
         return err_set(err, ST_BAD_INPUT, "%s:%ld: \"messages\": wanted an array of {role, content}", s->path, line);
     struct ids ids = {0};
     uint8_t *mask = NULL;
-    enum status st = chat_training_row(s->loaded.chat, messages, &ids, &mask, err);
+    enum status st = chat_training_row(s->loaded.chat, row, &ids, &mask, NULL, err);
     if (st)
         err_prefix(err, "%s:%ld", s->path, line);
     else

@@ -182,6 +182,11 @@ static void say_rows(const struct job *j, const char *what, const struct rows *r
     fprintf(stderr, "distill train: %s: %zu rows, %lld tokens, %lld with loss\n", what, r->n, (long long)r->n_tok, (long long)r->n_loss);
     if (r->n_cut) fprintf(stderr, "distill train: %s: %zu rows cut to --max-len, %zu tokens lost\n", what, r->n_cut, r->n_tok_cut);
     if (r->n_skipped) fprintf(stderr, "distill train: %s: %zu rows passed over (bad lines, refusals, errors)\n", what, r->n_skipped);
+    if (r->n_reasoning_added)
+        fprintf(
+            stderr,
+            "distill train: %s: %zu rows have reasoning that the student's chat template leaves out; it is learnt as <think>…</think>\n",
+            what, r->n_reasoning_added);
     if (r->n_without_loss) fprintf(stderr, "distill train: %s: %zu rows carry no loss\n", what, r->n_without_loss);
 }
 

@@ -32,8 +32,8 @@ static void masked(const struct tokenizer *t, const struct chat *c, const char *
 {
     struct ids ids = {0}, whole = {0};
     uint8_t *mask = NULL;
-    json_t *list = parse(messages);
-    *st = chat_training_row(c, list, &ids, &mask, err);
+    json_t *list = parse(messages), *row = json_pack("{s:O}", "messages", list);
+    *st = chat_training_row(c, row, &ids, &mask, NULL, err);
     if (!*st) {
         json_t *request = json_pack("{s:O}", "messages", list);
         ck_assert_int_eq(chat_render(c, request, NULL, &whole, err), ST_OK);
@@ -49,6 +49,7 @@ static void masked(const struct tokenizer *t, const struct chat *c, const char *
     ids_free(&ids);
     ids_free(&whole);
     mem_free(mask);
+    json_decref(row);
     json_decref(list);
 }
 
