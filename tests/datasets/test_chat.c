@@ -1,17 +1,8 @@
 // Chats through templates: what is rendered, where the loss falls, and how a model's text is taken apart. The masks are written out by
 // hand: the texts between bars are what carries loss.
-#include "datasets/chat.h"
-#include "tests/test.h"
+#include "tests/datasets/chat_helpers.h"
 
 static const char TINY[] = TEST_ROOT "/teacher/tiny/moe";
-
-static json_t *parse(const char *text)
-{
-    struct err err = {0};
-    json_t *root;
-    ck_ok(json_parse(&root, text, strlen(text), "test", 0, &err));
-    return root;
-}
 
 // A folder with the tokenizer of `from` and another template (NULL: none at all).
 static const char *with_template(const char *from, const char *template)
@@ -27,47 +18,31 @@ static const char *with_template(const char *from, const char *template)
     return dir;
 }
 
-// The row's text with bars around each masked stretch; also checks that the ids are those of the whole rendered text.
-static void masked(const struct tokenizer *t, const struct chat *c, const char *messages, struct buf *out, struct err *err, enum status *st)
+static void open_chat(struct chat_fixture *f, const char *dir)
 {
-    struct ids ids = {0}, whole = {0};
-    uint8_t *mask = NULL;
-    json_t *list = parse(messages), *row = json_pack("{s:O}", "messages", list);
-    *st = chat_training_row(c, row, &ids, &mask, NULL, err);
-    if (!*st) {
-        json_t *request = json_pack("{s:O}", "messages", list);
-        ck_assert_int_eq(chat_render(c, request, NULL, &whole, err), ST_OK);
-        ck_assert_uint_eq(ids.n, whole.n);
-        ck_assert(memcmp(ids.v, whole.v, ids.n * sizeof *ids.v) == 0);
-        for (size_t i = 0; i < ids.n; i++) {
-            if (mask[i] != (i ? mask[i - 1] : 0)) buf_putc(out, '|');
-            ck_assert_int_eq(tokenizer_decode(t, ids.v + i, 1, false, out, err), ST_OK);
-        }
-        if (ids.n && mask[ids.n - 1]) buf_putc(out, '|');
-        json_decref(request);
-    }
-    ids_free(&ids);
-    ids_free(&whole);
-    mem_free(mask);
+    struct err err = {0};
+    ck_ok(tokenizer_load(&f->tok, dir, &err));
+    ck_ok(chat_open(&f->chat, f->tok, &err));
+}
+
+static enum status masked(const struct chat_fixture *f, const char *messages, struct buf *out, struct err *err)
+{
+    json_t *row = json_pack("{s:o}", "messages", test_json(messages));
+    enum status st = masked_text(f, row, out, err);
     json_decref(row);
-    json_decref(list);
+    return st;
 }
 
 static void check_mask(const char *dir, const char *messages, const char *wanted)
 {
     struct err err = {0};
-    struct tokenizer *t;
-    struct chat *c;
+    struct chat_fixture f;
     struct buf out = {0};
-    enum status st;
-    ck_ok(tokenizer_load(&t, dir, &err));
-    ck_ok(chat_open(&c, t, &err));
-    masked(t, c, messages, &out, &err, &st);
-    ck_assert_msg(st == ST_OK, "%s: %s", messages, err.text);
+    open_chat(&f, dir);
+    ck_assert_msg(masked(&f, messages, &out, &err) == ST_OK, "%s: %s", messages, err.text);
     ck_assert_str_eq(out.data ? out.data : "", wanted);
     buf_free(&out);
-    chat_free(c);
-    tokenizer_free(t);
+    chat_fixture_close(&f);
 }
 
 #define U(text) "{\"role\":\"user\",\"content\":\"" text "\"}"
@@ -162,17 +137,13 @@ START_TEST(what_cannot_be_masked_is_refused_with_the_reason)
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct err err = {0};
-        struct tokenizer *t;
-        struct chat *c;
+        struct chat_fixture f;
         struct buf out = {0};
-        enum status st;
-        ck_ok(tokenizer_load(&t, with_template(TINY, bad[i].template), &err));
-        ck_ok(chat_open(&c, t, &err));
-        masked(t, c, bad[i].messages, &out, &err, &st);
+        open_chat(&f, with_template(TINY, bad[i].template));
+        const enum status st = masked(&f, bad[i].messages, &out, &err);
         ck_assert_msg(st == ST_BAD_INPUT && strstr(err.text, bad[i].message), "%s: status %d: %s", bad[i].template, st, err.text);
         buf_free(&out);
-        chat_free(c);
-        tokenizer_free(t);
+        chat_fixture_close(&f);
     }
 }
 END_TEST
@@ -191,7 +162,7 @@ START_TEST(a_chat_is_rendered_with_the_variables_of_transformers)
     static const char settings[] =
         "{\"bos_token\":{\"content\":\"<|endoftext|>\"},\"eos_token\":\"<|im_end|>\",\"model_max_length\":1000000000000000019884624838656}";
     ck_ok(file_write_atomic(config, settings, sizeof settings - 1, &err));
-    json_t *request = parse("{\"messages\":[" U("q") ",{\"role\":\"assistant\",\"content\":\"a\",\"reasoning\":\"why\"}],\"extra\":5}");
+    json_t *request = test_json("{\"messages\":[" U("q") ",{\"role\":\"assistant\",\"content\":\"a\",\"reasoning\":\"why\"}],\"extra\":5}");
     ck_ok(tokenizer_load(&t, dir, &err));
     ck_assert_int_eq(tokenizer_bos(t), tokenizer_id(t, "<|endoftext|>"));
     ck_ok(chat_open(&c, t, &err));
@@ -253,54 +224,6 @@ START_TEST(reasoning_and_answer_are_taken_apart)
 }
 END_TEST
 
-START_TEST(real_templates_are_masked_right)
-{
-    static const struct {
-        const char *tokenizer, *template, *messages, *tail; // what the row ends with
-    } cases[] = {
-        {"qwen2_5", "from-tokenizer_config/qwen2_5.jinja", "[" U("q") "," A("a") "]", "<|im_start|>assistant\n|a<|im_end|>|\n"},
-        {"qwen3", "from-tokenizer_config/qwen3.jinja", "[" U("q") "," R("r", "a") "," U("p") "," R("s", "b") "]",
-         "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n|a<|im_end|>|\n<|im_start|>user\np<|im_end|>\n<|im_start|>assistant\n|<"
-         "think>\ns\n</think>\n\nb<|im_end|>|\n"},
-        {"qwen2_5", "llama.cpp-2026-07/Qwen-QwQ-32B.jinja", "[" U("q") "," A("<think>\\nr\\n</think>\\n\\na") "]",
-         "<|im_start|>assistant\n<think>\n|r\n</think>\n\na<|im_end|>|\n"},
-        {"deepseek_v3", "from-tokenizer_config/deepseek_v3.jinja", "[" U("q") "," A("a") "," U("p") "," A("b") "]",
-         "<｜User｜>q<｜Assistant｜>|a<｜end▁of▁sentence｜>|<｜User｜>p<｜Assistant｜>|b<｜end▁of▁sentence｜>|"},
-        {"deepseek_v3", "llama.cpp-2026-07/llama-cpp-deepseek-r1.jinja", "[" U("q") "," A("a") "]",
-         "<｜Assistant｜>|a<｜end▁of▁sentence｜>|"},
-        {"deepseek_v3", "llama.cpp-2026-07/deepseek-ai-DeepSeek-R1-Distill-Llama-8B.jinja", "[" U("q") "," A("a") "]",
-         "<｜Assistant｜>|a<｜end▁of▁sentence｜>|"},
-        {"deepseek_v3", "llama.cpp-2026-07/deepseek-ai-DeepSeek-V3.1.jinja", "[" U("q") "," A("a") "]",
-         "<｜Assistant｜><think></think>|a<｜end▁of▁sentence｜>|"},
-        {"llama3", "from-tokenizer_config/llama3_2.jinja", "[" U("q") "," A("a") "]",
-         "<|start_header_id|>assistant<|end_header_id|>\n\n|a<|eot_id|>|"},
-        {"qwen2_5", "llama.cpp-2026-07/Kimi-K2-Instruct.jinja", "[" U("q") "," A("a") "]", "<|im_middle|>|a<|im_end|>|"},
-    };
-    struct err err = {0};
-    const char *tokenizers = test_material("tokenizers"), *templates = test_material("chat-templates");
-    if (!tokenizers || !templates) return;
-    char *from = path_join(tokenizers, cases[_i].tokenizer), *path = path_join(templates, cases[_i].template);
-    struct buf template = {0}, out = {0};
-    struct tokenizer *t;
-    struct chat *c;
-    enum status st;
-    ck_ok(file_read(&template, path, 1 << 20, &err));
-    ck_ok(tokenizer_load(&t, with_template(from, template.data), &err));
-    ck_ok(chat_open(&c, t, &err));
-    masked(t, c, cases[_i].messages, &out, &err, &st);
-    ck_assert_msg(st == ST_OK, "%s: %s", cases[_i].template, err.text);
-    const size_t n = strlen(cases[_i].tail);
-    ck_assert_msg(out.size >= n && strcmp(out.data + out.size - n, cases[_i].tail) == 0, "%s:\n%s\nwanted at its end\n%s",
-                  cases[_i].template, out.data, cases[_i].tail);
-    buf_free(&template);
-    buf_free(&out);
-    chat_free(c);
-    tokenizer_free(t);
-    mem_free(from);
-    mem_free(path);
-}
-END_TEST
-
 Suite *suite_chat(void)
 {
     Suite *s = suite_create("chat");
@@ -314,7 +237,6 @@ Suite *suite_chat(void)
     tcase_add_test(c, a_chat_is_rendered_with_the_variables_of_transformers);
     tcase_add_test(c, a_tokenizer_without_template_is_refused);
     tcase_add_test(c, reasoning_and_answer_are_taken_apart);
-    tcase_add_loop_test(c, real_templates_are_masked_right, 0, 9);
     suite_add_tcase(s, c);
     return s;
 }

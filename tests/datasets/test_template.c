@@ -1,6 +1,7 @@
 // The template interpreter against jinja2 as transformers sets it up (tests/golden/text/templates.py): one construct a case, and every real
 // template over 84 conversations where the material is at hand. What must be refused; that nothing runs away.
 #include "datasets/template/internal.h"
+#include "tests/datasets/chat_helpers.h"
 #include "tests/test.h"
 
 #include <time.h>
@@ -48,17 +49,6 @@ START_TEST(each_construct_writes_what_jinja_writes)
 }
 END_TEST
 
-// CRC-32 (IEEE), as Python's zlib has it.
-static uint32_t crc32(const struct buf *b)
-{
-    uint32_t crc = 0xFFFFFFFF;
-    for (size_t i = 0; i < b->size; i++) {
-        crc ^= (uint8_t)b->data[i];
-        for (int k = 0; k < 8; k++) crc = crc >> 1 ^ (crc & 1 ? 0xEDB88320u : 0);
-    }
-    return ~crc;
-}
-
 // Today's date in each format that the template asks for becomes "never", as in the golden.
 static void hide_dates(struct buf *text, const json_t *formats)
 {
@@ -93,7 +83,7 @@ static void check_real(const char *name, size_t at, const char *template, const 
     else {
         ck_assert_msg(st == ST_OK, "%s, conversation %zu: %s", name, at, err.text);
         hide_dates(&out, formats);
-        ck_assert_msg(crc32(&out) == (uint32_t)wanted, "%s, conversation %zu: wrote\n%.*s", name, at, (int)out.size,
+        ck_assert_msg(crc32_of(&out) == (uint32_t)wanted, "%s, conversation %zu: wrote\n%.*s", name, at, (int)out.size,
                       out.data ? out.data : "");
     }
     buf_free(&out);
