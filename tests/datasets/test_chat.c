@@ -148,6 +148,85 @@ START_TEST(what_cannot_be_masked_is_refused_with_the_reason)
 }
 END_TEST
 
+START_TEST(reasoning_that_the_template_leaves_out_of_the_last_answer_is_learnt)
+{
+    static const char none[] = "{% for m in messages %}{{ '<|im_start|>' + m.role + ':' + m.content + '<|im_end|>' }}{% endfor %}{% if "
+                               "add_generation_prompt %}{{ '<|im_start|>assistant:' }}{% endif %}";
+    static const char opens[] =
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + ':' + m.content.split('</think>')[-1] + '<|im_end|>' }}{% "
+        "endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant:<think>\n' }}{% endif %}";
+    static const char asked[] =
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + ':' }}{% if m.role == 'assistant' %}{{ '</think>' }}{% "
+        "endif %}{{ m.content + '<|im_end|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant:' "
+        "}}{{ '<think>' if thinking else '<think></think>' }}{% endif %}";
+    const char *dir = with_template(TINY, none);
+    check_mask(dir, "[" U("q") "," R(" r ", "a") "]",
+               "<|im_start|>user:q<|im_end|><|im_start|>assistant:|<think>\nr\n</think>\n\na<|im_end|>|");
+    // what is in the content is written by the template; empty reasoning is none; a field may have another name
+    check_mask(dir, "[" U("q") "," A("<think>r</think>a") "]",
+               "<|im_start|>user:q<|im_end|><|im_start|>assistant:|<think>r</think>a<|im_end|>|");
+    check_mask(dir, "[" U("q") "," R(" ", "a") "]", "<|im_start|>user:q<|im_end|><|im_start|>assistant:|a<|im_end|>|");
+    check_mask(dir, "[" U("q") ",{\"role\":\"assistant\",\"content\":\"a\",\"thinking\":\"r\"}]",
+               "<|im_start|>user:q<|im_end|><|im_start|>assistant:|<think>\nr\n</think>\n\na<|im_end|>|");
+    // earlier turns stay without, as the model sees them; of the turns after the user's last each has its own
+    check_mask(
+        dir, "[" U("q") "," R("r", "a") "," U("p") "," R("s", "b") "," R("t", "c") "]",
+        "<|im_start|>user:q<|im_end|><|im_start|>assistant:|a<|im_end|>|<|im_start|>user:p<|im_end|><|im_start|>assistant:|<think>\ns\n"
+        "</think>\n\nb<|im_end|>|<|im_start|>assistant:|<think>\nt\n</think>\n\nc<|im_end|>|");
+    dir = with_template(TINY, opens);
+    check_mask(dir, "[" U("q") "," R("r", "a") "]",
+               "<|im_start|>user:q<|im_end|><|im_start|>assistant:<think>\n|r\n</think>\n\na<|im_end|>|");
+    check_mask(dir, "[" U("q") "," A("<think>\\nr\\n</think>\\n\\na") "]",
+               "<|im_start|>user:q<|im_end|><|im_start|>assistant:<think>\n|r\n</think>\n\na<|im_end|>|");
+    check_mask(dir, "[" U("q") "," A("a") "]", "<|im_start|>user:q<|im_end|><|im_start|>assistant:|a<|im_end|>|");
+    // a prompt that opens <think> only when asked to, without a line of its own; else the template closes it at once
+    dir = with_template(TINY, asked);
+    check_mask(dir, "[" U("q") "," R("r", "a") "]", "<|im_start|>user:q<|im_end|><|im_start|>assistant:<think>|r</think>a<|im_end|>|");
+    check_mask(dir, "[" U("q") "," A("a") "]", "<|im_start|>user:q<|im_end|><|im_start|>assistant:</think>|a<|im_end|>|");
+}
+END_TEST
+
+START_TEST(rows_bring_tools_and_variables_of_the_template)
+{
+    static const char template[] =
+        "{% if tools %}{{ tools[0].name }};{% endif %}{{ flag }};{{ answer }};{% for m in messages %}{{ '<|im_start|>' + "
+        "m.content + '<|im_end|>' }}{% endfor %}";
+    struct err err = {0};
+    struct chat_fixture f;
+    struct buf out = {0};
+    json_t *row = test_json("{\"messages\":[" U("q") "," A("a") "],\"tools\":[{\"name\":\"add\"}],\"answer\":\"no variable\","
+                                                                "\"chat_template_kwargs\":{\"flag\":5}}");
+    open_chat(&f, with_template(TINY, template));
+    ck_ok(masked_text(&f, row, &out, &err));
+    ck_assert_str_eq(out.data, "add;5;;<|im_start|>q<|im_end|>|<|im_start|>a<|im_end|>|");
+    json_decref(row);
+    buf_free(&out);
+    chat_fixture_close(&f);
+}
+END_TEST
+
+START_TEST(the_token_that_ends_a_turn_is_found)
+{
+    static const struct {
+        const char *template, *token;
+    } cases[] = {
+        {"{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>\n{% endfor %}", "<|im_end|>"},
+        {"{% for m in messages %}{{ m.content }} <|endoftext|>{% endfor %}", "<|endoftext|>"},
+        {"{% for m in messages %}<|im_start|>{{ m.content }}{% endfor %}", NULL},
+        {"{% for m in messages %}{{ m.content }}.<|im_end|>{% endfor %}", NULL},
+        {"{% for m in messages %}{{ m.role }}{% endfor %}", NULL},
+        {"{{ raise_exception('never') }}", NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct chat_fixture f;
+        open_chat(&f, with_template(TINY, cases[i].template));
+        ck_assert_msg(chat_end_token(f.chat) == (cases[i].token ? tokenizer_id(f.tok, cases[i].token) : -1), "%s: %d", cases[i].template,
+                      chat_end_token(f.chat));
+        chat_fixture_close(&f);
+    }
+}
+END_TEST
+
 START_TEST(a_chat_is_rendered_with_the_variables_of_transformers)
 {
     static const char template[] = "{{ bos_token }}|{{ eos_token }}|{{ tools is none }}|{{ add_generation_prompt }}|{{ extra }}|{{ "
@@ -234,6 +313,9 @@ Suite *suite_chat(void)
     tcase_add_test(c, templates_without_generation_prompt_or_end_token_have_spans_too);
     tcase_add_test(c, generation_blocks_are_honoured);
     tcase_add_test(c, what_cannot_be_masked_is_refused_with_the_reason);
+    tcase_add_test(c, reasoning_that_the_template_leaves_out_of_the_last_answer_is_learnt);
+    tcase_add_test(c, rows_bring_tools_and_variables_of_the_template);
+    tcase_add_test(c, the_token_that_ends_a_turn_is_found);
     tcase_add_test(c, a_chat_is_rendered_with_the_variables_of_transformers);
     tcase_add_test(c, a_tokenizer_without_template_is_refused);
     tcase_add_test(c, reasoning_and_answer_are_taken_apart);
