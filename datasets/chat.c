@@ -25,7 +25,22 @@ void chat_free(struct chat *c)
 {
     if (!c) return;
     template_free(c->template);
+    json_decref(c->vars);
     mem_free(c);
+}
+
+enum status chat_set_vars(struct chat *c, const char *object, struct err *err)
+{
+    json_t *vars;
+    TRY(json_parse(&vars, object, strlen(object), "template variables", 0, err));
+    if (!json_is_object(vars)) {
+        json_decref(vars);
+        return err_set(err, ST_BAD_INPUT, "%s: wanted a JSON object of the template's variables, as in {\"enable_thinking\":false}",
+                       object);
+    }
+    json_decref(c->vars);
+    c->vars = vars;
+    return ST_OK;
 }
 
 // The message as transformers hands it over: reasoning under any of its three names is also found under `reasoning_content`, and under
@@ -59,6 +74,9 @@ static json_t *template_vars(const struct chat *c, const json_t *request)
     json_object_set_new(vars, "tools", json_null());
     json_object_set_new(vars, "documents", json_null());
     json_object_set_new(vars, "add_generation_prompt", json_false());
+    if (c->vars) json_object_update(vars, c->vars);
+    if (json_is_object(json_object_get(request, "chat_template_kwargs")))
+        json_object_update(vars, json_object_get(request, "chat_template_kwargs"));
     json_object_update(vars, (json_t *)(uintptr_t)request); // only read
     json_array_foreach(json_object_get(request, "messages"), i, message) json_array_append_new(messages, with_reasoning(message));
     json_object_set_new(vars, "messages", messages);

@@ -8,9 +8,12 @@ struct chat; // a tokenizer and its parsed template
 // Takes a borrowed tokenizer that must outlive the chat. A tokenizer without a chat template is refused (ST_BAD_INPUT).
 enum status chat_open(struct chat **out, const struct tokenizer *tok, struct err *err);
 void chat_free(struct chat *c);
+// Variables of every rendering, unless the request says otherwise: a JSON object as text, such as {"enable_thinking":false}. ST_BAD_INPUT.
+enum status chat_set_vars(struct chat *c, const char *object, struct err *err);
 
-// Renders request = {"messages":[…], "tools":[…]?, "add_generation_prompt":bool?, …}: every key is a variable of the template, with
-// bos_token, eos_token, … of the tokenizer beside them. Appends the text to *text (may be NULL) and its ids to *ids (may be NULL).
+// Renders request = {"messages":[…], "tools":[…]?, "add_generation_prompt":bool?, …}: every key is a variable of the template, as is what
+// its "chat_template_kwargs" holds, with bos_token, eos_token, … of the tokenizer beside them. Appends the text to *text (may be NULL) and
+// its ids to *ids (may be NULL).
 enum status chat_render(const struct chat *c, const json_t *request, struct buf *text, struct ids *ids, struct err *err);
 
 // The template's variables that a row of a data or prompt file brings beside its messages: its "tools" and "documents", and what its

@@ -7,6 +7,7 @@
 struct chat {
     const struct tokenizer *tok;
     struct template *template;
+    json_t *vars; // of every rendering; NULL: none
 };
 // Appends the text, and to spans (may be NULL) what the template's {% generation %} blocks wrote: pairs of size_t.
 enum status chat_render_spans(const struct chat *c, const json_t *request, struct buf *text, struct buf *spans, struct err *err);

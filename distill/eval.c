@@ -2,6 +2,7 @@
 //
 // Generation is the teacher's engine whatever the model is: students go through the same door.
 #include "datasets/verify/verify.h"
+#include "distill/chat_options.h"
 #include "distill/command.h"
 #include "distill/generator.h"
 #include "distill/progress.h"
@@ -31,6 +32,7 @@ static const struct option options[] = {
     {"out", OPT_STRING, .value = "F.jsonl", .help = "keep every answer: a line a sample"},
     {"limit", OPT_INT, .def = "0", .range = "[0, inf)", .help = "only the first N tasks; 0: all"},
     {"skip-bad", OPT_BOOL, .help = "pass over malformed lines and tasks longer than the context"},
+    CHAT_OPTIONS,
     SAMPLING_OPTIONS("0"),
     {0}};
 // clang-format on

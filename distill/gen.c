@@ -4,6 +4,7 @@
 //
 // Everything that can be refused is refused before the first token: prompts, lengths, the store's identity, memory. What the store has
 // already is passed over, so running again resumes; a sample does not depend on what else is generated, so it comes out the same.
+#include "distill/chat_options.h"
 #include "distill/command.h"
 #include "distill/generator.h"
 #include "distill/identity.h"
@@ -29,6 +30,7 @@ static const struct option options[] = {
     {"targets", OPT_STRING, .def = "topk:64", .value = "none|topk:K|sampled:N", .check = check_targets, .group = "Targets",
      .help = "what is kept of the teacher's distribution at each token: its K likeliest tokens and the mass of the rest, or N unbiased draws"},
     {"target-temperatures", OPT_STRING, .def = "1", .value = "T,…", .group = "Targets", .help = "keep log Z at these temperatures, so that students can train at them"},
+    CHAT_OPTIONS,
     SAMPLING_OPTIONS("1"),
     {0}};
 // clang-format on
@@ -62,6 +64,9 @@ static enum status make_identity(json_t **out, struct gen *g, struct err *err)
                      (json_int_t)opt_int(o, "top-k"), "min_p", opt_real(o, "min-p"), "max_tokens", (json_int_t)opt_int(o, "max-tokens"),
                      "seed", (json_int_t)opt_int(o, "seed"));
     if (!*out) BUG("the identity could not be packed");
+    // The text itself: {"a":1} and { "a": 1 } are two, which is on the safe side. Without it nothing, as in stores from before it was
+    // known.
+    if (opt_str(o, "template-vars")) json_object_set_new(*out, "template_vars", json_string(opt_str(o, "template-vars")));
     return ST_OK;
 }
 

@@ -1,6 +1,7 @@
 // What gen and eval share. See generator.h.
 #include "distill/generator.h"
 
+#include "distill/chat_options.h"
 #include "distill/compute.h"
 #include "distill/registry.h"
 
@@ -31,6 +32,7 @@ enum status loaded_text(struct loaded *l, const struct options *o, const char *d
     TRY(tokenizer_load(&l->tok, dir, err));
     enum status st = chat_open(&l->chat, l->tok, err);
     if (st) return err_prefix(err, "%s", dir), st;
+    TRY(chat_options(l->chat, o, err));
     TRY(loaded_model(l, o, dir, err));
     if (tokenizer_n_vocab(l->tok) > l->n_vocab)
         return err_set(err, ST_BAD_INPUT,

@@ -3,6 +3,7 @@
 //   documents → flat batches (several documents a forward, up to a budget of tokens) → hidden rows → the head, a chunk of rows at a time
 //
 // No more than one batch and one chunk of logits is in memory, so documents × vocabulary may be far larger than it.
+#include "distill/chat_options.h"
 #include "distill/command.h"
 #include "distill/generator.h"
 #include "distill/progress.h"
@@ -21,6 +22,7 @@ static const struct option options[] = {
     {"logits", OPT_STRING, .value = "OUT.safetensors", .help = "with --ids: tensors logits.0, logits.1, … f32 (n_tok, vocab), one a line"},
     {"data", OPT_STRING, .value = "F.jsonl", .help = "conversations, a line each: {\"id\"?, \"messages\"}"},
     {"out", OPT_STRING, .value = "OUT.jsonl", .help = "with --data: a line a row: id, n_tok (scored), nll (nats, summed over the scored tokens)"},
+    CHAT_OPTIONS,
     {0}};
 // clang-format on
 

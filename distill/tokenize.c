@@ -1,5 +1,5 @@
 // distill tokenize: text to token ids and back, line by line, with a model's own tokenizer and chat template. Needs no weights.
-#include "datasets/chat.h"
+#include "distill/chat_options.h"
 #include "distill/command.h"
 
 #include <stdio.h>
@@ -11,6 +11,7 @@ static const struct option options[] = {
     {"model", OPT_STRING, .value = "DIR", .required = true, .help = "the model: a Hugging Face directory, of which only the tokenizer's files are read"},
     {"decode", OPT_BOOL, .help = "the reverse: arrays of ids in, strings out, special tokens kept"},
     {"chat", OPT_BOOL, .help = "conversations in, rendered by the chat template: {\"text\":…, \"ids\":[…]} out"},
+    CHAT_OPTIONS,
     {0}};
 // clang-format on
 
@@ -105,8 +106,10 @@ static enum status run(struct options *o, struct err *err)
     struct tokenizer *t = NULL;
     struct chat *chat = NULL;
     if (opt_bool(o, "decode") && opt_bool(o, "chat")) return err_set(err, ST_BAD_INPUT, "--decode and --chat exclude each other");
+    if (opt_str(o, "template-vars") && !opt_bool(o, "chat")) return err_set(err, ST_BAD_INPUT, "--template-vars: only with --chat");
     TRY(tokenizer_load(&t, opt_str(o, "model"), err));
     enum status st = opt_bool(o, "chat") ? chat_open(&chat, t, err) : ST_OK;
+    if (!st && chat) st = chat_options(chat, o, err);
     if (!st) st = run_lines(t, chat, opt_bool(o, "decode"), err);
     chat_free(chat);
     tokenizer_free(t);

@@ -1,5 +1,6 @@
 // distill train: a dense student learns from traces. Reads settings and data, sets up trainer and folder, runs the loop; the step itself
 // is student/trainer.c.
+#include "distill/chat_options.h"
 #include "distill/command.h"
 #include "distill/compute.h"
 #include "distill/progress.h"
@@ -27,6 +28,7 @@ static const struct option train_options[] = {
     {"resume", OPT_BOOL, .not_a_setting = true, .help = "go on from the last save in --out; begins afresh when nothing is saved yet"},
     {"init", OPT_ENUM, .def = "pretrained", .choices = "pretrained|random", .help = "random: fresh weights from config.json by --seed"},
     {"skip-bad", OPT_BOOL, .help = "pass over malformed lines of JSONL, and say how many"},
+    CHAT_OPTIONS,
 
     {"loss", OPT_STRING, .value = "ce|fkl|rkl|jsd:B", .group = "Loss", .check = check_loss,
      .help = "default: fkl where the data has the teacher's distributions, else ce"},
@@ -196,7 +198,7 @@ static enum status load_data(struct job *j, struct err *err)
     TRY(model_config_read(&j->config, &j->arch, student, all_archs, err));
     TRY(read_settings(j, err));
     TRY(tokenizer_load(&j->tokenizer, student, err));
-    chat_open(&j->chat, j->tokenizer, &j->chat_err); // stores need none
+    if (!chat_open(&j->chat, j->tokenizer, &j->chat_err)) TRY(chat_options(j->chat, j->o, err)); // stores need none
     struct rows_options ro = {.max_len = (int)opt_int(j->o, "max-len"),
                               .n_vocab = (int)j->config.n_vocab,
                               .tokenizer = j->tokenizer,
