@@ -24,7 +24,7 @@ IM = (r"<\|im_start\|>assistant\n(.*?<\|im_end\|>)", "<|im_end|>\n")
 HEADER = (r"<\|start_header_id\|>assistant<\|end_header_id\|>\n\n(.*?<\|eot_id\|>)", "<|eot_id|>")
 DSV3 = (r"<｜Assistant｜>(.*?<｜end▁of▁sentence｜>)", "<｜end▁of▁sentence｜>")
 DS = (r"<｜Assistant｜>(?:<think>\n)?(.*?<｜end▁of▁sentence｜>)", "<｜end▁of▁sentence｜>")
-DS31 = (r"<｜Assistant｜>(?:<think></think>|<think>|</think>)?(.*?<｜end▁of▁sentence｜>)", "<｜end▁of▁sentence｜>")
+DS31 = (r"(?:<｜Assistant｜>(?:<think></think>|<think>|</think>)?|<｜tool▁output▁end｜>(?!<))(.*?<｜end▁of▁sentence｜>)", "<｜end▁of▁sentence｜>")
 # template, tokenizer, (expression, how a turn ends), who writes the reasoning of the last answer: the template (T); nobody, and the prompt
 # opens <think> with a line of its own (N) or without (I); nobody, and the prompt does not open it (-); the template, but only from the
 # content, not from a field (C)
@@ -76,6 +76,12 @@ ROWS = [
     dict(messages=[S, U("one"), A("a", reasoning="only here")]),
     dict(messages=[U("say <think> and </think>"), A("no"), U("please"), A("still no.")]),
 ]
+# Called tools: rendered by those templates that can.
+CALL = dict(type="function", id="c1", function=dict(name="weather", arguments='{"city": "K\u00f6ln"}'))
+TOOL_ROW = dict(messages=[U("w?"), A("", tool_calls=[CALL]), dict(role="tool", content='{"t": 21}', tool_call_id="c1", name="weather"), A("It is 21 degrees.")],
+                tools=[dict(type="function", function=dict(name="weather", description="d", parameters=dict(type="object", properties=dict(city=dict(type="string")))))],
+                chat_template_kwargs=KW)
+TOOLS_KNOWN = ["/Qwen", "qwen3", "qwen2_5", "V3.1", "Llama-3.1", "Llama-3.2", "Llama-3.3", "llama3_1", "llama3_2"]
 
 
 def run_lengths(mask):
@@ -91,7 +97,7 @@ def run_lengths(mask):
 
 def render(template, row, tok, **more):
     kwargs = {k: v for k, v in tok.special_tokens_map.items() if isinstance(v, str)}
-    return render_jinja_template([row["messages"]], chat_template=template, **{**kwargs, **row.get("chat_template_kwargs", {}), **more})[0][0]
+    return render_jinja_template([row["messages"]], tools=row.get("tools"), chat_template=template, **{**kwargs, **row.get("chat_template_kwargs", {}), **more})[0][0]
 
 
 def text_of(template, row, tok, end, kind):
@@ -125,6 +131,8 @@ def main():
         rows = list(enumerate(ROWS))
         if "qwen3.jinja" in path or "Qwen3-0.6B" in path:
             rows.append((len(ROWS), None))
+        if any(k in path for k in TOOLS_KNOWN):
+            rows.append((len(ROWS), TOOL_ROW))
         for i, row in rows:
             rule = expression
             if row is None:  # thinking switched off: the prompt itself holds the empty reasoning of the last turn
