@@ -169,6 +169,20 @@ static enum status find_end_token(struct prober *p, size_t turn, struct text tai
     return st;
 }
 
+// A turn that calls tools may end in its own way (DeepSeek-V3 writes no end token after a single call): it ends where a conversation that
+// ends with it does.
+static enum status find_end_of_call(struct prober *p, size_t turn, struct turn *out)
+{
+    struct buf upto = {0};
+    const bool calls = json_array_size(json_object_get(json_array_get(p->messages, turn), "tool_calls")) > 0;
+    enum status st = calls ? render(p, turn + 1, SIZE_MAX, false, &upto) : ST_OK;
+    if (!st && (!calls || common_start(of(&upto), p->full) < upto.size || upto.size < out->start))
+        st = refuse(p, turn, "what follows it depends on its text");
+    out->end = upto.size;
+    buf_free(&upto);
+    return st;
+}
+
 static enum status find_turn(struct prober *p, size_t turn, struct turn *out)
 {
     struct buf probed = {0}, before = {0}, prompt = {0};
@@ -185,7 +199,7 @@ static enum status find_turn(struct prober *p, size_t turn, struct turn *out)
     if ((st = probe_prompt(p, turn, &before, &prompt))) goto out;
     if ((st = find_start(p, turn, head, of(&before), of(&prompt), out))) goto out;
     if (!ends_with(p->full, tail) || p->full.n - tail.n < out->start) {
-        st = refuse(p, turn, "what follows it depends on its text");
+        st = find_end_of_call(p, turn, out);
         goto out;
     }
     out->end = p->full.n - tail.n;

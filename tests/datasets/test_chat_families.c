@@ -66,6 +66,15 @@ static const struct family {
      HEADER("assistant") "|<think>\nr\n</think>\n\na<|eot_id|>|", "<|eot_id|>"},
     {"Llama-3", "llama3", "trl/llama3.jinja", NULL, ONE, HEADER("user") "q<|eot_id|>" HEADER("assistant"), false,
      HEADER("assistant") "|<think>\nr\n</think>\n\na<|eot_id|>|", "<|eot_id|>"},
+    {"DeepSeek-V3, a called tool", "deepseek_v3", v3, NULL,
+     "{\"messages\":[" U(
+         "q") ",{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":"
+              "\"{}\"}}]},{\"role\":\"tool\",\"content\":\"1\"}," A("a") "]}",
+     "<｜tool▁output▁end｜><｜tool▁outputs▁end｜>", false,
+     "<｜Assistant｜>|<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```json\n{}\n```<｜tool▁call▁end｜>|<"
+     "｜tool▁outputs▁begin｜>"
+     "<｜tool▁output▁begin｜>1<｜tool▁output▁end｜><｜tool▁outputs▁end｜>|a" EOS "|",
+     EOS},
     {"Kimi-K2", "qwen2_5", "llama.cpp-2026-07/Kimi-K2-Instruct.jinja", NULL, "{\"messages\":[" U("q") "," A("a") "]}", "<|im_middle|>",
      false, "<|im_assistant|>assistant<|im_middle|>|a<|im_end|>|", "<|im_end|>"},
 };
@@ -123,6 +132,7 @@ Suite *suite_chat_families(void)
 {
     Suite *s = suite_create("chat_families");
     TCase *c = tcase_create("chat_families");
+    tcase_set_timeout(c, 60); // loads real tokenizers
     tcase_add_loop_test(c, prompt_mask_and_stop_token_of_each_family, 0, N_FAMILY);
     tcase_add_test(c, the_templates_end_token_is_not_always_the_tokenizers_eos);
     suite_add_tcase(s, c);
