@@ -33,6 +33,7 @@ static const struct option options[] = {
     {"limit", OPT_INT, .def = "0", .range = "[0, inf)", .help = "only the first N tasks; 0: all"},
     {"skip-bad", OPT_BOOL, .help = "pass over malformed lines and tasks longer than the context"},
     CHAT_OPTIONS,
+    FP8_OPTION,
     SAMPLING_OPTIONS("0"),
     {0}};
 // clang-format on

@@ -31,6 +31,7 @@ static const struct option options[] = {
      .help = "what is kept of the teacher's distribution at each token: its K likeliest tokens and the mass of the rest, or N unbiased draws"},
     {"target-temperatures", OPT_STRING, .def = "1", .value = "T,…", .group = "Targets", .help = "keep log Z at these temperatures, so that students can train at them"},
     CHAT_OPTIONS,
+    FP8_OPTION,
     SAMPLING_OPTIONS("1"),
     {0}};
 // clang-format on
@@ -67,6 +68,7 @@ static enum status make_identity(json_t **out, struct gen *g, struct err *err)
     // The text itself: {"a":1} and { "a": 1 } are two, which is on the safe side. Without it nothing, as in stores from before it was
     // known.
     if (opt_str(o, "template-vars")) json_object_set_new(*out, "template_vars", json_string(opt_str(o, "template-vars")));
+    if (opt_bool(o, "fp8-activations")) json_object_set_new(*out, "fp8_activations", json_true());
     return ST_OK;
 }
 

@@ -14,7 +14,8 @@ enum status loaded_model(struct loaded *l, const struct options *o, const char *
 {
     TRY(open_device(&l->dev, o, err));
     l->dev_open = true;
-    struct model_options mo = {.archs = all_archs, .use = MODEL_GENERATE, .dtype = run_dtype(o)};
+    struct model_options mo = {
+        .archs = all_archs, .use = MODEL_GENERATE, .dtype = run_dtype(o), .fp8_activations = opt_bool(o, "fp8-activations")};
     TRY(model_load(&l->model, &l->dev, dir, &mo, err));
     l->n_vocab = (int)l->model->config.n_vocab;
     return ST_OK;

@@ -6,8 +6,10 @@
 #include "distill/options.h"
 #include "teacher/engine.h"
 
-// Options of sampling, for the tables of gen and eval.
+// An option of every command that runs a model without training it, and those of sampling, for the tables of gen and eval.
 // clang-format off
+#define FP8_OPTION \
+    {"fp8-activations", OPT_BOOL, .help = "FP8 checkpoints: quantise activations too, as DeepSeek does, instead of dequantising the weights"}
 #define SAMPLING_OPTIONS(TEMPERATURE) \
     {"n", OPT_INT, .def = "1", .range = "[1, 1000000]", .group = "Sampling", .help = "samples of each prompt"}, \
     {"temperature", OPT_REAL, .def = TEMPERATURE, .range = "[0, 1e6)", .group = "Sampling", .value = "T", .help = "0: always the likeliest token"}, \

@@ -23,6 +23,7 @@ static const struct option options[] = {
     {"data", OPT_STRING, .value = "F.jsonl", .help = "conversations, a line each: {\"id\"?, \"messages\"}"},
     {"out", OPT_STRING, .value = "OUT.jsonl", .help = "with --data: a line a row: id, n_tok (scored), nll (nats, summed over the scored tokens)"},
     CHAT_OPTIONS,
+    FP8_OPTION,
     {0}};
 // clang-format on
 

@@ -98,6 +98,14 @@ void op_pack(struct device *dev, struct tensor out, struct tensor w)
     RUN(pack, out, w);
 }
 
+void op_nonfinite(struct device *dev, struct tensor count, struct tensor x)
+{
+    if (x.rank) WANT(x, T_A | T_F16, 0, x.rank, ANY_N, ANY_N, ANY_N, ANY_N);
+    WANT(count, T_I32, 0, 1, 1);
+    if (!tensor_numel(x)) return;
+    RUN(nonfinite, count, x);
+}
+
 size_t op_pack_bytes(const struct device *dev, enum dtype t, int64_t n, int64_t k)
 {
     return dev->backend->pack_bytes(dev, t, n, k);
@@ -202,6 +210,19 @@ void op_linear(struct device *dev, struct tensor out, struct tensor x, struct te
     REQUIRE(x.shape[1] > 0, "x has no columns");
     if (!tensor_numel(out)) return;
     RUN_SCRATCH(linear, out, x, w, bias);
+}
+
+void op_fp8_linear(struct device *dev, struct tensor out, struct tensor x, struct tensor w, struct tensor w_scale, struct tensor bias,
+                   bool ue8m0)
+{
+    WANT(x, T_A, 0, 2, ANY_N, ANY_N);
+    WANT(w, T_BF16, PANEL, 2, ANY_N, x.shape[1]);
+    REQUIRE(w.layout == LAYOUT_PANEL, "w must be a panel");
+    WANT(w_scale, T_F32, 0, 2, (w.shape[0] + FP8_BLOCK - 1) / FP8_BLOCK, (w.shape[1] + FP8_BLOCK - 1) / FP8_BLOCK);
+    WANT(bias, T_F32, OPT, 1, w.shape[0]);
+    WANT(out, T_F32 | 1 << x.dtype, 0, 2, x.shape[0], w.shape[0]);
+    if (!tensor_numel(out)) return;
+    RUN_SCRATCH(fp8_linear, out, x, w, w_scale, bias, ue8m0);
 }
 
 void op_linear_bwd_x(struct device *dev, struct tensor dx, struct tensor dout, struct tensor w, bool accumulate)

@@ -7,6 +7,7 @@
 // Activations `A` are f32 or bf16; matrices `W` f32 or bf16, one-dimensional parameters (norms, biases) always f32. Reductions, softmax,
 // norms, router and loss are computed in f32. An output may not overlap an input unless its comment says so.
 #pragma once
+#include "kernels/base/fp8.h"
 #include "kernels/device.h"
 
 // ---- which rows belong together -----------------------------------------------------------------------------------------------------
@@ -28,6 +29,7 @@ void op_download(struct device *dev, void *host, struct tensor x);       // wait
 void op_zero(struct device *dev, struct tensor out);                     // contiguous
 void op_copy(struct device *dev, struct tensor out, struct tensor x); // any strides (rank ≤ 3), converts between f32, bf16 (and from f16)
 void op_pack(struct device *dev, struct tensor out, struct tensor w); // w (n, k) f32|bf16|f16 rows → out LAYOUT_PANEL f32|bf16
+void op_nonfinite(struct device *dev, struct tensor count, struct tensor x); // count i32 (1) += NaN and infinities of x f32|bf16|f16
 size_t op_pack_bytes(const struct device *dev, enum dtype t, int64_t n, int64_t k);
 // A weight may be packed in parts: rows from `first`, a multiple of OP_PACK_ROWS, begin op_pack_bytes(dev, t, first, k) into it.
 enum { OP_PACK_ROWS = 64 };
@@ -57,6 +59,11 @@ void op_silu_mul_bwd(struct device *dev, struct tensor dgate, struct tensor dup,
 // out (n_tok, n) = x (n_tok, k) · w (n, k)ᵀ + bias (n) f32 or none. out A or f32. w rows: the library's GEMM. w panel: our kernels,
 // batch-invariant.
 void op_linear(struct device *dev, struct tensor out, struct tensor x, struct tensor w, struct tensor bias);
+// The product as DeepSeek computes it in FP8 (inference/kernel.py: act_quant, fp8_gemm). A row of x is cut into blocks of FP8_BLOCK, each
+// divided by its fp8_scale and rounded to e4m3; out = the sum over blocks of (x_b · w_bᵀ) * x_scale * w_scale, + bias. w panel bf16 (n, k)
+// holds e4m3 values without their scales (exact in bf16), w_scale f32 (⌈n/128⌉, ⌈k/128⌉). Batch-invariant.
+void op_fp8_linear(struct device *dev, struct tensor out, struct tensor x, struct tensor w, struct tensor w_scale, struct tensor bias,
+                   bool ue8m0);
 // dx (n_tok, k) = [dx +] dout · w;   dw f32 (n, k) += doutᵀ · x;   dbias f32 (n) += column sums of dout
 void op_linear_bwd_x(struct device *dev, struct tensor dx, struct tensor dout, struct tensor w, bool accumulate);
 void op_linear_bwd_w(struct device *dev, struct tensor dw, struct tensor dout, struct tensor x);
@@ -119,6 +126,9 @@ struct expert_weights {
     int64_t n, k;
     enum dtype dtype;
     const void *const *slot; // (n_expert) pointers, device memory
+    // NULL, or as in op_fp8_linear: the slots hold e4m3 values, and these their scales; x is then quantised. Pointers in device memory.
+    const float *const *scale;
+    bool ue8m0;
 };
 // Rows [first[e], first[e+1]) of x A (m, k) times expert e's wᵀ → out A (m, n). Batch-invariant. An expert with rows but no slot is an
 // error.
@@ -189,6 +199,7 @@ void op_sumsq(struct device *dev, struct tensor out, struct tensor x);
 // are not called then. NULL: not there.
 struct backend {
     const char *name; // "cpu"
+    bool host_memory; // its memory is the host's: a tensor may lie in a mapped file
     enum status (*open)(struct device *dev, struct err *err);
     void (*close)(struct device *dev);
     void (*sync)(
@@ -199,6 +210,7 @@ struct backend {
     __typeof__(op_zero) *zero;
     __typeof__(op_copy) *copy;
     __typeof__(op_pack) *pack;
+    __typeof__(op_nonfinite) *nonfinite;
     __typeof__(op_add) *add;
     __typeof__(op_embed) *embed;
     __typeof__(op_embed_bwd) *embed_bwd; // S
@@ -208,6 +220,7 @@ struct backend {
     __typeof__(op_silu_mul) *silu_mul;
     __typeof__(op_silu_mul_bwd) *silu_mul_bwd;
     __typeof__(op_linear) *linear;               // S
+    __typeof__(op_fp8_linear) *fp8_linear;       // S
     __typeof__(op_linear_bwd_x) *linear_bwd_x;   // S
     __typeof__(op_linear_bwd_w) *linear_bwd_w;   // S
     __typeof__(op_bias_bwd) *bias_bwd;           // S

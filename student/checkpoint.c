@@ -323,11 +323,27 @@ static enum status keep_model(const char *dir, int64_t step, struct err *err)
 
 // ---- all together ----
 
+// config.json, byte for byte, unless it says that the weights are quantised: those of a trained student are not.
+static enum status copy_config(const char *from, const char *to, struct err *err)
+{
+    json_t *root = NULL;
+    TRY(json_read(&root, from, err));
+    enum status st = ST_OK;
+    if (json_object_get(root, "quantization_config")) {
+        json_object_del(root, "quantization_config");
+        st = json_write_atomic(root, to, err);
+    } else {
+        st = file_copy(from, to, err);
+    }
+    json_decref(root);
+    return st;
+}
+
 enum status checkpoint_copy_files(const struct run_dir *d, const char *student_dir, struct err *err)
 {
     for (const char *const *f = MODEL_FILES; *f; f++) {
         char *from = path_join(student_dir, *f), *to = path_join(d->path, *f);
-        enum status st = file_exists(from) ? file_copy(from, to, err) : ST_OK;
+        enum status st = !file_exists(from) ? ST_OK : f == MODEL_FILES ? copy_config(from, to, err) : file_copy(from, to, err);
         mem_free(from);
         mem_free(to);
         TRY(st);

@@ -39,6 +39,12 @@ void file_unmap(struct file_map *m)
     *m = (struct file_map){0};
 }
 
+void file_map_forget(const void *bytes, size_t size)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)bytes / page * page;
+    if (size) (void)madvise((void *)begin, (uintptr_t)bytes + size - begin, MADV_DONTNEED); // a hint; a page shared with others comes back
+}
+
 // read() that is not disturbed by signals; -1 with errno on failure.
 static ssize_t read_some(int fd, void *into, size_t n)
 {

@@ -10,6 +10,7 @@
 
 struct linear {
     struct param *w, *b; // (n, k), (n) or NULL
+    bool ue8m0;          // of scales of activations, where w is FP8
 };
 struct norm {
     struct param *w;

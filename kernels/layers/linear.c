@@ -12,10 +12,11 @@ struct param *param_declare(struct model *m, const char *prefix, const char *nam
 
 struct linear linear_build(struct model *m, const char *prefix, const char *name, int64_t n, int64_t k, bool bias)
 {
-    struct linear l = {0};
+    struct linear l = {.ue8m0 = m->config.fp8.ue8m0};
     char text[64];
     snprintf(text, sizeof text, "%s.weight", name);
     l.w = param_declare(m, prefix, text, n, k);
+    l.w->multiplies = true;
     snprintf(text, sizeof text, "%s.bias", name);
     if (bias) l.b = param_declare(m, prefix, text, n, 0);
     return l;
@@ -23,7 +24,11 @@ struct linear linear_build(struct model *m, const char *prefix, const char *name
 
 void linear_forward(const struct linear *l, struct run *run, struct tensor out, struct tensor x)
 {
-    op_linear(run->dev, out, x, l->w->weight, l->b ? l->b->weight : TENSOR_NONE);
+    const struct tensor bias = l->b ? l->b->weight : TENSOR_NONE;
+    if (tensor_none(l->w->scale))
+        op_linear(run->dev, out, x, l->w->weight, bias);
+    else
+        op_fp8_linear(run->dev, out, x, l->w->weight, l->w->scale, bias, l->ue8m0);
 }
 
 void linear_backward(const struct linear *l, struct run *run, struct tensor dx, bool accumulate, struct tensor dout, struct tensor x)

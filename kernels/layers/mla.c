@@ -31,6 +31,7 @@ static void mla_build(struct model *m, struct layer *l, const char *prefix)
     a->kv_a = linear_build(m, prefix, "kv_a_proj_with_mqa", c->kv_lora_rank + c->d_rope, c->d_model, c->qkv_bias);
     a->kv_a_norm = (struct norm){param_declare(m, prefix, "kv_a_layernorm.weight", c->kv_lora_rank, 0), 1e-6f};
     a->kv_b = linear_build(m, prefix, "kv_b_proj", c->n_head * (c->d_nope + c->d_v), c->kv_lora_rank, false);
+    a->kv_b.w->multiplies = false; // the absorbed form has no activations to quantise for it; nor has DeepSeek's, its default
     a->o = linear_build(m, prefix, "o_proj", c->d_model, c->n_head * c->d_v, c->o_bias);
 }
 

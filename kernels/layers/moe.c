@@ -23,6 +23,7 @@ static void moe_build(struct model *m, struct layer *l, const char *prefix)
             char name[64];
             snprintf(name, sizeof name, "experts.%lld.%s.weight", (long long)i, names[k]);
             e->expert_w[k][i] = param_declare(m, prefix, name, k == 2 ? c->d_model : e->d_ff, k == 2 ? e->d_ff : c->d_model);
+            e->expert_w[k][i]->multiplies = true;
         }
     if (!c->n_shared) return;
     char shared[160];
@@ -33,27 +34,36 @@ static void moe_build(struct model *m, struct layer *l, const char *prefix)
     e->shared.down = linear_build(m, shared, names[2], c->d_model, e->shared.d_ff, false);
 }
 
+// A table of pointers on the device.
+static const void *pointers_up(struct model *m, const void *const *pointer, int n)
+{
+    const size_t bytes = sizeof *pointer * (size_t)n;
+    struct tensor table = tensor_1d(arena_alloc(&m->weights, bytes), DT_U8, (int64_t)bytes);
+    if (!m->weights.measuring) op_upload(m->dev, table, pointer);
+    return table.data;
+}
+
 // Fills each slot table from the placement: the address of the expert's packed weights if its place is a device slot of ours, else NULL.
 static void moe_derive(struct model *m, struct layer *l)
 {
     struct moe *e = &l->moe;
     const int n_expert = e->router.n_expert;
-    const void **slot = NEW_N(const void *, n_expert);
+    const void **slot = NEW_N(const void *, n_expert), **scale = NEW_N(const void *, n_expert);
     for (int k = 0; k < 3; k++) {
+        const struct param *first = e->expert_w[k][0];
         for (int i = 0; i < n_expert; i++) {
             const struct place *p = &e->place[i];
-            slot[i] = p->rank == 0 && p->where == PLACE_DEVICE ? e->expert_w[k][p->slot]->weight.data : NULL;
+            const bool here = p->rank == 0 && p->where == PLACE_DEVICE;
+            slot[i] = here ? e->expert_w[k][p->slot]->weight.data : NULL;
+            scale[i] = here ? e->expert_w[k][p->slot]->scale.data : NULL;
         }
-        size_t bytes = sizeof *slot * (size_t)n_expert;
-        struct tensor table = tensor_1d(arena_alloc(&m->weights, bytes), DT_U8, (int64_t)bytes);
-        if (!m->weights.measuring) op_upload(m->dev, table, slot);
-        e->experts[k] = (struct expert_weights){.n_expert = n_expert,
-                                                .n = e->expert_w[k][0]->shape[0],
-                                                .k = e->expert_w[k][0]->shape[1],
-                                                .dtype = m->dtype,
-                                                .slot = table.data};
+        e->experts[k] = (struct expert_weights){
+            .n_expert = n_expert, .n = first->shape[0], .k = first->shape[1], .dtype = first->weight.dtype, .ue8m0 = m->config.fp8.ue8m0};
+        e->experts[k].slot = pointers_up(m, slot, n_expert);
+        if (!tensor_none(first->scale)) e->experts[k].scale = pointers_up(m, scale, n_expert);
     }
     mem_free(slot);
+    mem_free(scale);
 }
 
 static void shared_forward(const struct mlp *f, struct run *run, struct tensor out, struct tensor x)

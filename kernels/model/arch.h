@@ -1,6 +1,7 @@
 // What an architecture declares: one file of data in teacher/arch or student/arch, one line in distill/registry.c.
 #pragma once
 #include "kernels/base/json.h"
+#include "kernels/model/fp8.h"
 #include "kernels/ops.h"
 
 enum rope_scaling { ROPE_PLAIN, ROPE_LINEAR, ROPE_LLAMA3, ROPE_YARN };
@@ -36,7 +37,8 @@ struct model_config {
     float softmax_scale;
     struct router router; // n_expert 0: dense
     int64_t d_ff_expert, n_shared;
-    bool *moe_layer;     // (n_layer) mem_alloc'ed; NULL when dense
+    bool *moe_layer; // (n_layer) mem_alloc'ed; NULL when dense
+    struct fp8_config fp8;
     int32_t bos, eos[8]; // from config.json / generation_config.json; n_eos of them
     int n_eos;
 };

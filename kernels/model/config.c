@@ -282,9 +282,7 @@ static void common_read(struct model_config *c, const struct arch *a, const json
     if (!a->mla && c->n_head % c->n_kv_head)
         err_add(err, ST_BAD_INPUT, "%s: num_attention_heads %lld is not a multiple of num_key_value_heads %lld", where,
                 (long long)c->n_head, (long long)c->n_kv_head);
-    if (json_object_get(root, "quantization_config") && !json_is_null(json_object_get(root, "quantization_config")))
-        err_add(err, ST_BAD_INPUT, "%s: quantization_config: quantised checkpoints are not read yet; use the BF16, F16 or F32 weights",
-                where);
+    fp8_config_read(&c->fp8, root, where, err);
     rope_config_read(&c->rope, root, where, err);
     c->bos = (int32_t)json_get_int(root, "bos_token_id", -1, false, where, err);
 }

@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-enum { CHUNK_BYTES = 2 << 20 }; // of f32 that go to the device at once: what a core's cache holds
+enum { CHUNK_BYTES = 2 << 20 }; // of f32, a thread, that go to the device at once: what a core's cache holds
 
 // ---- building
 // -----------------------------------------------------------------------------------------------------------------------------
@@ -34,6 +34,11 @@ static void build(struct model *m)
     m->head = c->tied ? m->embed : param_declare(m, "", "lm_head.weight", c->n_vocab, c->d_model);
 }
 
+static int64_t n_col(const struct param *p)
+{
+    return p->rank == 2 ? p->shape[1] : 1;
+}
+
 // One-dimensional parameters and the router's gate stay f32: they are small, and choices hang on them.
 static bool is_f32(const struct param *p)
 {
@@ -52,12 +57,15 @@ static void place_weights(struct model *m)
 {
     for (size_t i = 0; i < m->n_param; i++) {
         struct param *p = &m->params[i];
-        enum dtype t = is_f32(p) ? DT_F32 : m->dtype;
+        enum dtype t = is_f32(p) ? DT_F32 : p->in_fp8 ? DT_BF16 : m->dtype;
         int64_t rows = p->shape[0], cols = p->rank == 2 ? p->shape[1] : 1;
         size_t bytes = is_packed(m, p) ? op_pack_bytes(m->dev, t, rows, cols) : (size_t)(rows * cols) * dtype_size(t);
         void *data = arena_alloc(&m->weights, bytes);
         p->weight = p->rank == 2 ? tensor_2d(data, t, rows, cols) : tensor_1d(data, t, rows);
         if (is_packed(m, p)) p->weight.layout = LAYOUT_PANEL;
+        if (!p->in_fp8) continue;
+        const int64_t bn = fp8_blocks(rows), bk = fp8_blocks(cols);
+        p->scale = tensor_2d(arena_alloc(&m->weights, (size_t)(bn * bk) * sizeof(float)), DT_F32, bn, bk);
     }
     int64_t d_rope = m->config.mla ? m->config.d_rope : m->config.d_head;
     m->inv_freq = tensor_1d(arena_alloc(&m->weights, (size_t)d_rope / 2 * sizeof(float)), DT_F32, d_rope / 2);
@@ -104,20 +112,25 @@ static enum status match(struct param *p, const struct source *src, const char *
     return ST_OK;
 }
 
-// Number of NaN or infinite values: those whose exponent bits are all ones.
-static int64_t count_nonfinite(const void *data, enum dtype t, int64_t n)
+// Marks what will be multiplied in FP8. The experts of a layer share an op: all of them or none.
+static void choose_fp8(struct model *m, const struct source *src, const char *dir, struct err *err)
 {
-    int64_t bad = 0;
-    if (t == DT_F32) {
-        const uint32_t *v = data;
-#pragma omp parallel for reduction(+ : bad) schedule(static) if (n > 1 << 16)
-        for (int64_t i = 0; i < n; i++) bad += (v[i] & 0x7f800000u) == 0x7f800000u;
-    } else {
-        const uint16_t *v = data, mask = t == DT_BF16 ? 0x7f80 : 0x7c00;
-#pragma omp parallel for reduction(+ : bad) schedule(static) if (n > 1 << 16)
-        for (int64_t i = 0; i < n; i++) bad += (v[i] & mask) == mask;
+    if (!m->config.fp8.on)
+        err_add(err, ST_BAD_INPUT, "%s/config.json: no quantization_config: fp8-activations is for FP8 checkpoints", dir);
+    for (size_t i = 0; i < m->n_param; i++) {
+        const struct source_tensor *t = source_find(src, m->params[i].name);
+        m->params[i].in_fp8 = m->params[i].multiplies && t && t->fp8;
     }
-    return bad;
+    for (int64_t i = 0; i < m->config.n_layer; i++) {
+        const struct layer *ffn = &m->blocks[i].ffn;
+        for (int k = 0; k < 3 && ffn->kind == &layer_moe; k++) {
+            struct param *const *w = ffn->moe.expert_w[k];
+            for (int e = 1; e < m->config.router.n_expert; e++)
+                if (w[e]->in_fp8 != w[0]->in_fp8)
+                    err_add(err, ST_BAD_INPUT, "%s: %s is %s, %s is not: fp8-activations wants all experts of a layer alike", dir,
+                            w[0]->name, w[0]->in_fp8 ? "F8_E4M3" : "plain", w[e]->name);
+        }
+    }
 }
 
 // Tensors of the file that the model has no place for. MTP layers (index n_layer and beyond) and rotary tables of old files are passed
@@ -143,25 +156,25 @@ static void report_unused(const struct model *m, const struct source *src, const
 // ---- filling
 // ------------------------------------------------------------------------------------------------------------------------------
 
-static int64_t n_col(const struct param *p)
-{
-    return p->rank == 2 ? p->shape[1] : 1;
-}
-
-// Rows of a parameter that go to the device at once: about CHUNK_BYTES of f32, whole panels.
-static int64_t chunk_rows(const struct param *p)
+// Rows of a parameter that go to the device at once: whole panels, about CHUNK_BYTES of f32 a thread.
+static int64_t chunk_rows(const struct model *m, const struct param *p)
 {
     if (p->rank == 1) return p->shape[0];
-    const int64_t n = CHUNK_BYTES / (4 * n_col(p)) / OP_PACK_ROWS * OP_PACK_ROWS;
+    const int64_t n = (int64_t)CHUNK_BYTES * m->dev->n_thread / (4 * n_col(p)) / OP_PACK_ROWS * OP_PACK_ROWS;
     return n < OP_PACK_ROWS ? OP_PACK_ROWS : n;
 }
 
-// Rows [first, first + n) of p from host memory of dtype t.
-static void put_rows(struct model *m, const struct param *p, int64_t first, int64_t n, const void *host, enum dtype t)
+// Rows [first, first + n) of p from host memory of dtype t; adds to `bad` (i32) what of them is not finite.
+static void put_rows(struct model *m, const struct param *p, int64_t first, int64_t n, const void *host, enum dtype t, struct tensor bad)
 {
     size_t mark = dev_mark(m->dev);
-    struct tensor from = p->rank == 1 ? dev_1d(m->dev, t, n) : dev_2d(m->dev, t, n, n_col(p)), to = p->weight;
-    op_upload(m->dev, from, host);
+    struct tensor from = tensor_2d((void *)(uintptr_t)host, t, n, n_col(p)), to = p->weight;
+    if (!m->dev->backend->host_memory) {
+        from = dev_2d(m->dev, t, n, n_col(p));
+        op_upload(m->dev, from, host);
+    }
+    if (p->rank == 1) from = tensor_1d(from.data, t, n);
+    op_nonfinite(m->dev, bad, from);
     if (to.layout == LAYOUT_PANEL) {
         to.data = (char *)to.data + op_pack_bytes(m->dev, to.dtype, first, n_col(p));
         to.shape[0] = n;
@@ -172,37 +185,50 @@ static void put_rows(struct model *m, const struct param *p, int64_t first, int6
     dev_release(m->dev, mark);
 }
 
-// Rows [first, first + n) of t by the source's own conversion, as `type`.
-static void read_rows(const struct source *src, const struct source_tensor *t, int64_t first, int64_t n, int64_t cols, enum dtype type,
-                      void *out)
+// Rows [first, first + n) of t by the source's own conversion, as `type`; of what will be multiplied in FP8, its values without scales.
+static void read_rows(const struct source *src, const struct source_tensor *t, const struct param *p, int64_t first, int64_t n, void *out)
 {
     enum { PIECE = 8 };
-#pragma omp parallel for schedule(static) if (n * cols > 1 << 14)
-    for (int64_t i = 0; i < n; i += PIECE)
-        src->kind->rows(src, t, first + i, n - i < PIECE ? n - i : PIECE, type, (char *)out + (size_t)(i * cols) * dtype_size(type));
+    const enum dtype type = p->weight.dtype;
+    const size_t row = (size_t)n_col(p) * dtype_size(type);
+#pragma omp parallel for schedule(static) if (n * (int64_t)row > 1 << 16)
+    for (int64_t i = 0; i < n; i += PIECE) {
+        const int64_t len = n - i < PIECE ? n - i : PIECE;
+        char *to = (char *)out + (size_t)i * row;
+        if (p->in_fp8)
+            fp8_weight_values(t->fp8, first + i, len, (bf16 *)to);
+        else
+            src->kind->rows(src, t, first + i, len, type, to);
+    }
 }
 
-// All of p, in chunks through `host` (chunk_rows of f32), which what stands mapped does not need. Returns how many values are not finite.
-static int64_t put(struct model *m, const struct param *p, const struct source *src, const struct source_tensor *t, void *host)
+// The scales of an FP8 weight, through `host`: far fewer than a chunk has values.
+static void put_scales(struct model *m, const struct param *p, const struct fp8_weight *w, float *host)
 {
-    const int64_t rows = p->shape[0], cols = n_col(p), step = chunk_rows(p);
+    for (int64_t i = 0; i < tensor_numel(p->scale); i++) host[i] = fp8_weight_scale(w, i);
+    op_upload(m->dev, p->scale, host);
+}
+
+// All of p, in chunks; through `host` (chunk_rows of f32) goes what does not stand mapped as it is wanted.
+static void put(struct model *m, const struct param *p, const struct source *src, void *host, struct tensor bad)
+{
+    const struct source_tensor *t = source_find(src, p->name);
+    const int64_t rows = p->shape[0], step = chunk_rows(m, p);
     const enum dtype type = t->data ? t->type : p->weight.dtype;
-    int64_t bad = 0;
     for (int64_t first = 0; first < rows; first += step) {
         const int64_t n = rows - first < step ? rows - first : step;
         const void *from = host;
         if (t->data)
-            from = (const char *)t->data + (size_t)(first * cols) * dtype_size(type);
+            from = (const char *)t->data + (size_t)(first * n_col(p)) * dtype_size(type);
         else
-            read_rows(src, t, first, n, cols, type, host);
-        bad += count_nonfinite(from, type, n * cols);
-        put_rows(m, p, first, n, from, type);
+            read_rows(src, t, p, first, n, host);
+        put_rows(m, p, first, n, from, type, bad);
     }
+    if (p->in_fp8) put_scales(m, p, t->fp8, host);
     if (src->kind->done) src->kind->done(src, t);
-    return bad;
 }
 
-static void put_random(struct model *m, struct param *p, uint64_t seed, float *host)
+static void put_random(struct model *m, struct param *p, uint64_t seed, float *host, struct tensor bad)
 {
     int64_t n = p->shape[0] * (p->rank == 2 ? p->shape[1] : 1);
     bool norm = p->rank == 1 && strstr(p->name, "norm");
@@ -210,7 +236,7 @@ static void put_random(struct model *m, struct param *p, uint64_t seed, float *h
 #pragma omp parallel for schedule(static) if (n > 1 << 14)
     for (int64_t i = 0; i < n; i++) host[i] = p->rank == 1 ? (norm ? 1.0f : 0.0f) : (float)(0.02 * rng_normal(seed, stream, (uint64_t)i));
     snprintf(p->file_dtype, sizeof p->file_dtype, "BF16");
-    put_rows(m, p, 0, p->shape[0], host, DT_F32);
+    put_rows(m, p, 0, p->shape[0], host, DT_F32, bad);
 }
 
 // The largest chunk (random weights: parameter), and the identity products of mla_derive, bound what loading needs beside the weights.
@@ -220,7 +246,7 @@ static size_t stage_bytes(const struct model *m, bool random_init)
     size_t most = 0;
     for (size_t i = 0; i < m->n_param; i++) {
         const struct param *p = &m->params[i];
-        const int64_t rows = random_init || chunk_rows(p) > p->shape[0] ? p->shape[0] : chunk_rows(p);
+        const int64_t rows = random_init || chunk_rows(m, p) > p->shape[0] ? p->shape[0] : chunk_rows(m, p);
         size_t n = (size_t)(rows * n_col(p)) * 4;
         if (n > most) most = n;
     }
@@ -231,18 +257,22 @@ static size_t stage_bytes(const struct model *m, bool random_init)
 
 static enum status fill(struct model *m, const struct source *src, const struct model_options *opt, struct err *err)
 {
-    size_t stage = stage_bytes(m, opt->random_init);
-    TRY(dev_reserve(m->dev, stage, err));
+    const size_t stage = stage_bytes(m, opt->random_init);
+    TRY(dev_reserve(m->dev, stage + m->n_param * sizeof(int32_t), err));
     float *host = mem_alloc(stage);
+    struct tensor bad = dev_1d(m->dev, DT_I32, (int64_t)m->n_param); // values that are not finite
+    op_zero(m->dev, bad);
     for (size_t i = 0; i < m->n_param; i++) {
-        struct param *p = &m->params[i];
-        if (opt->random_init) {
-            put_random(m, p, opt->seed, host);
-            continue;
-        }
-        int64_t bad = put(m, p, src, source_find(src, p->name), host);
-        if (bad) err_add(err, ST_BAD_INPUT, "%s: tensor %s: %lld values are NaN or infinite", m->dir, p->name, (long long)bad);
+        if (opt->random_init)
+            put_random(m, &m->params[i], opt->seed, host, tensor_rows(bad, (int64_t)i, 1));
+        else
+            put(m, &m->params[i], src, host, tensor_rows(bad, (int64_t)i, 1));
     }
+    int32_t *n_bad = NEW_N(int32_t, m->n_param);
+    op_download(m->dev, n_bad, bad);
+    for (size_t i = 0; i < m->n_param; i++)
+        if (n_bad[i]) err_add(err, ST_BAD_INPUT, "%s: tensor %s: %d values are NaN or infinite", m->dir, m->params[i].name, n_bad[i]);
+    mem_free(n_bad);
     mem_free(host);
     int64_t d_rope = m->config.mla ? m->config.d_rope : m->config.d_head;
     float *inv_freq = NEW_N(float, d_rope / 2), softmax_factor;
@@ -263,6 +293,7 @@ static enum status load(struct model *m, struct source *src, const char *dir, co
         err->code = ST_OK;
         for (size_t i = 0; i < m->n_param; i++) match(&m->params[i], src, dir, err);
         report_unused(m, src, dir, err);
+        if (opt->fp8_activations) choose_fp8(m, src, dir, err);
         if (err->code) return err->code;
     }
     arena_measure(&m->weights, "weights");

@@ -12,6 +12,9 @@ struct param {
     int64_t shape[4];
     struct tensor weight; // run dtype (matrices) or f32 (rank 1, router gate); panel layout in a model for generation
     struct tensor grad;   // f32, rows; none until model_alloc_grads, none when frozen
+    struct tensor scale;  // weight holds e4m3 values, and these are the scales of their blocks: see op_fp8_linear; none: weight is as it is
+    bool multiplies;      // a linear map of activations: may be multiplied in FP8 …
+    bool in_fp8;          // … and is
     bool decay;           // weight decay applies: matrices only
     bool frozen;          // no gradient, no optimizer slot
     char file_dtype[12];  // of the checkpoint it came from: what saving restores ("BF16")
@@ -40,6 +43,7 @@ struct model_options {
     enum dtype dtype; // of matrices and activations: DT_F32 or DT_BF16
     bool random_init; // fresh weights from config.json by `seed` (normal, 0.02; norms 1), no safetensors needed
     uint64_t seed;
+    bool fp8_activations; // MODEL_GENERATE: what the checkpoint holds in FP8 is multiplied in FP8, activations quantised as DeepSeek does
 };
 
 struct block; // layers/layer.h

@@ -22,7 +22,8 @@ struct st_set { // all tensors of a checkpoint, sorted by name
 // One file. Checks: header length against the file, JSON, offsets contiguous from 0 to the end without hole or overlap, sizes = shape *
 // dtype (overflow checked), unique names. Every problem names file and tensor. ST_BAD_INPUT.
 enum status st_open(struct st_set *s, const char *path, struct err *err);
-// DIR/model.safetensors, or the shards of DIR/model.safetensors.index.json (each tensor must lie in the shard the index names).
+// DIR/model.safetensors, or the shards of DIR/model.safetensors.index.json: every shard there, every tensor in the shard that the index
+// names and in no other, their bytes metadata.total_size together. All that is wrong is told at once.
 enum status st_open_dir(struct st_set *s, const char *dir, struct err *err);
 void st_close(struct st_set *s);
 const struct st_tensor *st_find(const struct st_set *s, const char *name); // NULL if none

@@ -152,12 +152,13 @@ static int name_cmp(const void *a, const void *b)
 
 static enum status set_finish(struct st_set *s, struct err *err)
 {
-    qsort(s->v, s->n, sizeof *s->v, name_cmp);
+    if (s->n) qsort(s->v, s->n, sizeof *s->v, name_cmp);
+    err->code = ST_OK;
     for (size_t i = 1; i < s->n; i++)
         if (!strcmp(s->v[i].name, s->v[i - 1].name))
-            return err_set(err, ST_BAD_INPUT, "tensor %s stands in two shards: %s and %s", s->v[i].name, s->maps[s->v[i - 1].file].path,
-                           s->maps[s->v[i].file].path);
-    return ST_OK;
+            err_add(err, ST_BAD_INPUT, "tensor %s stands in two shards: %s and %s", s->v[i].name, s->maps[s->v[i - 1].file].path,
+                    s->maps[s->v[i].file].path);
+    return err->code;
 }
 
 enum status st_open(struct st_set *s, const char *path, struct err *err)
@@ -172,37 +173,64 @@ enum status st_open(struct st_set *s, const char *path, struct err *err)
     return st;
 }
 
-// The shards of an index, in order of first mention; then every tensor must lie where weight_map says.
-static enum status shards_open(struct st_set *s, const char *dir, const json_t *map, const char *index, struct err *err)
+// Opens the shard `name` unless it is open; what is wrong with it is added to err.
+static void shard_open(struct st_set *s, const char *dir, const char *name, const char *index, struct err *err)
+{
+    struct err wrong = {0};
+    size_t i = 0;
+    char *path = path_join(dir, name);
+    while (i < s->n_map && strcmp(s->maps[i].path, path)) i++;
+    if (i == s->n_map) {
+        enum status st = file_map(&s->maps[i], path, &wrong);
+        if (st) {
+            s->maps[i].path = mem_strdup(path); // named once, however many tensors it should hold
+            err_add(err, st, "%s names a shard: %s", index, wrong.text);
+        }
+        s->n_map++;
+        if (!st && (st = file_add(s, (int)i, &wrong))) err_add(err, st, "%s", wrong.text);
+    }
+    mem_free(path);
+}
+
+// Every tensor must lie where weight_map says, and all of them together be as long as metadata.total_size, where the index tells it.
+static void index_check(const struct st_set *s, const json_t *root, const char *index, struct err *err)
 {
     const char *tensor;
     json_t *file;
-    s->maps = NEW_N(struct file_map, json_object_size(map) + 1);
-    json_object_foreach((json_t *)map, tensor, file)
-    {
-        const char *name = json_string_value(file);
-        if (!name || strchr(name, '/'))
-            return err_set(err, ST_BAD_INPUT, "%s: weight_map: %s: wanted the name of a file in the same folder", index, tensor);
-        size_t i = 0;
-        char *path = path_join(dir, name);
-        while (i < s->n_map && strcmp(s->maps[i].path, path)) i++;
-        enum status st = i < s->n_map ? ST_OK : file_map(&s->maps[s->n_map], path, err);
-        mem_free(path);
-        if (st) return err_prefix(err, "%s names a shard", index);
-        if (i < s->n_map) continue;
-        s->n_map++;
-        TRY(file_add(s, (int)i, err));
-    }
-    TRY(set_finish(s, err));
-    json_object_foreach((json_t *)map, tensor, file)
+    uint64_t total = 0;
+    json_object_foreach(json_object_get(root, "weight_map"), tensor, file)
     {
         const struct st_tensor *t = st_find(s, tensor);
-        const char *want = json_string_value(file);
-        size_t n = t ? strlen(s->maps[t->file].path) : 0;
-        if (!t || n < strlen(want) || strcmp(s->maps[t->file].path + n - strlen(want), want))
+        const char *want = json_string_value(file), *slash = t ? strrchr(s->maps[t->file].path, '/') : NULL;
+        if (t) total += t->size_bytes;
+        if (!t || strcmp(slash ? slash + 1 : s->maps[t->file].path, want))
             err_add(err, ST_BAD_INPUT, "%s: weight_map: %s: wanted in %s, %s%s", index, tensor, want, t ? "found in " : "not there",
                     t ? s->maps[t->file].path : "");
     }
+    const json_t *said = json_object_get(json_object_get(root, "metadata"), "total_size");
+    if (!err->code && json_is_integer(said) && (uint64_t)json_integer_value(said) != total)
+        err_add(err, ST_BAD_INPUT,
+                "%s: metadata.total_size: found %lld, but the tensors of its shards have %llu bytes: they are not of one version", index,
+                (long long)json_integer_value(said), (unsigned long long)total);
+}
+
+// The shards of an index, all of them opened and checked against it; all that is wrong is told.
+static enum status shards_open(struct st_set *s, const char *dir, const json_t *root, const char *index, struct err *err)
+{
+    const char *tensor;
+    json_t *file, *map = json_object_get(root, "weight_map");
+    s->maps = NEW_N(struct file_map, json_object_size(map) + 1);
+    json_object_foreach(map, tensor, file)
+    {
+        const char *name = json_string_value(file);
+        if (!name || !*name || strchr(name, '/'))
+            err_add(err, ST_BAD_INPUT, "%s: weight_map: %s: wanted the name of a file in the same folder", index, tensor);
+        else
+            shard_open(s, dir, name, index, err);
+    }
+    if (err->code) return err->code;
+    TRY(set_finish(s, err));
+    index_check(s, root, index, err);
     return err->code;
 }
 
@@ -220,7 +248,7 @@ enum status st_open_dir(struct st_set *s, const char *dir, struct err *err)
     } else if (!(st = json_read(&root, index, err))) {
         const json_t *map = json_object_get(root, "weight_map");
         err->code = ST_OK;
-        st = json_is_object(map) ? shards_open(s, dir, map, index, err)
+        st = json_is_object(map) ? shards_open(s, dir, root, index, err)
                                  : err_set(err, ST_BAD_INPUT, "%s: weight_map: wanted an object", index);
         if (st) st_close(s);
     }

@@ -17,7 +17,10 @@ enum status source_open(struct source *s, const char *path, const struct model_c
 void source_close(struct source *s)
 {
     if (s->kind) s->kind->close(s);
-    for (size_t i = 0; i < s->n; i++) mem_free(s->v[i].name);
+    for (size_t i = 0; i < s->n; i++) {
+        mem_free(s->v[i].name);
+        mem_free(s->v[i].fp8);
+    }
     mem_free(s->v);
     *s = (struct source){0};
 }

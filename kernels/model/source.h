@@ -9,6 +9,7 @@
 #include "kernels/tensor.h"
 
 struct model_config;
+struct fp8_weight;
 
 struct source_tensor {
     char *name;     // Hugging Face's: "model.layers.0.self_attn.q_proj.weight"
@@ -16,9 +17,11 @@ struct source_tensor {
     bool readable;  // false: the kind does not read this dtype; the loader names it if the model needs the tensor
     int rank;       // as PyTorch has it: (out, in)
     int64_t shape[8];
-    const void *data; // the mapped values, contiguous and aligned, where they are F32, BF16 or F16 already; else NULL: ask the kind's rows
-    enum dtype type;  // of data
-    const void *own;  // the kind's
+    const void *data;  // the mapped values, contiguous and aligned, where they are F32, BF16 or F16 already; else NULL: ask the kind's rows
+    enum dtype type;   // of data
+    const void *bytes; // as they stand in the file, mapped, at any byte
+    struct fp8_weight *fp8; // F8_E4M3 with its scales (fp8.h); else NULL; the source's
+    const void *own;        // the kind's
 };
 
 struct source {

@@ -37,7 +37,9 @@ struct slice {
 void slice_open(struct slice *s, const char *json, const char *dir, enum model_use use, enum dtype dtype);
 void slice_close(struct slice *s);
 const char *slice_dir(const char *json); // a temporary folder with this config.json, removed when the program ends
-size_t anon_bytes(void);                 // resident pages of this process that no file is behind
+// The most that a field of /proc/self/status ("RssAnon:", "VmRSS:") rose above what it was at the beginning, in bytes, sampled by a thread.
+struct watch *watch_begin(const char *field);
+size_t watch_end(struct watch *w);
 
 // ---- jobs ----
 void job_ceilings(void);
@@ -48,3 +50,4 @@ void job_prefill(void);
 void job_moe(void);
 void job_capture(void);
 void job_memory(void);
+void job_load(void);

@@ -16,6 +16,7 @@ static const struct job {
     {"prefill", job_prefill, "the same slice, a prompt of 512 tokens, against oneDNN's products"},
     {"moe", job_moe, "decode and prefill of a DeepSeek-V3-shaped slice"},
     {"capture", job_capture, "decode with capture of top-64 and log Z against decode without"},
+    {"load", job_load, "loading 3 GB of bf16 against reading the same file; writes them to $TMPDIR first"},
     {"memory", job_memory, "peak resident memory of training against its plan"},
 };
 

@@ -4,42 +4,19 @@
 #include "tests/bench/bench.h"
 #include "tests/bench/rows.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
-#include <time.h>
-
-static atomic_bool done;
-
-static void *watch(void *arg)
-{
-    size_t *peak = arg;
-    while (!atomic_load(&done)) {
-        const size_t now = anon_bytes();
-        if (now > *peak) *peak = now;
-        nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
-    }
-    return NULL;
-}
-
 static void measure(const char *name, const char *json, enum dtype dtype)
 {
     struct slice s;
     struct comm comm;
     double loss;
-    size_t peak = 0;
-    pthread_t watcher;
-    const size_t before = anon_bytes();
-    atomic_store(&done, false);
-    if (pthread_create(&watcher, NULL, watch, &peak)) note("no thread to watch memory"), exit(1);
+    struct watch *watch = watch_begin("RssAnon:");
     slice_open(&s, json, NULL, MODEL_TRAIN, dtype);
     struct rows rows = made_up_rows(3, 298, 384, s.model->config.n_vocab);
     struct trainer *t = made_up_trainer(&s, &rows, &comm);
     for (int i = 0; i < 2; i++) made_up_step(t, &loss);
-    atomic_store(&done, true);
-    pthread_join(watcher, NULL);
+    const double above = (double)watch_end(watch);
     const struct train_plan *p = &t->plan;
     const double plan = (double)(p->weights + p->state + p->keep + p->step), mib = 1 << 20;
-    const double above = (double)(peak - before);
     row(text("peak memory of training, %s, %s", name, dtype_name(dtype)), text("%.0f MiB above start", above / mib),
         text("planned %.0f MiB (weights %.0f, gradients and optimizer %.0f, kept %.0f, step %.0f); %+.2f%%", plan / mib,
              (double)p->weights / mib, (double)p->state / mib, (double)p->keep / mib, (double)p->step / mib, 100 * (above / plan - 1)),

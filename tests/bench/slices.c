@@ -3,6 +3,9 @@
 #include "kernels/base/file.h"
 #include "tests/bench/bench.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
+#include <time.h>
 #include <unistd.h>
 
 #define QWEN(layers)                                                                                                                       \
@@ -62,13 +65,49 @@ void slice_close(struct slice *s)
     dev_close(&s->dev);
 }
 
-size_t anon_bytes(void)
+struct watch {
+    pthread_t thread;
+    atomic_bool done;
+    const char *what;
+    size_t before, peak;
+};
+
+static size_t resident(const char *what)
 {
     FILE *f = fopen("/proc/self/status", "r");
     char line[200];
     unsigned long long kib = 0;
     while (f && fgets(line, sizeof line, f))
-        if (sscanf(line, "RssAnon: %llu", &kib) == 1) break;
+        if (!strncmp(line, what, strlen(what))) kib = strtoull(line + strlen(what), NULL, 10);
     if (f) fclose(f);
     return (size_t)kib << 10;
+}
+
+static void *watch_run(void *arg)
+{
+    struct watch *w = arg;
+    while (!atomic_load(&w->done)) {
+        const size_t now = resident(w->what);
+        if (now > w->peak) w->peak = now;
+        nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
+    }
+    return NULL;
+}
+
+struct watch *watch_begin(const char *what)
+{
+    struct watch *w = NEW(struct watch);
+    w->what = what;
+    w->before = w->peak = resident(what);
+    if (pthread_create(&w->thread, NULL, watch_run, w)) note("no thread to watch memory"), exit(1);
+    return w;
+}
+
+size_t watch_end(struct watch *w)
+{
+    atomic_store(&w->done, true);
+    pthread_join(w->thread, NULL);
+    const size_t above = w->peak - w->before;
+    mem_free(w);
+    return above;
 }

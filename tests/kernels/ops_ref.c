@@ -362,6 +362,22 @@ static void ref_bias_bwd(struct op_case *c)
     for (int64_t i = 0; i < N(1); i++) R(0)[i % c->dim[1]] += R(1)[i];
 }
 
+static void setup_nonfinite(struct op_case *c) // count, x
+{
+    arg_add(c, OUT, DT_I32, 0, 0, 1, -1, END);
+    struct op_arg *x = arg_add(c, IN, c->dtype, 1, 0, rows(c), c->dim[1], END);
+    for (int64_t i = 0; i < tensor_numel(x->t); i += 7 + i % 50) arg_set(x, i, i % 3 ? (i % 2 ? INFINITY : -INFINITY) : NAN);
+}
+static void call_nonfinite(struct device *dev, const struct op_case *c, struct tensor *x)
+{
+    (void)c;
+    op_nonfinite(dev, x[0], x[1]);
+}
+static void ref_nonfinite(struct op_case *c)
+{
+    for (int64_t i = 0; i < tensor_numel(c->arg[1].t); i++) c->arg[0].ref[0] += !isfinite(c->arg[1].ref[i]);
+}
+
 const struct op_row op_rows_plain[] = {
     {OP_ROW(upload), setup_pair, call_upload, ref_same, {{1, 1}, {3, 7}, {NO_ROWS, 4}, {150, 901}}},
     {OP_ROW(download), setup_pair, call_download, ref_same, {{1, 1}, {3, 7}, {NO_ROWS, 4}, {150, 901}}},
@@ -372,6 +388,7 @@ const struct op_row op_rows_plain[] = {
      ref_copy,
      {{1, 1, 1}, {3, 5, 19}, {3, 5, 19, 1}, {5, 3, 17, 2, 0, 1}, {4, 3, 33, 1, 1, 0}, {30, 11, 301, 0, 0, 1}, {NO_ROWS, 2, 3}}},
     {OP_ROW(pack), setup_embed, call_pack, ref_embed, {{1, 1, 1}, {5, 3, 7}, {40, 33, 65}, {40, 130, 257}}},
+    {OP_ROW(nonfinite), setup_nonfinite, call_nonfinite, ref_nonfinite, {{1, 1}, {3, 37}, {NO_ROWS, 5}, {150, 901}}},
     {OP_ROW(add), setup_add, call_add, ref_add, {{1, 1}, {3, 37}, {NO_ROWS, 5}, {131, 1003}}},
     {OP_ROW(embed), setup_embed, call_embed, ref_embed, {{1, 1, 1}, {5, 3, 7}, {40, 33, 65, 1}, {NO_ROWS, 3, 4}, {450, 130, 257}}},
     {OP_ROW(embed_bwd),

@@ -37,7 +37,7 @@ struct op_row {
 enum { NO_ROWS = -1 }; // as dim[i][0]: an empty case; rows(c) is 0 then
 int64_t rows(const struct op_case *c);
 
-extern const struct op_row op_rows_plain[], op_rows_heads[], op_rows_loss[]; // each ends with name NULL
+extern const struct op_row op_rows_plain[], op_rows_heads[], op_rows_loss[], op_rows_fp8[]; // each ends with name NULL
 #define OP_ROW(entry) .name = #entry, .offset = offsetof(struct backend, entry)
 
 // A new argument of random normal numbers times `size` (an i32: zeros), rows `pad` elements longer than they look; its element i is set by

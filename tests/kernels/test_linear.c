@@ -42,6 +42,51 @@ static const struct {
 } shape[] = {{1, 1, 1},  {2, 3, 5},     {3, 33, 7},   {5, 64, 64},   {1, 200, 129}, {6, 65, 40},
              {7, 31, 1}, {13, 32, 300}, {16, 97, 63}, {29, 130, 48}, {64, 40, 160}};
 
+// A weight packed whole, and the same packed in parts, against its rows converted one value at a time.
+START_TEST(packing_converts_and_moves_every_value)
+{
+    struct device dev;
+    device_open(&dev, isa[_i]->name, 2);
+    static const int64_t sizes[][2] = {{1, 1}, {3, 7}, {31, 33}, {32, 32}, {64, 65}, {130, 257}, {200, 96}};
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
+        for (int types = 0; types < 6; types++) {
+            const int64_t n = sizes[s][0], k = sizes[s][1];
+            const enum dtype from = (enum dtype)(types / 2), to = types % 2 ? DT_BF16 : DT_F32;
+            struct tensor w = make(from == DT_F16 ? DT_BF16 : from, n, 0, k, 3, 7), p = w, whole, row;
+            if (from == DT_F16) // any bits that are no NaN
+                for (int64_t i = 0; i < n * w.stride[0]; i++) ((f16 *)w.data)[i] &= 0xbfff;
+            w.dtype = from;
+            const size_t bytes = op_pack_bytes(&dev, to, n, k);
+            p = whole = tensor_2d(keep(bytes), to, n, k);
+            p.data = keep(bytes);
+            p.layout = whole.layout = LAYOUT_PANEL;
+            op_pack(&dev, whole, w);
+            for (int64_t first = 0; first < n; first += OP_PACK_ROWS) {
+                struct tensor part = p;
+                part.data = (char *)p.data + op_pack_bytes(&dev, to, first, k);
+                part.shape[0] = n - first < OP_PACK_ROWS ? n - first : OP_PACK_ROWS;
+                op_pack(&dev, part, tensor_rows(w, first, part.shape[0]));
+            }
+            want(!memcmp(whole.data, p.data, bytes), "%d x %d, %s to %s: in parts it is packed otherwise", (int)n, (int)k, dtype_name(from),
+                 dtype_name(to));
+            row = tensor_2d(keep((size_t)k * 4), DT_F32, 1, k);
+            for (int32_t i = 0; i < n; i++) {
+                op_embed(&dev, row, whole, tensor_1d(&i, DT_I32, 1));
+                for (int64_t j = 0; j < k; j++) {
+                    const int64_t at_ = i * w.stride[0] + j;
+                    const float x = from == DT_F32   ? ((float *)w.data)[at_]
+                                    : from == DT_F16 ? f16_to_f32(((f16 *)w.data)[at_])
+                                                     : bf16_to_f32(((bf16 *)w.data)[at_]);
+                    const float y = to == DT_BF16 ? bf16_to_f32(f32_to_bf16(x)) : x;
+                    want(((float *)row.data)[j] == y, "%s to %s: (%d, %d) of %d x %d is %g, wanted %g", dtype_name(from), dtype_name(to), i,
+                         (int)j, (int)n, (int)k, ((float *)row.data)[j], y);
+                }
+            }
+        }
+    dev_close(&dev);
+}
+END_TEST
+
 START_TEST(linear_is_the_sum_of_products)
 {
     struct device dev;
@@ -209,6 +254,7 @@ Suite *suite_linear(void)
     const int n = cpu_backend_list(isa);
     Suite *s = suite_create("linear");
     TCase *t = tcase_create("products");
+    tcase_add_loop_test(t, packing_converts_and_moves_every_value, 0, n);
     tcase_add_loop_test(t, linear_is_the_sum_of_products, 0, n);
     tcase_add_loop_test(t, backward_products_add_up, 0, n);
     tcase_add_loop_test(t, head_linear_is_a_product_a_head, 0, n);

@@ -11,8 +11,8 @@
 
 static const struct backend *isa[N_CPU_ISA];
 static int n_isa;
-enum { N_FAMILY = 3 };
-static const struct op_row *const all_rows[N_FAMILY] = {op_rows_plain, op_rows_heads, op_rows_loss};
+enum { N_FAMILY = 4 };
+static const struct op_row *const all_rows[N_FAMILY] = {op_rows_plain, op_rows_heads, op_rows_loss, op_rows_fp8};
 #define FOR_ALL_ROWS(row)                                                                                                                  \
     for (int family_ = 0; family_ < N_FAMILY; family_++)                                                                                   \
         for (const struct op_row *row = all_rows[family_]; row->name; row++)

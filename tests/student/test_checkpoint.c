@@ -249,6 +249,86 @@ START_TEST(values_become_f16_as_the_format_rounds_them)
 }
 END_TEST
 
+// Writes train/qwen3 with its linear maps in FP8, codes and scales made up, and a configuration that says so.
+static void write_fp8_student(const char *dir)
+{
+    struct err err = {0};
+    struct st_set source;
+    struct st_writer *w;
+    json_t *root;
+    char *path = path_join(dir, "model.safetensors"), *config = path_join(dir, "config.json"), name[128];
+    ck_ok(json_read(&root, test_golden("train/qwen3/config.json"), &err));
+    json_object_set_new(root, "quantization_config", json_pack("{s:s, s:[i,i]}", "quant_method", "fp8", "weight_block_size", 128, 128));
+    ck_ok(json_write_atomic(root, config, &err));
+    json_decref(root);
+    ck_ok(st_open_dir(&source, test_golden("train/qwen3"), &err));
+    ck_ok(st_create(&w, path, &err));
+    for (int pass = 0; pass < 2; pass++) {
+        if (pass) ck_ok(st_begin(w, &err));
+        for (size_t i = 0; i < source.n; i++) {
+            const struct st_tensor *t = &source.v[i];
+            const bool fp8 = strstr(t->name, "_proj.weight") != NULL;
+            const int64_t blocks[2] = {(t->shape[0] + 127) / 128, (t->shape[1] + 127) / 128};
+            snprintf(name, sizeof name, "%s_scale_inv", t->name);
+            if (!pass) {
+                st_declare(w, t->name, fp8 ? "F8_E4M3" : t->dtype, t->rank, t->shape);
+                if (fp8) st_declare(w, name, "F32", 2, blocks);
+            } else if (!fp8) {
+                ck_ok(st_put(w, t->data, t->size_bytes, &err));
+            } else {
+                const float scale = 0.01f;
+                for (size_t k = 0; k < t->size_bytes / 4; k++) ck_ok(st_put(w, &(uint8_t){(uint8_t)(k * 37 % 127)}, 1, &err));
+                for (int64_t k = 0; k < blocks[0] * blocks[1]; k++) ck_ok(st_put(w, &scale, 4, &err));
+            }
+        }
+    }
+    ck_ok(st_finish(w, &err));
+    st_close(&source);
+    mem_free(path);
+    mem_free(config);
+}
+
+START_TEST(an_fp8_student_is_trained_dequantised_and_saved_as_bf16)
+{
+    struct err err = {0};
+    const char *store = test_tmpdir(), *dir = test_tmpdir(), *student = test_tmpdir();
+    fixture_store(store, 0, 1);
+    write_fp8_student(student);
+    struct fixture f = {0};
+    ck_ok(dev_open(&f.dev, "cpu", 1, &err));
+    comm_open(&f.comm);
+    struct model_options mo = {.archs = all_archs, .use = MODEL_TRAIN, .dtype = DT_F32};
+    ck_ok(model_load(&f.model, &f.dev, student, &mo, &err));
+    fixture_rows(&f.rows, store);
+    struct train_options o = fixture_options();
+    fixture_train(&f, &o);
+    struct run_dir d;
+    ck_ok(run_dir_open(&d, dir, &err));
+    ck_ok(checkpoint_copy_files(&d, student, &err));
+    ck_ok(checkpoint_save(&d, f.trainer, &(struct position){0}, "", 0, &err));
+    run_dir_close(&d);
+    fixture_close(&f);
+    struct model *again;
+    ck_ok(dev_open(&f.dev, "cpu", 1, &err));
+    ck_ok(model_load(&again, &f.dev, dir, &mo, &err)); // config.json says nothing of FP8 any more
+    ck_assert(!again->config.fp8.on);
+    model_free(again);
+    dev_close(&f.dev);
+    struct st_set saved;
+    ck_ok(st_open_dir(&saved, dir, &err));
+    for (size_t i = 0; i < saved.n; i++) {
+        const struct st_tensor *t = &saved.v[i];
+        if (!strstr(t->name, "_proj.weight")) continue;
+        ck_assert_str_eq(t->dtype, "BF16");
+        for (size_t k = 0; k < t->size_bytes / 2; k++) {
+            const bf16 want = f32_to_bf16(e4m3_to_f32((e4m3)(k * 37 % 127)) * 0.01f);
+            ck_assert_msg(!memcmp(t->data + 2 * k, &want, 2), "%s: value %zu", t->name, k);
+        }
+    }
+    st_close(&saved);
+}
+END_TEST
+
 START_TEST(a_second_process_on_the_same_folder_is_refused_and_told_of_the_first)
 {
     struct err err = {0};
@@ -273,6 +353,7 @@ Suite *suite_checkpoint(void)
     tcase_add_test(t, kills_at_random_moments_leave_what_an_uninterrupted_run_leaves);
     tcase_add_test(t, a_save_keeps_dtypes_names_and_shapes_and_so_many_older_models);
     tcase_add_test(t, values_become_f16_as_the_format_rounds_them);
+    tcase_add_test(t, an_fp8_student_is_trained_dequantised_and_saved_as_bf16);
     tcase_add_test(t, a_second_process_on_the_same_folder_is_refused_and_told_of_the_first);
     suite_add_tcase(s, t);
     return s;

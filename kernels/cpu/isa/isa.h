@@ -21,6 +21,7 @@ ISA_ENTRY(upload); // memory.c
 ISA_ENTRY(download);
 ISA_ENTRY(zero);
 ISA_ENTRY(copy);
+ISA_ENTRY(nonfinite);
 ISA_ENTRY(add); // swiglu.c
 ISA_ENTRY(silu_mul);
 ISA_ENTRY(silu_mul_bwd);
@@ -32,6 +33,7 @@ ISA_ENTRY(rmsnorm_bwd);
 ISA_ENTRY(rope); // rotary.c
 ISA_ENTRY(pack); // linear.c
 ISA_ENTRY(linear);
+ISA_ENTRY(fp8_linear);
 ISA_ENTRY(grouped_linear);
 ISA_ENTRY(head_linear);
 ISA_ENTRY(attention); // attention.c

@@ -2,9 +2,10 @@
 // stands among them, on any number of threads (tile.h says why). Weights in plain rows go to oneDNN.
 //
 // bf16 x against bf16 w runs on vdpbf16ps where the CPU has it; every other pair of types multiplies in f32, x widened through scratch,
-// w widened in registers.
+// w widened in registers. FP8 is bf16 here: e4m3 values are exact in it, and so are their products in f32.
 #include "kernels/cpu/dnnl.h"
 #include "kernels/cpu/isa/isa.h"
+#include "kernels/cpu/isa/pack.h"
 #include "kernels/cpu/isa/tile.h"
 
 #ifdef TILE_DP
@@ -25,38 +26,14 @@ struct prod {
     char *out;
     int64_t out_row; // elements
     bool out_bf16;
+    const float *x_scale, *w_scale; // FP8: of x's rows and of w's blocks, n_block of FP8_BLOCK along k; else NULL
+    int64_t n_block;
 };
 
 size_t ISA_NAME(pack_bytes)(const struct device *dev, enum dtype t, int64_t n, int64_t k)
 {
     (void)dev;
     return (size_t)(panel_count(n) * panel_words(t, k)) * 4;
-}
-
-static float load_any(const void *p, enum dtype t, int64_t i)
-{
-    return t == DT_F32 ? ((const float *)p)[i] : t == DT_BF16 ? bf16_to_f32(((const bf16 *)p)[i]) : f16_to_f32(((const f16 *)p)[i]);
-}
-
-// Panel `at` of a weight (n, k) in rows ldw apart.
-static void pack_panel(char *out, enum dtype out_type, const char *w, enum dtype w_type, int64_t ldw, int64_t n, int64_t k, int64_t at)
-{
-    const int64_t words = panel_words(out_type, k);
-    float *f = (float *)out + at * words;
-    bf16 *h = (bf16 *)f;
-    for (int lane = 0; lane < PANEL_N; lane++) {
-        const int64_t row = at * PANEL_N + lane;
-        const char *src = w + (size_t)(row * ldw) * dtype_size(w_type);
-        if (out_type == DT_BF16) {
-            for (int64_t i = 0; i < k; i++) {
-                bf16 *to = &h[2 * (i / 2 * PANEL_N + lane) + i % 2];
-                *to = row >= n ? 0 : w_type == DT_BF16 ? ((const bf16 *)src)[i] : f32_to_bf16(load_any(src, w_type, i));
-            }
-            if (k % 2) h[2 * (k / 2 * PANEL_N + lane) + 1] = 0;
-        } else {
-            for (int64_t i = 0; i < k; i++) f[i * PANEL_N + lane] = row >= n ? 0 : load_any(src, w_type, i);
-        }
-    }
 }
 
 void ISA_NAME(pack)(struct device *dev, struct tensor out, struct tensor w)
@@ -97,6 +74,37 @@ static struct tensor x_ready(struct device *dev, struct tensor x, enum dtype w_t
     return y;
 }
 
+// Rows of x in FP8: e4m3 values as the tiles want them, and the scales f32 (m, blocks). Both are scratch.
+static struct tensor x_fp8(struct device *dev, struct tensor x, bool ue8m0, struct tensor *scale)
+{
+    const int64_t m = x.shape[0], k = x.shape[1], k_pad = (k + 1) / 2 * 2, n_block = (k + FP8_BLOCK - 1) / FP8_BLOCK;
+    struct tensor y = dev_2d(dev, HAVE_DP ? DT_BF16 : DT_F32, m, k_pad);
+    *scale = dev_2d(dev, DT_F32, m, n_block);
+    y.shape[1] = k;
+    if (dev->measuring) return y;
+    CPU_FOR(dev, (double)(m * k) * 0.5, i, m * n_block, {
+        const int64_t row = i / n_block, at = i % n_block * FP8_BLOCK, n = k - at < FP8_BLOCK ? k - at : FP8_BLOCK;
+        const int64_t from = row * x.stride[0] + at, to = row * k_pad + at;
+        float v[FP8_BLOCK + VL];
+        memset(v, 0, sizeof v);
+        float amax = 0;
+        for (int64_t j = 0; j < n; j++) {
+            v[j] = x.dtype == DT_BF16 ? bf16_to_f32(((const bf16 *)x.data)[from + j]) : ((const float *)x.data)[from + j];
+            amax = fabsf(v[j]) > amax ? fabsf(v[j]) : amax;
+        }
+        const float s = fp8_scale(amax, ue8m0);
+        ((float *)scale->data)[i] = s;
+        for (int64_t j = 0; j < FP8_BLOCK; j++) v[j] = f32_round_e4m3(v[j] / s);
+        for (int64_t j = 0; j < (HAVE_DP ? (n + 1) / 2 * 2 : n); j++) { // the odd end's other half: 0, as its weight
+            if (HAVE_DP)
+                ((bf16 *)y.data)[to + j] = f32_to_bf16(v[j]);
+            else
+                ((float *)y.data)[to + j] = v[j];
+        }
+    });
+    return y;
+}
+
 static void tile_run(const struct prod *p, struct tile *t, int rows, bool wide)
 {
 #ifdef TILE_DP
@@ -127,6 +135,30 @@ static void tile_store(const struct prod *p, const float *c, int64_t row, int64_
                 vf_store_any_n(p->out, p->out_bf16, at, a, n);
             }
         }
+}
+
+// A tile in FP8: block after block of k, each sum times its two scales added to c.
+static void tile_fp8(const struct prod *p, const struct tile *whole, int64_t row, int64_t rows, int64_t col, bool wide)
+{
+    _Alignas(64) float part[TILE_M * 2 * PANEL_N];
+    const float *w_scale = p->w_scale + col / FP8_BLOCK * p->n_block, *x_scale = p->x_scale + row * p->n_block;
+    for (int64_t b = 0; b < p->n_block; b++) {
+        const int64_t at = b * FP8_BLOCK, k = p->k - at < FP8_BLOCK ? p->k - at : FP8_BLOCK;
+        struct tile t = *whole;
+        t.k = p->x_bf16 ? (k + 1) / 2 : k;
+        t.x = (const char *)t.x + at * (p->x_bf16 ? 2 : 4);
+        t.w = (const char *)t.w + at * PANEL_N * 2;
+        t.w2 = (const char *)t.w2 + at * PANEL_N * 2;
+        t.c = part;
+        t.ldc = 2 * PANEL_N;
+        tile_run(p, &t, (int)rows, wide);
+        for (int64_t r = 0; r < rows; r++)
+            for (int64_t j = 0; j < (wide ? 2 : 1) * PANEL_N; j += VL) {
+                float *c = whole->c + r * whole->ldc + j;
+                const vf scaled = vf_load(part + r * 2 * PANEL_N + j) * vf_set1(x_scale[r * p->n_block + b]);
+                vf_store(c, vf_fma(scaled, vf_set1(w_scale[b]), b ? vf_load(c) : vf_zero()));
+            }
+    }
 }
 
 // Up to TILE_M rows at once, and two panels at once when the rows are few: more sums in flight, x read half as often.
@@ -165,7 +197,10 @@ static void prod_run(const struct prod *p, int64_t begin, int64_t end)
             .ldc = direct ? p->out_row : 2 * PANEL_N,
         };
         t.w2 = (const char *)t.w + (wide ? words * 4 : 0);
-        tile_run(p, &t, (int)rows, wide);
+        if (p->w_scale)
+            tile_fp8(p, &t, row, rows, col, wide);
+        else
+            tile_run(p, &t, (int)rows, wide);
         if (!direct) tile_store(p, buf, row, rows, col, wide ? 2 * PANEL_N : PANEL_N);
     }
 }
@@ -194,6 +229,22 @@ static struct prod prod_of(struct tensor out, struct tensor x, enum dtype w_type
     };
 }
 
+static void prod_all(struct device *dev, const struct prod *p)
+{
+    const int64_t n_item = prod_items(p);
+    const int team = cpu_team(dev, prod_ns(p->m, p->n, p->k, p->w_type));
+    if (team == 1) {
+        prod_run(p, 0, n_item);
+        return;
+    }
+#pragma omp parallel num_threads(team)
+    {
+        int64_t begin, end;
+        cpu_slice(n_item, &begin, &end);
+        prod_run(p, begin, end);
+    }
+}
+
 void ISA_NAME(linear)(struct device *dev, struct tensor out, struct tensor x, struct tensor w, struct tensor bias)
 {
     if (w.layout == LAYOUT_ROWS) {
@@ -205,18 +256,22 @@ void ISA_NAME(linear)(struct device *dev, struct tensor out, struct tensor x, st
     struct prod p = prod_of(out, x, w.dtype, w.shape[0]);
     p.w = w.data;
     p.bias = bias.data;
-    const int64_t n_item = prod_items(&p);
-    const int team = cpu_team(dev, prod_ns(p.m, p.n, p.k, w.dtype));
-    if (team == 1) {
-        prod_run(&p, 0, n_item);
-        return;
-    }
-#pragma omp parallel num_threads(team)
-    {
-        int64_t begin, end;
-        cpu_slice(n_item, &begin, &end);
-        prod_run(&p, begin, end);
-    }
+    prod_all(dev, &p);
+}
+
+void ISA_NAME(fp8_linear)(struct device *dev, struct tensor out, struct tensor x, struct tensor w, struct tensor w_scale,
+                          struct tensor bias, bool ue8m0)
+{
+    struct tensor x_scale;
+    x = x_fp8(dev, x, ue8m0, &x_scale);
+    if (dev->measuring) return;
+    struct prod p = prod_of(out, x, w.dtype, w.shape[0]);
+    p.w = w.data;
+    p.bias = bias.data;
+    p.x_scale = x_scale.data;
+    p.w_scale = w_scale.data;
+    p.n_block = x_scale.shape[1];
+    prod_all(dev, &p);
 }
 
 void ISA_NAME(head_linear)(struct device *dev, struct tensor out, struct tensor x, struct tensor w)
@@ -256,7 +311,8 @@ void ISA_NAME(head_linear)(struct device *dev, struct tensor out, struct tensor 
 
 void ISA_NAME(grouped_linear)(struct device *dev, struct tensor out, struct tensor x, const struct expert_weights *w, struct tensor first_)
 {
-    x = x_ready(dev, x, w->dtype);
+    struct tensor x_scale = TENSOR_NONE;
+    x = w->scale ? x_fp8(dev, x, w->ue8m0, &x_scale) : x_ready(dev, x, w->dtype);
     if (dev->measuring) return;
     const int32_t *first = first_.data;
     int n_active = 0;
@@ -280,6 +336,11 @@ void ISA_NAME(grouped_linear)(struct device *dev, struct tensor out, struct tens
             p.x += first[e] * p.x_row;
             p.out += (size_t)(first[e] * p.out_row) * (p.out_bf16 ? 2 : 4);
             p.w = w->slot[e];
+            if (w->scale) {
+                p.n_block = x_scale.shape[1];
+                p.x_scale = (const float *)x_scale.data + first[e] * p.n_block;
+                p.w_scale = w->scale[e];
+            }
             const int64_t n_item = prod_items(&p);
             prod_run(&p, n_item * part / n_part, n_item * (part + 1) / n_part);
         }

@@ -8,6 +8,7 @@
 
 const struct backend TABLE_PASTE(ISA) = {
     .name = "cpu:" ISA_STRING(ISA),
+    .host_memory = true,
     .open = cpu_open,
     .close = cpu_close,
     ENTRY(pack_bytes),
@@ -16,6 +17,7 @@ const struct backend TABLE_PASTE(ISA) = {
     ENTRY(zero),
     ENTRY(copy),
     ENTRY(pack),
+    ENTRY(nonfinite),
     ENTRY(add),
     ENTRY(embed),
     ENTRY(embed_bwd),
@@ -25,6 +27,7 @@ const struct backend TABLE_PASTE(ISA) = {
     ENTRY(silu_mul),
     ENTRY(silu_mul_bwd),
     ENTRY(linear),
+    ENTRY(fp8_linear),
     .linear_bwd_x = cpu_dnnl_linear_bwd_x,
     .linear_bwd_w = cpu_dnnl_linear_bwd_w,
     ENTRY(bias_bwd),

@@ -94,6 +94,10 @@ VEC_FN vf vf_load_bf16_n(const bf16 *p, int n)
 {
     return vec_widen(_mm256_maskz_loadu_epi16(vec_mask(n), p));
 }
+VEC_FN vf vf_load_f16(const f16 *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+}
 VEC_FN __m256i vec_narrow(vf a)
 {
     __m512i u = _mm512_castps_si512(a);
@@ -186,6 +190,10 @@ VEC_FN vf vf_load_bf16_n(const bf16 *p, int n)
     bf16 t[8] = {0};
     for (int i = 0; i < n && i < 8; i++) t[i] = p[i];
     return vf_load_bf16(t);
+}
+VEC_FN vf vf_load_f16(const f16 *p)
+{
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
 }
 VEC_FN __m128i vec_narrow(vf a)
 {
@@ -282,6 +290,12 @@ VEC_FN vf vf_load_bf16_n(const bf16 *p, int n)
 VEC_FN vf vf_load_bf16(const bf16 *p)
 {
     return vf_load_bf16_n(p, VL);
+}
+VEC_FN vf vf_load_f16(const f16 *p)
+{
+    vf a;
+    for (int i = 0; i < VL; i++) a[i] = f16_to_f32(p[i]);
+    return a;
 }
 VEC_FN void vf_store_bf16_n(bf16 *p, vf a, int n)
 {
