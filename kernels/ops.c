@@ -89,13 +89,14 @@ void op_copy(struct device *dev, struct tensor out, struct tensor x)
     RUN(copy, out, x);
 }
 
-void op_pack(struct device *dev, struct tensor out, struct tensor w)
+void op_pack(struct device *dev, struct tensor out, struct tensor w, struct tensor nonfinite)
 {
     WANT(w, T_A | T_F16, STRIDED, 2, ANY_N, ANY_N);
     WANT(out, T_A, PANEL, 2, w.shape[0], w.shape[1]);
     REQUIRE(out.layout == LAYOUT_PANEL, "out must be a panel");
+    WANT(nonfinite, T_I32, OPT, 1, 1);
     if (!tensor_numel(out)) return;
-    RUN(pack, out, w);
+    RUN(pack, out, w, nonfinite);
 }
 
 void op_nonfinite(struct device *dev, struct tensor count, struct tensor x)

@@ -28,8 +28,10 @@ void op_upload(struct device *dev, struct tensor out, const void *host); // cont
 void op_download(struct device *dev, void *host, struct tensor x);       // waits: the host needs the values
 void op_zero(struct device *dev, struct tensor out);                     // contiguous
 void op_copy(struct device *dev, struct tensor out, struct tensor x); // any strides (rank ≤ 3), converts between f32, bf16 (and from f16)
-void op_pack(struct device *dev, struct tensor out, struct tensor w); // w (n, k) f32|bf16|f16 rows → out LAYOUT_PANEL f32|bf16
-void op_nonfinite(struct device *dev, struct tensor count, struct tensor x); // count i32 (1) += NaN and infinities of x f32|bf16|f16
+// w (n, k) f32|bf16|f16 rows → out LAYOUT_PANEL f32|bf16. nonfinite i32 (1) += NaN and infinities of w; none: not counted.
+void op_pack(struct device *dev, struct tensor out, struct tensor w, struct tensor nonfinite);
+void op_nonfinite(struct device *dev, struct tensor count,
+                  struct tensor x); // count i32 (1) += NaN and infinities of x f32|bf16|f16, contiguous
 size_t op_pack_bytes(const struct device *dev, enum dtype t, int64_t n, int64_t k);
 // A weight may be packed in parts: rows from `first`, a multiple of OP_PACK_ROWS, begin op_pack_bytes(dev, t, first, k) into it.
 enum { OP_PACK_ROWS = 64 };

@@ -39,10 +39,21 @@ void file_unmap(struct file_map *m)
     *m = (struct file_map){0};
 }
 
-void file_map_forget(const void *bytes, size_t size)
+// A hint: what the system does of it is its own affair. The pages at both ends may be shared with others, who then get them again.
+static void advise(const void *bytes, size_t size, int advice)
 {
     const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)bytes / page * page;
-    if (size) (void)madvise((void *)begin, (uintptr_t)bytes + size - begin, MADV_DONTNEED); // a hint; a page shared with others comes back
+    if (size) (void)madvise((void *)begin, (uintptr_t)bytes + size - begin, advice);
+}
+
+void file_map_ahead(const void *bytes, size_t size)
+{
+    advise(bytes, size, MADV_WILLNEED);
+}
+
+void file_map_forget(const void *bytes, size_t size)
+{
+    advise(bytes, size, MADV_DONTNEED);
 }
 
 // read() that is not disturbed by signals; -1 with errno on failure.

@@ -13,6 +13,8 @@ struct file_map {
 };
 enum status file_map(struct file_map *m, const char *path, struct err *err);
 void file_unmap(struct file_map *m);
+// These bytes of a mapping will be read soon: the system may begin to fetch them.
+void file_map_ahead(const void *bytes, size_t size);
 // These bytes of a mapping were read for good: their pages leave this process (the system's cache of the file keeps them).
 void file_map_forget(const void *bytes, size_t size);
 

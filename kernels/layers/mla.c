@@ -42,7 +42,7 @@ static void pack_heads(struct device *dev, struct tensor out, struct tensor w, s
         struct tensor from = tensor_2d((char *)w.data + (size_t)(h * w.stride[0]) * dtype_size(w.dtype), w.dtype, w.shape[1], w.shape[2]);
         struct tensor to = tensor_2d((char *)out.data + (size_t)h * head_bytes, out.dtype, w.shape[1], w.shape[2]);
         to.layout = LAYOUT_PANEL;
-        op_pack(dev, to, from);
+        op_pack(dev, to, from, TENSOR_NONE);
     }
 }
 

@@ -174,12 +174,12 @@ static void put_rows(struct model *m, const struct param *p, int64_t first, int6
         op_upload(m->dev, from, host);
     }
     if (p->rank == 1) from = tensor_1d(from.data, t, n);
-    op_nonfinite(m->dev, bad, from);
     if (to.layout == LAYOUT_PANEL) {
         to.data = (char *)to.data + op_pack_bytes(m->dev, to.dtype, first, n_col(p));
         to.shape[0] = n;
-        op_pack(m->dev, to, from);
+        op_pack(m->dev, to, from, bad);
     } else {
+        op_nonfinite(m->dev, bad, from);
         op_copy(m->dev, tensor_rows(to, first, n), from);
     }
     dev_release(m->dev, mark);
@@ -209,22 +209,53 @@ static void put_scales(struct model *m, const struct param *p, const struct fp8_
     op_upload(m->dev, p->scale, host);
 }
 
-// All of p, in chunks; through `host` (chunk_rows of f32) goes what does not stand mapped as it is wanted.
+// Rows [first, first + n) of mapped values, and the bytes they take.
+static const char *mapped_rows(const struct source_tensor *t, int64_t first, int64_t n, int64_t cols, size_t *size)
+{
+    *size = (size_t)(n * cols) * dtype_size(t->type);
+    return (const char *)t->data + (size_t)(first * cols) * dtype_size(t->type);
+}
+
+// All of p from where it stands mapped. The disk is kept AHEAD chunks in front of us, and what was read leaves our memory.
+static void put_mapped(struct model *m, const struct param *p, const struct source_tensor *t, struct tensor bad)
+{
+    enum { AHEAD = 4 };
+    const int64_t rows = p->shape[0], step = chunk_rows(m, p), cols = n_col(p);
+    size_t size;
+    for (int64_t first = -AHEAD * step; first < rows; first += step) {
+        const int64_t next = first + AHEAD * step;
+        if (next < rows) {
+            const char *soon = mapped_rows(t, next, rows - next < step ? rows - next : step, cols, &size);
+            file_map_ahead(soon, size);
+        }
+        if (first < 0) continue;
+        const int64_t n = rows - first < step ? rows - first : step;
+        const char *from = mapped_rows(t, first, n, cols, &size);
+        put_rows(m, p, first, n, from, t->type, bad);
+        file_map_forget(from, size);
+    }
+}
+
+// All of p by the source's conversion, in chunks through `host`, which has room for chunk_rows of f32.
+static void put_converted(struct model *m, const struct param *p, const struct source *src, const struct source_tensor *t, void *host,
+                          struct tensor bad)
+{
+    const int64_t rows = p->shape[0], step = chunk_rows(m, p);
+    for (int64_t first = 0; first < rows; first += step) {
+        const int64_t n = rows - first < step ? rows - first : step;
+        read_rows(src, t, p, first, n, host);
+        put_rows(m, p, first, n, host, p->weight.dtype, bad);
+    }
+    if (p->in_fp8) put_scales(m, p, t->fp8, host);
+}
+
 static void put(struct model *m, const struct param *p, const struct source *src, void *host, struct tensor bad)
 {
     const struct source_tensor *t = source_find(src, p->name);
-    const int64_t rows = p->shape[0], step = chunk_rows(m, p);
-    const enum dtype type = t->data ? t->type : p->weight.dtype;
-    for (int64_t first = 0; first < rows; first += step) {
-        const int64_t n = rows - first < step ? rows - first : step;
-        const void *from = host;
-        if (t->data)
-            from = (const char *)t->data + (size_t)(first * n_col(p)) * dtype_size(type);
-        else
-            read_rows(src, t, p, first, n, host);
-        put_rows(m, p, first, n, from, type, bad);
-    }
-    if (p->in_fp8) put_scales(m, p, t->fp8, host);
+    if (t->data)
+        put_mapped(m, p, t, bad);
+    else
+        put_converted(m, p, src, t, host, bad);
     if (src->kind->done) src->kind->done(src, t);
 }
 

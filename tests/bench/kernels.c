@@ -25,7 +25,7 @@ static struct tensor packed(struct tensor w)
     struct tensor p = w;
     p.data = aligned_alloc(64, (op_pack_bytes(&dev, w.dtype, w.shape[0], w.shape[1]) + 63) / 64 * 64);
     p.layout = LAYOUT_PANEL;
-    op_pack(&dev, p, w);
+    op_pack(&dev, p, w, TENSOR_NONE);
     return p;
 }
 struct linear {

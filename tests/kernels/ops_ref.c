@@ -197,7 +197,7 @@ static void call_pack(struct device *dev, const struct op_case *c, struct tensor
     struct tensor panel = tensor_2d(dev_1d(dev, DT_U8, (int64_t)op_pack_bytes(dev, x[1].dtype, x[1].shape[0], x[1].shape[1])).data,
                                     x[1].dtype, x[1].shape[0], x[1].shape[1]);
     panel.layout = LAYOUT_PANEL;
-    op_pack(dev, panel, x[1]);
+    op_pack(dev, panel, x[1], TENSOR_NONE);
     op_embed(dev, x[0], panel, x[2]);
 }
 static void ref_embed(struct op_case *c)

@@ -47,7 +47,7 @@ static void call(struct device *dev, const struct op_case *c, struct tensor *x)
     struct tensor p = w;
     p.data = dev_1d(dev, DT_U8, (int64_t)op_pack_bytes(dev, DT_BF16, w.shape[0], w.shape[1])).data;
     p.layout = LAYOUT_PANEL;
-    op_pack(dev, p, w);
+    op_pack(dev, p, w, TENSOR_NONE);
     op_fp8_linear(dev, x[0], x[1], p, x[3], c->dim[4] ? x[4] : TENSOR_NONE, c->dim[3] != 0);
 }
 static void ref(struct op_case *c)

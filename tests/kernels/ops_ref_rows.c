@@ -16,7 +16,7 @@ static struct tensor packed(struct device *dev, struct tensor w)
     struct tensor p =
         tensor_2d(dev_1d(dev, DT_U8, (int64_t)op_pack_bytes(dev, w.dtype, w.shape[0], w.shape[1])).data, w.dtype, w.shape[0], w.shape[1]);
     p.layout = LAYOUT_PANEL;
-    op_pack(dev, p, w);
+    op_pack(dev, p, w, TENSOR_NONE);
     return p;
 }
 
@@ -99,7 +99,7 @@ static void call_head_linear(struct device *dev, const struct op_case *c, struct
         for (int64_t i = 0; i < h; i++) {
             struct tensor p = tensor_2d(room + (size_t)i * each, w.dtype, n, k);
             p.layout = LAYOUT_PANEL;
-            op_pack(dev, p, tensor_2d((char *)w.data + (size_t)(i * n * k) * dtype_size(w.dtype), w.dtype, n, k));
+            op_pack(dev, p, tensor_2d((char *)w.data + (size_t)(i * n * k) * dtype_size(w.dtype), w.dtype, n, k), TENSOR_NONE);
         }
         w = tensor_3d(room, w.dtype, h, n, k);
         w.layout = LAYOUT_PANEL;

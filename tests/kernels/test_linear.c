@@ -8,7 +8,7 @@ static struct tensor packed(struct device *dev, struct tensor w)
 {
     struct tensor p = tensor_2d(keep(op_pack_bytes(dev, w.dtype, w.shape[0], w.shape[1])), w.dtype, w.shape[0], w.shape[1]);
     p.layout = LAYOUT_PANEL;
-    op_pack(dev, p, w);
+    op_pack(dev, p, w, TENSOR_NONE);
     return p;
 }
 
@@ -60,15 +60,18 @@ START_TEST(packing_converts_and_moves_every_value)
             p = whole = tensor_2d(keep(bytes), to, n, k);
             p.data = keep(bytes);
             p.layout = whole.layout = LAYOUT_PANEL;
-            op_pack(&dev, whole, w);
+            op_pack(&dev, whole, w, TENSOR_NONE);
             for (int64_t first = 0; first < n; first += OP_PACK_ROWS) {
                 struct tensor part = p;
                 part.data = (char *)p.data + op_pack_bytes(&dev, to, first, k);
                 part.shape[0] = n - first < OP_PACK_ROWS ? n - first : OP_PACK_ROWS;
-                op_pack(&dev, part, tensor_rows(w, first, part.shape[0]));
+                op_pack(&dev, part, tensor_rows(w, first, part.shape[0]), TENSOR_NONE);
             }
             want(!memcmp(whole.data, p.data, bytes), "%d x %d, %s to %s: in parts it is packed otherwise", (int)n, (int)k, dtype_name(from),
                  dtype_name(to));
+            int32_t count = 5;
+            op_pack(&dev, whole, w, tensor_1d(&count, DT_I32, 1));
+            want(count == 5, "%s to %s: %d values are not finite, none is", dtype_name(from), dtype_name(to), count - 5);
             row = tensor_2d(keep((size_t)k * 4), DT_F32, 1, k);
             for (int32_t i = 0; i < n; i++) {
                 op_embed(&dev, row, whole, tensor_1d(&i, DT_I32, 1));
@@ -82,6 +85,22 @@ START_TEST(packing_converts_and_moves_every_value)
                          (int)j, (int)n, (int)k, ((float *)row.data)[j], y);
                 }
             }
+            // Every fifth value NaN or infinite: all of them are counted, wherever they stand.
+            int32_t n_bad = 0;
+            for (int64_t i = 0; i < n; i++)
+                for (int64_t j = 0; j < k; j++) {
+                    if ((i + j) % 5) continue;
+                    const int64_t at_ = i * w.stride[0] + j;
+                    n_bad++;
+                    if (from == DT_F32)
+                        ((float *)w.data)[at_] = j % 2 ? NAN : -INFINITY;
+                    else
+                        ((uint16_t *)w.data)[at_] = (uint16_t)((from == DT_F16 ? 0x7c00 : 0x7f80) + (j % 2));
+                }
+            count = 5;
+            op_pack(&dev, whole, w, tensor_1d(&count, DT_I32, 1));
+            want(count == 5 + n_bad, "%s to %s, %d x %d: %d values are not finite, %d are", dtype_name(from), dtype_name(to), (int)n,
+                 (int)k, count - 5, n_bad);
         }
     dev_close(&dev);
 }
@@ -150,7 +169,7 @@ START_TEST(head_linear_is_a_product_a_head)
                 struct tensor one = tensor_2d((char *)w.data + (size_t)(i * n * k) * dtype_size(wt), wt, n, k), to = one;
                 to.data = (char *)p.data + i * bytes;
                 to.layout = LAYOUT_PANEL;
-                op_pack(&dev, to, one);
+                op_pack(&dev, to, one, TENSOR_NONE);
             }
             PLANNED(&dev, op_head_linear(&dev, out, x, p));
             PLANNED(&dev, op_head_linear(&dev, again, x, w));

@@ -36,11 +36,18 @@ size_t ISA_NAME(pack_bytes)(const struct device *dev, enum dtype t, int64_t n, i
     return (size_t)(panel_count(n) * panel_words(t, k)) * 4;
 }
 
-void ISA_NAME(pack)(struct device *dev, struct tensor out, struct tensor w)
+void ISA_NAME(pack)(struct device *dev, struct tensor out, struct tensor w, struct tensor nonfinite)
 {
     const int64_t n = w.shape[0], k = w.shape[1], n_panel = panel_count(n);
+    int32_t *count = nonfinite.data;
 #pragma omp parallel for schedule(static) num_threads(cpu_team(dev, (double)(n * k)))
-    for (int64_t p = 0; p < n_panel; p++) pack_panel(out.data, out.dtype, w.data, w.dtype, w.stride[0], n, k, p);
+    for (int64_t p = 0; p < n_panel; p++) {
+        if (!pack_panel(out.data, out.dtype, w.data, w.dtype, w.stride[0], n, k, p) || !count) continue;
+        int64_t bad = 0;
+        for (int64_t row = p * PANEL_N; row < n && row < (p + 1) * PANEL_N; row++)
+            bad += nonfinite_values((const char *)w.data + row * w.stride[0] * (int64_t)dtype_size(w.dtype), w.dtype, k);
+        __atomic_fetch_add(count, (int32_t)bad, __ATOMIC_RELAXED);
+    }
 }
 
 // Rows as the tiles want them: bf16 pairs where both sides are bf16 and the CPU multiplies those, else f32. Takes scratch when they have

@@ -1,5 +1,6 @@
 // Moving memory: upload, download, zero, and copy between any strides and float types.
 #include "kernels/cpu/isa/isa.h"
+#include "kernels/cpu/isa/nonfinite.h"
 #include "kernels/cpu/isa/vec.h"
 
 enum { CHUNK = 1 << 16 }; // bytes or elements a thread takes at a time
@@ -33,30 +34,6 @@ void ISA_NAME(zero)(struct device *dev, struct tensor out)
     });
 }
 
-// Values whose exponent bits are all ones. First whether there is one at all, which is a maximum and quick.
-static int64_t nonfinite_f32(const uint32_t *v, int64_t n)
-{
-    uint32_t most = 0;
-    for (int64_t i = 0; i < n; i++) {
-        const uint32_t exponent = v[i] & 0x7f800000u;
-        most = exponent > most ? exponent : most;
-    }
-    int64_t bad = 0;
-    for (int64_t i = 0; i < n && most == 0x7f800000u; i++) bad += (v[i] & 0x7f800000u) == 0x7f800000u;
-    return bad;
-}
-static int64_t nonfinite_half(const uint16_t *v, uint16_t mask, int64_t n)
-{
-    uint16_t most = 0;
-    for (int64_t i = 0; i < n; i++) {
-        const uint16_t exponent = v[i] & mask;
-        most = exponent > most ? exponent : most;
-    }
-    int64_t bad = 0;
-    for (int64_t i = 0; i < n && most == mask; i++) bad += (v[i] & mask) == mask;
-    return bad;
-}
-
 void ISA_NAME(nonfinite)(struct device *dev, struct tensor count, struct tensor x)
 {
     const int64_t total = tensor_numel(x), n_chunk = (total + CHUNK - 1) / CHUNK, size = (int64_t)dtype_size(x.dtype);
@@ -64,8 +41,7 @@ void ISA_NAME(nonfinite)(struct device *dev, struct tensor count, struct tensor 
     CPU_FOR(dev, (double)total * 0.1, i, n_chunk, {
         const int64_t at = i * CHUNK, n = total - at < CHUNK ? total - at : CHUNK;
         const void *p = (const char *)x.data + at * size;
-        const int64_t bad =
-            x.dtype == DT_F32 ? nonfinite_f32(p, n) : nonfinite_half(p, (uint16_t)(x.dtype == DT_BF16 ? 0x7f80 : 0x7c00), n);
+        const int64_t bad = nonfinite_values(p, x.dtype, n);
         if (bad) __atomic_fetch_add(out, (int32_t)bad, __ATOMIC_RELAXED);
     });
 }

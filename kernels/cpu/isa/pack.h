@@ -3,6 +3,7 @@
 // A panel is the transpose of PANEL_N rows of 32-bit words, a word being an f32 or a pair of bf16: tiles of VL × VL words are loaded from
 // VL rows, converted on the way, transposed in registers and stored.
 #pragma once
+#include "kernels/cpu/isa/nonfinite.h"
 #include "kernels/cpu/isa/panel.h"
 
 // The first halves of a and b interleaved (a0 b0 a1 b1 …), and the second halves.
@@ -39,26 +40,49 @@ VEC_FN vf pack_values(const char *p, const enum dtype t)
     return t == DT_F32 ? vf_load((const float *)p) : t == DT_BF16 ? vf_load_bf16((const bf16 *)p) : vf_load_f16((const f16 *)p);
 }
 
-// VL words of a row: VL values for f32, 2 VL for bf16.
-VEC_FN vu pack_words(const char *p, const enum dtype from, const enum dtype to)
+// VL words of a row: VL values for f32, 2 VL for bf16. The carries of exponents that are all ones gather in `told`, which f32 and bf16
+// have at the same place, and conversion keeps what is not finite.
+VEC_FN vu pack_words(const char *p, const enum dtype from, const enum dtype to, vu *told)
 {
     vu w;
-    if (to == DT_F32) return (vu)pack_values(p, from);
+    if (to == DT_F32) {
+        w = (vu)pack_values(p, from);
+        *told |= (w & exponent_bits(DT_F32)) + exponent_one(DT_F32);
+        return w;
+    }
     if (from == DT_BF16) {
         memcpy(&w, p, sizeof w);
+        *told |= (w & exponent_bits(DT_BF16)) + exponent_one(DT_BF16);
         return w;
     }
     bf16 pair[2 * VL];
     vf_store_bf16(pair, pack_values(p, from));
     vf_store_bf16(pair + VL, pack_values(p + VL * (from == DT_F32 ? 4 : 2), from));
     memcpy(&w, pair, sizeof w);
+    *told |= (w & exponent_bits(DT_BF16)) + exponent_one(DT_BF16);
     return w;
 }
 
-VEC_FN void pack_panel_as(uint32_t *out, const char *w, int64_t row_bytes, int64_t n_row, int64_t k, const enum dtype from,
+// VL words to memory that is not read soon: past the caches where the CPU can, whole lines at once.
+VEC_FN void pack_store(uint32_t *to, vu v, bool aligned)
+{
+#ifdef VEC_512
+    if (aligned) {
+        _mm512_stream_si512((__m512i *)to, (__m512i)v);
+        return;
+    }
+#endif
+    (void)aligned;
+    memcpy(to, &v, sizeof v);
+}
+
+// Whether a value of the panel is, or became by rounding, not finite.
+VEC_FN bool pack_panel_as(uint32_t *out, const char *w, int64_t row_bytes, int64_t n_row, int64_t k, const enum dtype from,
                           const enum dtype to)
 {
     const int64_t size = from == DT_F32 ? 4 : 2, step = to == DT_BF16 ? 2 * VL : VL, words = panel_words(to, k) / PANEL_N;
+    const bool aligned = (uintptr_t)out % sizeof(vu) == 0;
+    vu told = {0};
     for (int64_t e = 0; e < k; e += step) {
         const int64_t word = to == DT_BF16 ? e / 2 : e, n_word = words - word < VL ? words - word : VL;
         for (int half = 0; half < 2; half++) {
@@ -69,21 +93,27 @@ VEC_FN void pack_panel_as(uint32_t *out, const char *w, int64_t row_bytes, int64
                 if (row >= n_row) {
                     v[r] = (vu){0};
                 } else if (e + step <= k) {
-                    v[r] = pack_words(p, from, to);
+                    v[r] = pack_words(p, from, to, &told);
                 } else {
                     char edge[2 * VL * 4] = {0};
                     memcpy(edge, p, (size_t)((k - e) * size));
-                    v[r] = pack_words(edge, from, to);
+                    v[r] = pack_words(edge, from, to, &told);
                 }
             }
             pack_transpose(v);
-            for (int64_t j = 0; j < n_word; j++) memcpy(out + (word + j) * PANEL_N + half * VL, &v[j], sizeof v[j]);
+            for (int64_t j = 0; j < n_word; j++) pack_store(out + (word + j) * PANEL_N + half * VL, v[j], aligned);
         }
     }
+#ifdef VEC_512
+    _mm_sfence(); // streamed stores are seen by others only after one
+#endif
+    uint32_t any = 0;
+    for (int i = 0; i < VL; i++) any |= told[i];
+    return any & exponent_carry(to);
 }
 
-// Panel `at` of a weight (n, k) in rows ldw apart.
-static inline __attribute__((unused)) void pack_panel(char *out, enum dtype out_type, const char *w, enum dtype w_type, int64_t ldw,
+// Panel `at` of a weight (n, k) in rows ldw apart. True if it may hold a value that is not finite (f32 near its end rounds to infinity).
+static inline __attribute__((unused)) bool pack_panel(char *out, enum dtype out_type, const char *w, enum dtype w_type, int64_t ldw,
                                                       int64_t n, int64_t k, int64_t at)
 {
     const int64_t first = at * PANEL_N, n_row = n - first < PANEL_N ? n - first : PANEL_N;
@@ -91,12 +121,11 @@ static inline __attribute__((unused)) void pack_panel(char *out, enum dtype out_
     uint32_t *to = (uint32_t *)out + at * panel_words(out_type, k);
     w += first * row_bytes;
     if (out_type == DT_BF16) {
-        if (w_type == DT_F32) pack_panel_as(to, w, row_bytes, n_row, k, DT_F32, DT_BF16);
-        if (w_type == DT_BF16) pack_panel_as(to, w, row_bytes, n_row, k, DT_BF16, DT_BF16);
-        if (w_type == DT_F16) pack_panel_as(to, w, row_bytes, n_row, k, DT_F16, DT_BF16);
-    } else {
-        if (w_type == DT_F32) pack_panel_as(to, w, row_bytes, n_row, k, DT_F32, DT_F32);
-        if (w_type == DT_BF16) pack_panel_as(to, w, row_bytes, n_row, k, DT_BF16, DT_F32);
-        if (w_type == DT_F16) pack_panel_as(to, w, row_bytes, n_row, k, DT_F16, DT_F32);
+        if (w_type == DT_F32) return pack_panel_as(to, w, row_bytes, n_row, k, DT_F32, DT_BF16);
+        if (w_type == DT_BF16) return pack_panel_as(to, w, row_bytes, n_row, k, DT_BF16, DT_BF16);
+        return pack_panel_as(to, w, row_bytes, n_row, k, DT_F16, DT_BF16);
     }
+    if (w_type == DT_F32) return pack_panel_as(to, w, row_bytes, n_row, k, DT_F32, DT_F32);
+    if (w_type == DT_BF16) return pack_panel_as(to, w, row_bytes, n_row, k, DT_BF16, DT_F32);
+    return pack_panel_as(to, w, row_bytes, n_row, k, DT_F16, DT_F32);
 }
