@@ -1,11 +1,11 @@
 #!/bin/sh
-# Runs the benchmarks and prints one Markdown table; progress goes to stderr. About six minutes on two idle cores.
+# Runs the benchmarks and prints one Markdown table; progress goes to stderr. About eight minutes on two idle cores; load writes 3 GB to $TMPDIR.
 #
 #   tests/bench/run.sh [BUILD] [JOB …]     $PYTHON: an interpreter with torch and transformers, else the training rows stand without a peer
 set -eu
 build=${1:-build}
 [ $# -gt 0 ] && shift
-[ $# -gt 0 ] || set -- ceilings train decode prefill moe capture memory
+[ $# -gt 0 ] || set -- ceilings train decode prefill moe capture memory load
 # Threads that wait do so asleep: PyTorch's process and ours take turns on the same cores.
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}"
 out=$build/bench.md

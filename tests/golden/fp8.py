@@ -10,7 +10,8 @@ config.json                   quantization_config; scale_fmt is absent (tests ad
 model-0000?-of-00002.safetensors, model.safetensors.index.json
                               sizes that are no multiples of 128; scales F32, but some BF16 and some F8_E8M0; many in the other shard
 reference.safetensors         ids i32 (n); logits f32 (n, v): dequantised weights, plain activations;
-                              logits.act, logits.act_ue8m0: activations quantised too, scales f32 or powers of two
+                              logits.act, logits.act_ue8m0: activations quantised too, scales f32 or powers of two;
+                              e4m3 f32 (256): the values of all codes; rounding.x f32 (n), rounding.code u8 (n): what PyTorch rounds x to
 """
 import json, os, shutil, torch
 from safetensors.torch import save_file
@@ -162,4 +163,8 @@ ids = torch.randint(0, config.vocab_size, (1, 29))
 ref = {"ids": ids[0].int(), "logits": run(ids, None), "logits.act": run(ids, False), "logits.act_ue8m0": run(ids, True)}
 for key in ("logits.act", "logits.act_ue8m0"):
     print(key, "differs from dequantised by", ((ref[key] - ref["logits"]).abs().max() / ref["logits"].abs().max()).item())
+ref["e4m3"] = torch.arange(256, dtype=torch.uint8).view(E4M3).float()
+x = torch.cat([torch.randn(1500) * 10.0 ** torch.randint(-5, 3, (1500,)), (ref["e4m3"][:126] + ref["e4m3"][1:127]) / 2])
+ref["rounding.x"] = x[x.abs() < 464].contiguous()
+ref["rounding.code"] = ref["rounding.x"].to(E4M3).view(torch.uint8)
 save_file(ref, os.path.join(OUT, "reference.safetensors"))

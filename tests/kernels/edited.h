@@ -14,5 +14,5 @@ struct edited_tensor {
 void edited_checkpoint(const char *from, const char *to, void (*edit)(struct edited_tensor *t, void *arg), void *arg);
 // Replaces the first `old` in a file of `dir` by `new`; `old` must be there.
 void edited_text(const char *dir, const char *file, const char *old, const char *new);
-// The same on a whole golden: copies every regular file of `from`.
+// Copies every file of `from`.
 void copied_folder(const char *from, const char *to);

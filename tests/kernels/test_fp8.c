@@ -15,7 +15,7 @@ struct loaded {
 static enum status load(struct loaded *l, const char *dir, enum model_use use, enum dtype dtype, bool fp8_activations, const char *device,
                         struct err *err)
 {
-    struct model_options opt = {.archs = fixture_archs, .use = use, .dtype = dtype, .fp8_activations = fp8_activations};
+    struct model_options opt = {.archs = all_archs, .use = use, .dtype = dtype, .fp8_activations = fp8_activations};
     *l = (struct loaded){0};
     ck_assert_int_eq(dev_open(&l->dev, device, 2, err), ST_OK);
     return model_load(&l->model, &l->dev, dir, &opt, err);
@@ -227,6 +227,28 @@ START_TEST(quantised_activations_want_an_fp8_checkpoint_with_experts_alike)
 }
 END_TEST
 
+START_TEST(conversions_equal_pytorch)
+{
+    struct err err = {0};
+    struct st_set ref;
+    ck_ok(st_open(&ref, test_golden("fp8/reference.safetensors"), &err));
+    const uint8_t *values = st_find(&ref, "e4m3")->data, *x = st_find(&ref, "rounding.x")->data;
+    const struct st_tensor *code = st_find(&ref, "rounding.code");
+    float want;
+    for (int c = 0; c < 256; c++) {
+        memcpy(&want, values + 4 * c, 4);
+        const float got = e4m3_to_f32((e4m3)c);
+        ck_assert_msg(got == want || (isnan(got) && isnan(want)), "code %d is %g, wanted %g", c, got, want);
+    }
+    ck_assert_uint_ge(code->size_bytes, 1500);
+    for (size_t i = 0; i < code->size_bytes; i++) {
+        memcpy(&want, x + 4 * i, 4);
+        ck_assert_msg(f32_to_e4m3(want) == code->data[i], "%a becomes code %d, wanted %d", want, f32_to_e4m3(want), code->data[i]);
+    }
+    st_close(&ref);
+}
+END_TEST
+
 Suite *suite_fp8(void)
 {
     const int n_isa = cpu_backend_list(isa);
@@ -235,6 +257,7 @@ Suite *suite_fp8(void)
     tcase_set_timeout(t, 30);
     tcase_add_loop_test(t, dequantised_logits_equal_the_recipe, 0, n_isa);
     tcase_add_loop_test(t, logits_with_quantised_activations_equal_the_recipe, 0, n_isa);
+    tcase_add_test(t, conversions_equal_pytorch);
     tcase_add_test(t, decode_equals_prefill_with_quantised_activations);
     suite_add_tcase(s, t);
     t = tcase_create("lies");

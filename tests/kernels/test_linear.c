@@ -204,7 +204,7 @@ START_TEST(grouped_linear_is_a_product_an_expert)
                 w[e] = make(wt, n, 0, k, 0, 10 + (uint64_t)e);
                 slot[e] = first[e] == first[e + 1] ? NULL : packed(&dev, w[e]).data;
             }
-            struct expert_weights ew = {E, n, k, wt, slot};
+            struct expert_weights ew = {.n_expert = E, .n = n, .k = k, .dtype = wt, .slot = slot};
             struct tensor f = tensor_1d((void *)(uintptr_t)first, DT_I32, E + 1);
             PLANNED(&dev, op_grouped_linear(&dev, out, x, &ew, f));
             for (int e = 0; e < E; e++)
@@ -244,7 +244,7 @@ START_TEST(rows_do_not_see_their_company)
                 // and among experts that happen to share the weights
                 const int32_t first[] = {0, 1, 4, 64, 64, 100};
                 const void *slot[] = {p.data, p.data, p.data, p.data, p.data};
-                struct expert_weights ew = {5, n, k, wt, slot};
+                struct expert_weights ew = {.n_expert = 5, .n = n, .k = k, .dtype = wt, .slot = slot};
                 RESERVED(&dev, op_grouped_linear(&dev, by_expert, x, &ew, tensor_1d((void *)(uintptr_t)first, DT_I32, 6)));
                 ck_assert_mem_eq(by_expert.data, out.data, (size_t)(m * n) * dtype_size(xt));
                 dev_close(&dev);

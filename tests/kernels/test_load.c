@@ -154,8 +154,7 @@ START_TEST(every_conversion_gives_the_values_of_the_file_within_the_memory_promi
     for (int way = 0; way < 4; way++) {
         struct device dev;
         struct model *m = NULL;
-        struct model_options opt = {
-            .archs = fixture_archs, .use = way % 2 ? MODEL_TRAIN : MODEL_GENERATE, .dtype = way / 2 ? DT_BF16 : DT_F32};
+        struct model_options opt = {.archs = all_archs, .use = way % 2 ? MODEL_TRAIN : MODEL_GENERATE, .dtype = way / 2 ? DT_BF16 : DT_F32};
         ck_ok(dev_open(&dev, "cpu", 2, &err));
         const bool measured = peak_reset();
         const size_t before = status_bytes("VmRSS:");
@@ -192,7 +191,7 @@ START_TEST(data_at_an_odd_byte_is_the_same_data)
     mem_free(path);
     struct device dev;
     struct model *m = NULL;
-    struct model_options opt = {.archs = fixture_archs, .use = MODEL_GENERATE, .dtype = DT_BF16};
+    struct model_options opt = {.archs = all_archs, .use = MODEL_GENERATE, .dtype = DT_BF16};
     ck_ok(dev_open(&dev, "cpu", 2, &err));
     ck_ok(model_load(&m, &dev, dir, &opt, &err));
     check_values(m, &dev, (enum dtype)_i);

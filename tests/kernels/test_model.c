@@ -1,4 +1,5 @@
 // Whole models against DeepSeek's own numbers, the equalities that the flat form promises, and files that lie. (Families: test_families.c)
+#include "tests/kernels/edited.h"
 #include "tests/kernels/model_fixture.h"
 
 #include <math.h>
@@ -163,35 +164,6 @@ END_TEST
 // ---- loading
 // ------------------------------------------------------------------------------------------------------------------------------
 
-static void copy_model(const char *from, const char *to)
-{
-    struct err err = {0};
-    static const char *const names[] = {"config.json", "model.safetensors"};
-    for (int i = 0; i < 2; i++) {
-        char *a = path_join(from, names[i]), *b = path_join(to, names[i]);
-        ck_ok(file_copy(a, b, &err));
-        mem_free(a);
-        mem_free(b);
-    }
-}
-
-static void edit(const char *dir, const char *file, const char *from, const char *to)
-{
-    struct err err = {0};
-    struct buf b = {0}, out = {0};
-    char *path = path_join(dir, file);
-    ck_ok(file_read(&b, path, 1 << 24, &err));
-    char *at = memmem(b.data, b.size, from, strlen(from));
-    ck_assert_msg(at != NULL, "%s holds no %s", file, from);
-    buf_put(&out, b.data, (size_t)(at - b.data));
-    buf_puts(&out, to);
-    buf_put(&out, at + strlen(from), b.size - (size_t)(at - b.data) - strlen(from));
-    ck_ok(file_write_atomic(path, out.data, out.size, &err));
-    buf_free(&b);
-    buf_free(&out);
-    mem_free(path);
-}
-
 static const struct {
     const char *file, *from, *to, *message;
 } lies[] = {
@@ -213,8 +185,8 @@ START_TEST(lying_files_are_refused_by_name)
     struct model *m = NULL;
     struct model_options opt = {.archs = all_archs, .use = MODEL_TRAIN, .dtype = DT_F32};
     const char *dir = test_tmpdir();
-    copy_model(golden_model("qwen3"), dir);
-    edit(dir, lies[_i].file, lies[_i].from, lies[_i].to);
+    copied_folder(golden_model("qwen3"), dir);
+    edited_text(dir, lies[_i].file, lies[_i].from, lies[_i].to);
     ck_ok(dev_open(&dev, "cpu", 1, &err));
     ck_fails(model_load(&m, &dev, dir, &opt, &err), ST_BAD_INPUT, lies[_i].message);
     dev_close(&dev);
@@ -228,7 +200,7 @@ START_TEST(nan_in_weights_is_refused_with_the_tensor)
     struct model *m = NULL;
     struct model_options opt = {.archs = all_archs, .use = MODEL_TRAIN, .dtype = DT_F32};
     const char *dir = test_tmpdir();
-    copy_model(golden_model("qwen3"), dir);
+    copied_folder(golden_model("qwen3"), dir);
     char *path = path_join(dir, "model.safetensors");
     FILE *file = fopen(path, "r+b");
     ck_assert_ptr_nonnull(file);
