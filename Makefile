@@ -4,6 +4,7 @@
 #   make test           build, run all suites and the command-line tests
 #
 # Others: deps, install (PREFIX=/usr/local), bench, asan, check-layers, check-headers, check-format, format, clean.
+# make fuzz: every parser fuzzed for FUZZ_SECONDS=60; make fuzz TARGET=template FUZZ_SECONDS=600: one of them. With clang and libFuzzer.
 # A part of the house alone, say while another part does not compile: make suites B=build/mine ROOMS="kernels/base datasets" TESTS=tests/datasets
 # Settings: CC=clang, DEBUG=1 (allocation guard on, little optimisation), WERROR=1, SAN=address,undefined, B=folder of the build, JOBS=N.
 # A changed setting rebuilds what it touches. Sources are found by wildcard: a new file needs no line here. Everything under build/ may be deleted.
@@ -53,7 +54,7 @@ CFLAGS ?= -O2 -g
 endif
 # Products are not fused into sums behind our back: results must not depend on the compiler's mood. The isa files fuse where they mean to.
 FLAGS := -std=gnu11 -fopenmp -ffp-contract=off -Wall -Wextra -Wshadow
-FLAGS += $(if $(WERROR),-Werror) $(if $(DEBUG),-DDISTILL_DEBUG) $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer)
+FLAGS += $(if $(findstring fuzzer,$(SAN)),-DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION) $(if $(WERROR),-Werror) $(if $(DEBUG),-DDISTILL_DEBUG) $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer)
 ISA_COMMON := -O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math
 INCLUDES := -I. -D_GNU_SOURCE
 LIBS := -ldnnl -ljansson -lpcre2-8 -lutf8proc -lcrypto -lm
@@ -61,7 +62,7 @@ CHECK_LIBS := $(shell pkg-config --libs check 2>/dev/null || echo -lcheck -lsubu
 COMPILE = $(CC) $(FLAGS) $(CFLAGS) $(INCLUDES) $(CPPFLAGS)
 DEPGEN = -MMD -MP
 
-.PHONY: all deps quickstart test suites bench install asan check-layers check-headers check-format format clean FORCE
+.PHONY: all deps quickstart test suites bench install asan fuzz check-layers check-headers check-format format clean FORCE
 .DELETE_ON_ERROR:
 all: $B/distill
 
@@ -125,6 +126,25 @@ quickstart:
 asan:
 	@ASAN_OPTIONS=detect_stack_use_after_return=0 CK_TIMEOUT_MULTIPLIER=5 $(MAKE) --no-print-directory B=build/asan SAN=address,undefined DEBUG=1 suites
 
+# A target a file, tests/fuzz/NAME.c (fuzz.[ch] is what they share). Built in a folder of its own from the rooms that parse, as an archive,
+# so that a target links what it needs. The corpus grows in build/fuzz/corpus; what was found lies in build/fuzz/findings.
+FUZZ_CC ?= clang
+FUZZ_SECONDS ?= 60
+FUZZ_JOBS ?= 1
+FUZZ_TARGETS := $(filter-out fuzz,$(patsubst tests/fuzz/%.c,%,$(sort $(wildcard tests/fuzz/*.c))))
+FUZZ_ROOMS := $(foreach room,kernels/base kernels/model kernels/tensor datasets teacher/arch student/arch distill/options,$(filter $(room)%,$(SRC)))
+FUZZ_ARCHS := $(foreach arch,$(notdir $(basename $(wildcard teacher/arch/*.c student/arch/*.c))),X($(arch)))
+fuzz:
+	@CC='$(FUZZ_CC)' sh .ci/deps install build fuzz
+	@$(MAKE) --no-print-directory B=build/fuzz CC='$(FUZZ_CC)' SAN=fuzzer-no-link,address,undefined \
+	    $(foreach t,$(or $(TARGET),$(FUZZ_TARGETS)),build/fuzz/fuzz-$t)
+	@sh .ci/fuzz build/fuzz $(FUZZ_SECONDS) $(FUZZ_JOBS) $(or $(TARGET),$(FUZZ_TARGETS))
+$B/parsers.a: $(FUZZ_ROOMS:%.c=$B/obj/%.o) $B/obj/tests/fuzz/fuzz.o $B/sources
+	rm -f $@ && ar rcs $@ $(filter %.o,$^)
+$B/fuzz-%: $B/obj/tests/fuzz/%.o $B/parsers.a
+	$(COMPILE) -fsanitize=fuzzer $(LDFLAGS) -o $@ $< $B/parsers.a $(filter-out -ldnnl,$(LIBS))
+$B/obj/tests/fuzz/config.o: private CPPFLAGS += '-DARCHS=$(FUZZ_ARCHS)'
+
 $B/bench: $(LIB_OBJ) $(BENCH_OBJ) $B/sources
 	$(COMPILE) $(LDFLAGS) -o $@ $(LIB_OBJ) $(BENCH_OBJ) $(LIBS)
 bench: $(if $(BENCH_SRC),$B/bench) $B/distill
@@ -154,4 +174,4 @@ check-format:
 clean:
 	rm -rf build
 
--include $(OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(BENCH_OBJ:.o=.d)
+-include $(OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(BENCH_OBJ:.o=.d) $(FUZZ_TARGETS:%=$B/obj/tests/fuzz/%.d)

@@ -21,7 +21,7 @@ static enum status walk(const char *path, bool skip_bad, size_t *n_skipped, row_
     for (long line = 1; p < end && !(stop && *stop); line++) {
         const char *nl = memchr(p, '\n', (size_t)(end - p)), *stop_at = nl ? nl : end;
         const char *next = nl ? nl + 1 : end;
-        while (stop_at > p && strchr(" \t\r", stop_at[-1])) stop_at--;
+        while (stop_at > p && stop_at[-1] && strchr(" \t\r", stop_at[-1])) stop_at--; // TRAP: strchr finds NUL, too
         if (stop_at == p) {
             p = next;
             continue;

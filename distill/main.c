@@ -6,9 +6,23 @@
 #include <errno.h>
 #include <string.h>
 
+// Messages quote files, and files may hold what a terminal would obey: control characters are shown as \x1B.
+static void put_message(const char *text)
+{
+    for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
+        bool c1 = p[0] == 0xC2 && p[1] >= 0x80 && p[1] < 0xA0; // U+0080 to U+009F
+        if ((*p < 0x20 && *p != '\n' && *p != '\t') || *p == 0x7F || c1)
+            fprintf(stderr, "\\x%02X", c1 ? *++p : *p);
+        else
+            fputc(*p, stderr);
+    }
+    fputc('\n', stderr);
+}
+
 static int fail(const char *command, const struct err *err, enum status st)
 {
-    fprintf(stderr, "distill%s%s: %s\n", command ? " " : "", command ? command : "", err->text[0] ? err->text : "failed");
+    fprintf(stderr, "distill%s%s: ", command ? " " : "", command ? command : "");
+    put_message(err->text[0] ? err->text : "failed");
     return (int)st;
 }
 

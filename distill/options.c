@@ -313,7 +313,7 @@ static const char *wanted(const struct option *opt)
 static enum status read_config(struct options *o, const char *path, struct err *err)
 {
     json_t *root;
-    TRY(json_read(&root, path, err));
+    TRY(json_read_strict(&root, path, err));
     if (!json_is_object(root)) {
         json_decref(root);
         return err_set(err, ST_BAD_INPUT, "%s: wanted a JSON object of options, {\"seed\": 7, …}", path);

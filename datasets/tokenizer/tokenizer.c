@@ -141,7 +141,7 @@ enum status tokenizer_load(struct tokenizer **out, const char *dir, struct err *
     enum status st = file_read(&text, path, (size_t)1 << 30, err);
     if (st) goto out;
     sha256_hex(text.data ? text.data : "", text.size, sha256);
-    if ((st = json_parse(&root, text.data ? text.data : "", text.size, path, 0, err))) goto out;
+    if ((st = json_parse_strict(&root, text.data ? text.data : "", text.size, path, 0, err))) goto out;
     buf_free(&text);
     bool has_jinja;
     if ((st = config_read(dir, &config, &jinja, &has_jinja, err))) goto out;

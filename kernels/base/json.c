@@ -2,41 +2,111 @@
 // the typed field readers.
 #include "kernels/base/json.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 static const size_t MAX_JSON_BYTES = (size_t)1 << 30; // a tokenizer.json has 10-30 MB; what is larger is not JSON meant for us
 
-// The line of the first NUL byte; `line` is that of the text's beginning.
+// The line and the column of the first NUL byte; `line` is that of the text's beginning. Columns are counted in characters, from 1.
 static long line_at(const char *text, size_t n, long line)
 {
     if (line < 1) line = 1;
     for (size_t i = 0; i < n && text[i]; i++) line += text[i] == '\n';
     return line;
 }
+static long column_at(const char *text, size_t n)
+{
+    long column = 1;
+    for (size_t i = 0; i < n && text[i]; i++) column = text[i] == '\n' ? 1 : column + (((unsigned char)text[i] & 0xc0) != 0x80);
+    return column;
+}
 
-enum status json_parse(json_t **root, const char *text, size_t n, const char *where, long line, struct err *err)
+// Numbers that Jansson's integers cannot hold get an exponent in place of their last two digits. `p` points at the number's first digit in
+// NUL-terminated text; returns the end of what looks like a number there.
+static char *mend_number(char *p)
+{
+    size_t n = strspn(p, "0123456789"), all = strspn(p, "0123456789.eE+-");
+    errno = 0;
+    if (n == all && n > 18 && (strtoll(p, NULL, 10), errno == ERANGE)) memcpy(p + n - 2, "e2", 2);
+    return p + all;
+}
+
+// `p` points behind the opening quote of a string; returns the end of it. In a key, \u0000 becomes \ufffd.
+static char *mend_string(char *p, bool keys)
+{
+    char *end = p;
+    while (*end && *end != '"') end += *end == '\\' && end[1] ? 2 : 1;
+    if (!*end) return end;
+    const char *colon = end + 1 + strspn(end + 1, " \t\r\n");
+    for (; keys && *colon == ':' && p < end; p += *p == '\\' ? 2 : 1)
+        if (end - p >= 6 && !memcmp(p, "\\u0000", 6)) memcpy(p + 2, "fffd", 4);
+    return end + 1;
+}
+
+// What is JSON but beyond Jansson is put so that Jansson reads it, at the same length: lines and columns of errors stay.
+static json_t *load_mended(const char *text, size_t n, size_t flags, bool keys, json_error_t *e)
+{
+    struct buf mended = {0};
+    buf_put(&mended, text, n);
+    for (char *p = mended.data; *p;) p = *p == '"' ? mend_string(p + 1, keys) : *p >= '0' && *p <= '9' ? mend_number(p) : p + 1;
+    json_t *root = json_loadb(mended.data, n, flags, e);
+    buf_free(&mended);
+    return root;
+}
+
+static enum status parse(json_t **root, const char *text, size_t n, const char *where, long line, bool strict, struct err *err)
 {
     json_error_t e;
+    const size_t flags = JSON_ALLOW_NUL | JSON_DECODE_ANY | (strict ? JSON_REJECT_DUPLICATES : 0);
     if (line <= 1 && n >= 3 && !memcmp(text, "\xef\xbb\xbf", 3)) text += 3, n -= 3; // the byte order mark that some editors put first
     // A bare NUL byte is never valid, yet Jansson takes one after the value for the end of the text.
     if (n && memchr(text, 0, n))
-        return *root = NULL, err_set(err, ST_BAD_INPUT, "%s:%ld: not valid JSON: a NUL byte", where, line_at(text, n, line));
-    *root = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &e);
+        return *root = NULL,
+               err_set(err, ST_BAD_INPUT, "%s:%ld:%ld: not valid JSON: a NUL byte", where, line_at(text, n, line), column_at(text, n));
+    *root = json_loadb(text, n, flags, &e);
+    if (!*root && (json_error_code(&e) == json_error_numeric_overflow || (json_error_code(&e) == json_error_null_byte_in_key && !strict)))
+        *root = load_mended(text, n, flags, !strict, &e);
     if (*root) return ST_OK;
     long at = (line > 0 ? line - 1 : 0) + (e.line > 0 ? e.line : 1);
-    return err_set(err, ST_BAD_INPUT, "%s:%ld:%d: not valid JSON: %s", where, at, e.column > 0 ? e.column : 1, e.text);
+    enum json_error_code code = json_error_code(&e);
+    const char *what = code == json_error_duplicate_key      ? "a key stands twice in one object"
+                       : code == json_error_null_byte_in_key ? "a key holds U+0000"
+                       : code == json_error_numeric_overflow ? "a number is too large for a double"
+                       : code == json_error_stack_overflow   ? "nested too deep"
+                                                             : "not valid JSON";
+    return err_set(err, ST_BAD_INPUT, "%s:%ld:%d: %s: %s", where, at, e.column > 0 ? e.column : 1, what, e.text);
 }
 
-enum status json_read(json_t **root, const char *path, struct err *err)
+enum status json_parse(json_t **root, const char *text, size_t n, const char *where, long line, struct err *err)
+{
+    return parse(root, text, n, where, line, false, err);
+}
+
+enum status json_parse_strict(json_t **root, const char *text, size_t n, const char *where, long line, struct err *err)
+{
+    return parse(root, text, n, where, line, true, err);
+}
+
+static enum status read_file(json_t **root, const char *path, bool strict, struct err *err)
 {
     *root = NULL;
     struct buf text = {0};
     enum status st = file_read(&text, path, MAX_JSON_BYTES, err);
-    if (!st) st = json_parse(root, text.data, text.size, path, 0, err);
+    if (!st) st = parse(root, text.data, text.size, path, 0, strict, err);
     buf_free(&text);
     return st;
+}
+
+enum status json_read(json_t **root, const char *path, struct err *err)
+{
+    return read_file(root, path, false, err);
+}
+
+enum status json_read_strict(json_t **root, const char *path, struct err *err)
+{
+    return read_file(root, path, true, err);
 }
 
 // ---- writing ----

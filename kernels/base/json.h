@@ -1,5 +1,9 @@
-// Jansson with errors a user can act on. Every reader of JSON in distill goes through here: duplicate keys are refused, U+0000 in
-// strings is allowed, errors name file, line and column.
+// Jansson with errors a user can act on. Every reader of JSON in distill goes through here; errors name file, line and column.
+//
+// What is JSON is read, as Python's json reads it where Jansson would not: of a key that stands twice the last value counts, an integer
+// beyond 64 bits is a real (tokenizers' "model_max_length": 1000000000000000019884624838656), a byte order mark is passed over. U+0000
+// may stand in strings; in a key it is read as U+FFFD, for keys are C strings here. Refused are a number that no double holds, unpaired
+// surrogates, and more than 2048 levels.
 #pragma once
 #include "kernels/base/file.h"
 
@@ -9,6 +13,9 @@
 enum status json_read(json_t **root, const char *path, struct err *err);
 // Parses n bytes as one JSON value; `where` names the source in messages ("prompts.jsonl"), line is the line number there (0: none).
 enum status json_parse(json_t **root, const char *text, size_t n, const char *where, long line, struct err *err);
+// The same for files in which a key that stands twice, or holds U+0000, is a mistake that must not pass: it would hide a value.
+enum status json_read_strict(json_t **root, const char *path, struct err *err);
+enum status json_parse_strict(json_t **root, const char *text, size_t n, const char *where, long line, struct err *err);
 enum status json_write_atomic(const json_t *root, const char *path, struct err *err); // indented by 2, final newline
 void json_append_line(struct buf *out, const json_t *root);                           // compact, one line, with the newline
 void json_append_pretty(struct buf *out, const json_t *root);                         // indented by 2, with the newline

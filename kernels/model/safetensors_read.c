@@ -114,7 +114,7 @@ static enum status file_add(struct st_set *s, int file, struct err *err)
         return err_set(err, ST_BAD_INPUT, "%s: header of %" PRIu64 " bytes in a file of %zu: truncated, download it again", path, n_header,
                        m->size);
     json_t *root = NULL;
-    TRY(json_parse(&root, (const char *)m->data + 8, (size_t)n_header, path, 0, err));
+    TRY(json_parse_strict(&root, (const char *)m->data + 8, (size_t)n_header, path, 0, err));
     enum status st = ST_OK;
     struct span *spans = NULL;
     if (!json_is_object(root)) {
@@ -152,7 +152,7 @@ static int name_cmp(const void *a, const void *b)
 
 static enum status set_finish(struct st_set *s, struct err *err)
 {
-    if (s->n) qsort(s->v, s->n, sizeof *s->v, name_cmp);
+    if (s->n) qsort(s->v, s->n, sizeof *s->v, name_cmp); // an index may name no shard at all
     err->code = ST_OK;
     for (size_t i = 1; i < s->n; i++)
         if (!strcmp(s->v[i].name, s->v[i - 1].name))
@@ -245,7 +245,7 @@ enum status st_open_dir(struct st_set *s, const char *dir, struct err *err)
     } else if (!file_exists(index)) {
         st = err_set(err, ST_BAD_INPUT,
                      "%s: neither model.safetensors nor model.safetensors.index.json is there: not a Hugging Face model folder", dir);
-    } else if (!(st = json_read(&root, index, err))) {
+    } else if (!(st = json_read_strict(&root, index, err))) {
         const json_t *map = json_object_get(root, "weight_map");
         err->code = ST_OK;
         st = json_is_object(map) ? shards_open(s, dir, root, index, err)
