@@ -91,7 +91,7 @@ static int run(const struct command *cmd, int argc, char **argv)
         options_help(&text, cmd);
         st = print(&text);
     } else if (!st) {
-        if (cmd->saves_on_stop) signals_install();
+        signals_install(cmd->saves_on_stop);
         st = cmd->run(o, &err);
         // A full disk behind stdout shows at the flush, if no sooner.
         if ((fflush(stdout) || ferror(stdout)) && !st) st = err_errno(&err, "write to", "standard output");

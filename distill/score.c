@@ -250,6 +250,9 @@ static enum status score_all(struct score *s, struct err *err)
         first += (size_t)n_doc;
         n_tok += n;
         if (!st) progress_step(&p, (int64_t)first, n_tok, NULL);
+        if (!st && first < s->n_doc && stop_requested())
+            st = err_set(err, ST_INTERRUPTED, "stopped after %zu of %zu rows; %s was not written", first, s->n_doc,
+                         opt_str(s->o, opt_str(s->o, "ids") ? "logits" : "out"));
     }
     progress_end(&p);
     return st;
@@ -360,5 +363,6 @@ const struct command command_score = {
     .summary = "logits of given token ids, or the likelihood of given answers",
     .notes = "Scored: the assistant's turns, reasoning included, and their end tokens, as in training.",
     .options = options,
+    .saves_on_stop = true,
     .run = run,
 };

@@ -19,9 +19,11 @@ static void handle(int sig)
     if (on_terminal && write(STDERR_FILENO, note, sizeof note - 1) < 0) return;
 }
 
-void signals_install(void)
+void signals_install(bool saves_on_stop)
 {
     struct sigaction action;
+    signal(SIGXFSZ, SIG_IGN); // a file at its size limit is then a write that fails, and says so
+    if (!saves_on_stop) return;
     memset(&action, 0, sizeof action);
     action.sa_handler = handle;
     action.sa_flags = SA_RESTART;
@@ -29,7 +31,6 @@ void signals_install(void)
     on_terminal = isatty(STDERR_FILENO);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
-    signal(SIGXFSZ, SIG_IGN); // a file at its size limit is then a write that fails, and says so
 }
 
 bool stop_requested(void)

@@ -2,5 +2,5 @@
 #pragma once
 #include <stdbool.h>
 
-void signals_install(void);
-bool stop_requested(void); // jobs ask once a step; they then save and return ST_INTERRUPTED with how to go on as the message
+void signals_install(bool saves_on_stop); // false: they end the process as ever; a file at its size limit is an error in any case
+bool stop_requested(void);                // jobs ask once a step; they then save and return ST_INTERRUPTED with how to go on as the message

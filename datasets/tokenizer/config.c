@@ -18,6 +18,7 @@ enum status config_read(const char *dir, json_t **config, struct buf *jinja, boo
     *config = NULL;
     *has_jinja = file_exists(path_jinja);
     if (file_exists(path)) st = json_read(config, path, err);
+    if (!st && *config && !json_is_object(*config)) st = err_set(err, ST_BAD_INPUT, "%s: wanted a JSON object", path);
     if (!st && *has_jinja) st = file_read(jinja, path_jinja, 16 << 20, err);
     mem_free(path);
     mem_free(path_jinja);

@@ -28,6 +28,9 @@
 static const size_t HUGE_PAGE = (size_t)2 << 20;
 static uint8_t *const FAKE_BASE = (uint8_t *)(uintptr_t)4096; // in the page that is never mapped upwards: touching it faults, or ASan tells
 
+static const size_t MEASURED_MAX =
+    SIZE_MAX / 2 / ARENA_ALIGN * ARENA_ALIGN; // what a model too large to count is measured as: no machine has it
+
 static size_t round_up(size_t n, size_t to)
 {
     return (n + to - 1) / to * to;
@@ -83,7 +86,10 @@ void arena_free(struct arena *a)
 void *arena_alloc(struct arena *a, size_t size_bytes)
 {
     size_t n = round_up(size_bytes ? size_bytes : 1, ARENA_ALIGN);
-    if (n < size_bytes || n > a->size - a->used)
+    const bool wraps = n < size_bytes;
+    if (a->measuring && (wraps || n > MEASURED_MAX - a->used))
+        n = MEASURED_MAX - a->used;
+    else if (wraps || n > a->size - a->used)
         BUG("arena %s is full: %zu of %zu bytes are used and %zu more were asked for; the plan was wrong", a->name ? a->name : "(empty)",
             a->used, a->size, size_bytes);
     // Integers, for while measuring the address is no object's.

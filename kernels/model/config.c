@@ -132,12 +132,16 @@ static void moe_read(struct model_config *c, const struct arch *a, const json_t 
 }
 
 // eos_token_id: an integer or an array of them.
-static void eos_add(struct model_config *c, const json_t *v)
+static void eos_add(struct model_config *c, const json_t *v, const char *where, struct err *err)
 {
-    size_t n = json_is_array(v) ? json_array_size(v) : json_is_integer(v);
+    size_t n = json_is_array(v) ? json_array_size(v) : v && !json_is_null(v);
     for (size_t i = 0; i < n; i++) {
         const json_t *e = json_is_array(v) ? json_array_get(v, i) : v;
-        int32_t id = json_is_integer(e) ? (int32_t)json_integer_value(e) : -1;
+        if (!json_is_integer(e) || json_integer_value(e) > INT32_MAX) {
+            err_add(err, ST_BAD_INPUT, "%s: eos_token_id: wanted a token id or an array of them", where);
+            return;
+        }
+        int32_t id = (int32_t)json_integer_value(e);
         bool known = id < 0 || c->n_eos == (int)(sizeof c->eos / sizeof *c->eos);
         for (int k = 0; k < c->n_eos; k++) known |= c->eos[k] == id;
         if (!known) c->eos[c->n_eos++] = id;
@@ -269,6 +273,7 @@ static void common_read(struct model_config *c, const struct arch *a, const json
     c->d_head = opt_size(root, "head_dim", a->d_head_default ? a->d_head_default : c->d_model / c->n_head, 1, where, err);
     c->max_position = opt_size(root, "max_position_embeddings", 2048, 1, where, err);
     c->rms_norm_eps = (float)json_get_real(root, "rms_norm_eps", 1e-6, false, where, err);
+    if (!(c->rms_norm_eps >= 0)) err_add(err, ST_BAD_INPUT, "%s: rms_norm_eps: wanted a number ≥ 0", where);
     c->tied = json_get_bool(root, "tie_word_embeddings", false, false, where, err);
     c->qk_norm = a->qk_norm;
     foreign_keys(a, root, where, err);
@@ -285,6 +290,22 @@ static void common_read(struct model_config *c, const struct arch *a, const json
     fp8_config_read(&c->fp8, root, where, err);
     rope_config_read(&c->rope, root, where, err);
     c->bos = (int32_t)json_get_int(root, "bos_token_id", -1, false, where, err);
+}
+
+// Widths that are products: beyond this a lying file could make a tensor's bytes wrap round.
+static void widths_check(const struct model_config *c, const char *where, struct err *err)
+{
+    const struct {
+        const char *what;
+        int64_t n, each;
+    } widths[] = {{"num_attention_heads", c->n_head, c->d_head},
+                  {"num_key_value_heads", c->n_kv_head, c->d_head},
+                  {"num_attention_heads", c->n_head, c->d_nope + c->d_v},
+                  {"n_shared_experts", c->n_shared, c->d_ff_expert}};
+    for (size_t i = 0; i < sizeof widths / sizeof *widths; i++)
+        if (widths[i].each && widths[i].n > INT32_MAX / widths[i].each)
+            err_add(err, ST_BAD_INPUT, "%s: %s: %lld of width %lld are more than %d together", where, widths[i].what,
+                    (long long)widths[i].n, (long long)widths[i].each, INT32_MAX);
 }
 
 static enum status arch_find(const struct arch **arch, const json_t *root, const struct arch *const *archs, const char *where,
@@ -321,8 +342,9 @@ enum status model_config_parse(struct model_config *c, const struct arch **arch,
     common_read(c, *arch, root, where, err);
     if ((*arch)->mla) mla_read(c, root, where, err);
     if ((*arch)->key_n_expert) moe_read(c, *arch, root, where, err);
-    eos_add(c, json_object_get(generation, "eos_token_id"));
-    eos_add(c, json_object_get(root, "eos_token_id"));
+    widths_check(c, where, err);
+    eos_add(c, json_object_get(generation, "eos_token_id"), "generation_config.json", err);
+    eos_add(c, json_object_get(root, "eos_token_id"), where, err);
     int64_t d_rope = c->mla ? c->d_rope : c->d_head;
     if (d_rope % 2) err_add(err, ST_BAD_INPUT, "%s: the rotated head size %lld is odd", where, (long long)d_rope);
     if (err->code) {

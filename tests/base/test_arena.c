@@ -73,10 +73,25 @@ START_TEST(more_than_the_machine_has_is_refused_with_both_numbers)
 }
 END_TEST
 
+START_TEST(what_no_machine_has_is_measured_and_refused)
+{
+    struct err err = {0};
+    struct arena a;
+    arena_measure(&a, "plan");
+    for (int i = 0; i < 5; i++) arena_alloc(&a, SIZE_MAX / 3);
+    arena_alloc(&a, SIZE_MAX - 1);
+    ck_assert_uint_gt(a.peak, SIZE_MAX / 3 * 1);
+    size_t need = a.peak;
+    arena_release(&a, 0);
+    ck_fails(arena_init(&a, "weights", need, &err), ST_FAIL, "out of memory: weights needs");
+}
+END_TEST
+
 Suite *suite_arena(void)
 {
     Suite *s = suite_create("base: arena");
     TCase *t = tcase_create("all");
+    tcase_add_test(t, what_no_machine_has_is_measured_and_refused);
     tcase_add_test(t, measuring_yields_exactly_what_the_real_run_needs);
     tcase_add_test_raise_signal(t, running_past_the_plan_is_a_bug, 6); // SIGABRT
     tcase_add_test(t, memory_is_aligned_and_writable);

@@ -75,7 +75,7 @@ START_TEST(the_first_signal_asks_and_the_second_kills)
 {
     pid_t child = fork();
     if (!child) {
-        signals_install();
+        signals_install(true);
         if (stop_requested()) _exit(1);
         raise(SIGTERM);
         if (!stop_requested()) _exit(2);
