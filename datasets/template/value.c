@@ -288,6 +288,7 @@ struct list *value_items(struct eval *e, struct value v)
     case V_LIST:
         if (v.seq != SEQ_GENERATOR) return v.list;
         out = v_list(e);
+        if (v.list->taken == v.list->n) return out.list;
         *out.list = (struct list){.v = v.list->v + v.list->taken, .n = v.list->n - v.list->taken};
         v.list->taken = v.list->n;
         return out.list;

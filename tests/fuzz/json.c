@@ -11,9 +11,9 @@ static const struct option options[] = {{"lr", OPT_REAL, .def = "1", .range = "(
                                         {"data", OPT_STRING, .value = "F"},
                                         {"schedule", OPT_ENUM, .def = "cosine", .choices = "constant|linear|cosine"},
                                         {"shuffle", OPT_BOOL, .def = "true"},
-                                        {"sizes", OPT_INTS},
-                                        {"rates", OPT_REALS},
-                                        {"files", OPT_STRINGS},
+                                        {.name = "sizes", .type = OPT_INTS},
+                                        {.name = "rates", .type = OPT_REALS},
+                                        {.name = "files", .type = OPT_STRINGS},
                                         {0}};
 static const struct command command = {.name = "fuzz", .options = options};
 

@@ -1,0 +1,53 @@
+// GGUF: a file as it stands. What was accepted must lie in the file; its configuration, its tensors' values, and its tokenizer are read.
+#include "datasets/tokenizer/gguf.h"
+
+#include "kernels/model/gguf.h"
+#include "tests/fuzz/fuzz.h"
+
+#include <string.h>
+
+static void use_tokenizer(const char *path)
+{
+    static const char some[] = "hello  world\n\xC3\xA9 12 <s></s>";
+    struct tokenizer *t;
+    struct err err = {0};
+    struct ids ids = {0};
+    struct buf text = {0};
+    if (!fuzz_ok(tokenizer_load(&t, path, &err), &err)) return;
+    if (fuzz_ok(tokenizer_encode(t, some, sizeof some - 1, &ids, &err), &err))
+        FUZZ_CHECK(fuzz_ok(tokenizer_decode(t, ids.v, ids.n, false, &text, &err), &err));
+    buf_free(&text);
+    ids_free(&ids);
+    tokenizer_free(t);
+}
+
+static void use_tensors(const struct gguf *g)
+{
+    const uint8_t *end = g->map.data + g->map.size;
+    for (size_t i = 0; i < g->n_tensor; i++) {
+        const struct gguf_tensor *t = &g->tensor[i];
+        FUZZ_CHECK(t->data >= g->map.data && t->data <= end && t->size_bytes <= (size_t)(end - t->data));
+        FUZZ_CHECK(t->rank >= 1 && t->rank <= 4);
+        FUZZ_CHECK(gguf_find_tensor(g, t->name) == t);
+        bool known = t->type == GGML_F32 || t->type == GGML_F16 || t->type == GGML_BF16 || t->type == GGML_Q8_0;
+        int64_t n = t->shape[t->rank - 1] < 100 ? t->shape[t->rank - 1] : 100;
+        float values[100];
+        if (known && t->size_bytes) gguf_decode(values, t->type, t->data, 0, n);
+    }
+    for (size_t i = 0; i < g->n_kv; i++) FUZZ_CHECK(g->kv[i].data >= g->map.data && g->kv[i].data <= end);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct gguf g;
+    struct err err = {0};
+    json_t *config;
+    const char *path = fuzz_put("model.gguf", (struct part){data, size});
+    if (!fuzz_ok(gguf_open(&g, path, &err), &err)) return 0;
+    use_tensors(&g);
+    json_decref(gguf_json(&g, ""));
+    if (fuzz_ok(gguf_config(&config, &g, &err), &err)) json_decref(config);
+    gguf_close(&g);
+    use_tokenizer(path);
+    return 0;
+}
