@@ -152,24 +152,6 @@ static enum status prune(const char *dir, const char *sub, int64_t before, size_
 
 // ---- weights ----
 
-// To f16, to nearest even; what is too large becomes infinite.
-static uint16_t f32_to_f16(float f)
-{
-    uint32_t u;
-    memcpy(&u, &f, 4);
-    const uint32_t sign = (u >> 16) & 0x8000, abs = u & 0x7fffffff;
-    if (abs > 0x7f800000) return (uint16_t)(sign | 0x7e00);
-    if (abs >= 0x47800000) return (uint16_t)(sign | 0x7c00); // 65536 and beyond
-    if (abs < 0x38800000) {                                  // below 2^-14: subnormal, a multiple of 2^-24; the sum rounds
-        float a, magic = 0.5f;                               // its unit in the last place is 2^-24
-        memcpy(&a, &abs, 4);
-        a += magic;
-        memcpy(&u, &a, 4);
-        return (uint16_t)(sign | (u - 0x3f000000));
-    }
-    return (uint16_t)(sign | ((abs - 0x38000000 + 0xfff + ((abs >> 13) & 1)) >> 13));
-}
-
 // n values of f32 as the file's dtype has them; the bytes lie in `out` (room for 4n).
 static size_t encode(void *out, const float *x, size_t n, const char *dtype)
 {

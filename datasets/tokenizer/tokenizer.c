@@ -1,4 +1,5 @@
 // The tokenizer of a model directory: reads tokenizer.json and tokenizer_config.json, and drives a text through the parts (internal.h).
+#include "datasets/tokenizer/gguf.h"
 #include "datasets/tokenizer/internal.h"
 
 #include <string.h>
@@ -135,6 +136,7 @@ out:
 enum status tokenizer_load(struct tokenizer **out, const char *dir, struct err *err)
 {
     *out = NULL;
+    if (gguf_is(dir)) return tokenizer_load_gguf(out, dir, err);
     struct buf text = {0}, jinja = {0};
     json_t *root = NULL, *config = NULL;
     char sha256[65], *path = path_join(dir, "tokenizer.json");

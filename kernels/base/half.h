@@ -44,4 +44,21 @@ HALF_FN float f16_to_f32(f16 h)
     memcpy(&f, &u, 4);
     return f;
 }
+// What is too large becomes infinite.
+HALF_FN f16 f32_to_f16(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, 4);
+    const uint32_t sign = (u >> 16) & 0x8000, abs = u & 0x7fffffffu;
+    if (abs > 0x7f800000u) return (f16)(sign | 0x7e00);  // NaN
+    if (abs >= 0x47800000u) return (f16)(sign | 0x7c00); // 65536 and beyond
+    if (abs < 0x38800000u) {                             // below 2^-14: subnormal, a multiple of 2^-24; the sum rounds
+        float a, magic = 0.5f;                           // its unit in the last place is 2^-24
+        memcpy(&a, &abs, 4);
+        a += magic;
+        memcpy(&u, &a, 4);
+        return (f16)(sign | (u - 0x3f000000u));
+    }
+    return (f16)(sign | ((abs - 0x38000000u + 0xfffu + ((abs >> 13) & 1)) >> 13));
+}
 #undef HALF_FN

@@ -61,7 +61,7 @@ struct arch {
 // generation_config.json (its eos_token_id counts too) or NULL; `where` names the source in messages. All mismatches at once.
 enum status model_config_parse(struct model_config *out, const struct arch **arch, const json_t *config, const json_t *generation,
                                const char *where, const struct arch *const *archs, struct err *err);
-// The same of DIR's config.json and, if it is there, generation_config.json.
+// The same of DIR's config.json and, if it is there, generation_config.json; or of what the keys of a GGUF file at that path amount to.
 enum status model_config_read(struct model_config *out, const struct arch **arch, const char *dir, const struct arch *const *archs,
                               struct err *err);
 void model_config_free(struct model_config *c);

@@ -1,5 +1,6 @@
 // config.json → struct model_config, for every family, guided by what its arch declares. All mismatches are reported at once.
 #include "kernels/model/arch.h"
+#include "kernels/model/gguf.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -365,9 +366,9 @@ enum status model_config_read(struct model_config *c, const struct arch **arch, 
     err->code = ST_OK;
     char *path = path_join(dir, "config.json"), *gen_path = path_join(dir, "generation_config.json");
     json_t *root = NULL, *gen = NULL;
-    enum status st = json_read(&root, path, err);
+    enum status st = gguf_is(dir) ? gguf_config_read(&root, dir, err) : json_read(&root, path, err);
     if (!st && file_exists(gen_path)) st = json_read(&gen, gen_path, err);
-    if (!st) st = model_config_parse(c, arch, root, gen, path, archs, err);
+    if (!st) st = model_config_parse(c, arch, root, gen, gguf_is(dir) ? dir : path, archs, err);
     json_decref(root);
     json_decref(gen);
     mem_free(path);

@@ -315,15 +315,34 @@ static enum status fill(struct model *m, const struct source *src, const struct 
     return dev_check(m->dev, err);
 }
 
+static enum status match_all(struct model *m, const struct source *src, const char *dir, struct err *err)
+{
+    err->code = ST_OK;
+    for (size_t i = 0; i < m->n_param; i++) match(&m->params[i], src, dir, err);
+    report_unused(m, src, dir, err);
+    return err->code;
+}
+
+enum status model_check(const struct model_config *config, const struct arch *arch, const struct source *src, const char *dir,
+                        struct err *err)
+{
+    struct model *m = NEW(struct model);
+    m->config = *config;
+    m->arch = arch;
+    build(m);
+    enum status st = match_all(m, src, dir, err);
+    m->config = (struct model_config){.n_layer = config->n_layer}; // the rest is the caller's
+    model_free(m);
+    return st;
+}
+
 static enum status load(struct model *m, struct source *src, const char *dir, const struct model_options *opt, struct err *err)
 {
     TRY(model_config_read(&m->config, &m->arch, dir, opt->archs, err));
     build(m);
     if (!opt->random_init) {
         TRY(source_open(src, dir, &m->config, err));
-        err->code = ST_OK;
-        for (size_t i = 0; i < m->n_param; i++) match(&m->params[i], src, dir, err);
-        report_unused(m, src, dir, err);
+        match_all(m, src, dir, err);
         if (opt->fp8_activations) choose_fp8(m, src, dir, err);
         if (err->code) return err->code;
     }

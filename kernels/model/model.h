@@ -68,6 +68,10 @@ struct model {
 // shape: ST_BAD_INPUT with every one of them listed. Out of memory is known before reading (needed against free).
 enum status model_load(struct model **out, struct device *dev, const char *dir, const struct model_options *opt, struct err *err);
 void model_free(struct model *m);
+// What model_load checks before it reads a weight: that the source holds exactly the parameters that config asks for.
+struct source;
+enum status model_check(const struct model_config *config, const struct arch *arch, const struct source *src, const char *dir,
+                        struct err *err);
 struct param *model_param(struct model *m, const char *name); // NULL if none
 int64_t model_n_weight(const struct model *m);                // number of scalars
 // f32 gradients of every parameter that is not frozen, from `a` (works while measuring).

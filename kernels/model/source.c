@@ -1,7 +1,7 @@
 // The list of a source's tensors, and which kind of file stands at a path. See source.h.
 #include "kernels/model/source.h"
 
-#include "kernels/base/mem.h"
+#include "kernels/base/gguf.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +9,7 @@
 enum status source_open(struct source *s, const char *path, const struct model_config *config, struct err *err)
 {
     *s = (struct source){0};
-    enum status st = source_open_safetensors(s, path, config, err);
+    enum status st = gguf_is(path) ? source_open_gguf(s, path, config, err) : source_open_safetensors(s, path, config, err);
     if (st) source_close(s);
     return st;
 }

@@ -54,3 +54,4 @@ void source_sort(struct source *s);
 
 // The openers.
 enum status source_open_safetensors(struct source *s, const char *dir, const struct model_config *config, struct err *err);
+enum status source_open_gguf(struct source *s, const char *path, const struct model_config *config, struct err *err);

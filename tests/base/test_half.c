@@ -51,6 +51,21 @@ START_TEST(every_f16_has_the_value_of_its_definition)
 }
 END_TEST
 
+START_TEST(every_f16_survives_the_way_through_f32_and_what_lies_between_rounds_to_even)
+{
+    for (uint32_t h = 0; h < 0x7c00; h++) { // the finite ones from 0 on, and each with the next
+        double lo = (double)f16_to_f32((f16)h), hi = h == 0x7bff ? 65536 : (double)f16_to_f32((f16)(h + 1)), mid = (lo + hi) / 2;
+        ck_assert_uint_eq(f32_to_f16((float)lo), h);
+        ck_assert_uint_eq(f32_to_f16((float)-lo), h | 0x8000);
+        ck_assert_uint_eq(f32_to_f16((float)mid), h & 1 ? h + 1 : h);
+        ck_assert_uint_eq(f32_to_f16(nextafterf((float)mid, 0)), h);
+        ck_assert_uint_eq(f32_to_f16(nextafterf((float)mid, INFINITY)), h + 1);
+    }
+    ck_assert_uint_eq(f32_to_f16(INFINITY), 0x7c00);
+    ck_assert(isnan(f16_to_f32(f32_to_f16(NAN))));
+}
+END_TEST
+
 Suite *suite_half(void)
 {
     Suite *s = suite_create("base: bf16 and f16");
@@ -58,6 +73,7 @@ Suite *suite_half(void)
     tcase_add_test(t, every_bf16_survives_the_way_through_f32);
     tcase_add_test(t, f32_rounds_to_the_nearest_bf16_and_ties_to_even);
     tcase_add_test(t, every_f16_has_the_value_of_its_definition);
+    tcase_add_test(t, every_f16_survives_the_way_through_f32_and_what_lies_between_rounds_to_even);
     suite_add_tcase(s, t);
     return s;
 }

@@ -1,0 +1,258 @@
+// tokenizer.json and tokenizer_config.json → tokenizer.ggml.*. See gguf.h.
+#include "datasets/tokenizer/gguf.h"
+
+#include <string.h>
+
+enum { NORMAL = 1, CONTROL = 3, USER_DEFINED = 4, UNUSED = 5 };
+
+// ---- which pre-tokenizer ----
+
+// The steps of a Sequence of Sequences, in order.
+static void flatten(json_t *steps, const json_t *spec, const char *list)
+{
+    const json_t *inner = json_object_get(spec, list), *one;
+    size_t i;
+    if (!json_is_object(spec)) return;
+    if (!json_is_array(inner)) json_array_append(steps, (json_t *)(uintptr_t)spec);
+    json_array_foreach(inner, i, one) flatten(steps, one, list);
+}
+
+static bool flag(const json_t *spec, const char *key, bool def)
+{
+    const json_t *v = json_object_get(spec, key);
+    return json_is_boolean(v) ? json_is_true(v) : def;
+}
+static bool text_is(const json_t *spec, const char *key, const char *wanted)
+{
+    const char *s = json_string_value(json_object_get(spec, key));
+    return s && !strcmp(s, wanted);
+}
+
+static bool is_pre(const struct gguf_pre *p, const json_t *norms, const json_t *steps, bool ignore_merges)
+{
+    if (p->ignore_merges != ignore_merges || json_array_size(norms) != (size_t)p->nfc) return false;
+    if (p->nfc && !text_is(json_array_get(norms, 0), "type", "NFC")) return false;
+    size_t n = 0;
+    for (; n < 4 && p->split[n]; n++) {
+        const json_t *s = json_array_get(steps, n);
+        if (!text_is(s, "type", "Split") || !text_is(s, "behavior", "Isolated") || flag(s, "invert", false) ||
+            !text_is(json_object_get(s, "pattern"), "Regex", p->split[n]))
+            return false;
+    }
+    const json_t *last = json_array_get(steps, n);
+    return json_array_size(steps) == n + 1 && text_is(last, "type", "ByteLevel") && !flag(last, "add_prefix_space", true) &&
+           flag(last, "use_regex", true) == p->gpt2_regex;
+}
+
+static enum status find_pre(const struct gguf_pre **out, const json_t *root, const char *path, struct err *err)
+{
+    json_t *norms = json_array(), *steps = json_array();
+    flatten(norms, json_object_get(root, "normalizer"), "normalizers");
+    flatten(steps, json_object_get(root, "pre_tokenizer"), "pretokenizers");
+    bool ignore_merges = json_is_true(json_object_get(json_object_get(root, "model"), "ignore_merges"));
+    for (*out = gguf_pres; (*out)->name && !is_pre(*out, norms, steps, ignore_merges); (*out)++) {
+    }
+    if (!(*out)->name) {
+        json_t *shown = json_pack("{s:O, s:O, s:b}", "normalizer", norms, "pre_tokenizer", steps, "ignore_merges", ignore_merges);
+        struct buf text = {0};
+        json_append_line(&text, shown);
+        err_set(err, ST_BAD_INPUT,
+                "%s: no pre-tokenizer of llama.cpp that distill knows (llama-bpe, qwen2, deepseek-v3, gpt-2) is exactly this one, and with "
+                "another "
+                "the model would see other tokens: %.*s",
+                path, (int)(text.size > 900 ? 900 : text.size - 1), text.data);
+        buf_free(&text);
+        json_decref(shown);
+    }
+    json_decref(norms);
+    json_decref(steps);
+    return (*out)->name ? ST_OK : ST_BAD_INPUT;
+}
+
+// ---- tokens ----
+
+struct tokens {
+    struct gguf_text *text; // (n)
+    int32_t *type;
+    int32_t n;
+    json_t *pads; // owns the text of [PAD…]
+};
+
+static bool begins_and_ends(const char *s, size_t n, const char *begin, const char *end)
+{
+    size_t b = strlen(begin), e = strlen(end);
+    return n >= b && n >= e && !memcmp(s, begin, b) && !memcmp(s + n - e, end, e);
+}
+
+// Some makers leave tokens that steer the model unmarked; llama.cpp must know them as such.
+static bool looks_special(const char *s, size_t n)
+{
+    return begins_and_ends(s, n, "<|", "|>") || begins_and_ends(s, n, "<｜", "｜>");
+}
+
+static enum status put_token(struct tokens *t, json_int_t id, const char *s, size_t n, int32_t type, const char *path, struct err *err)
+{
+    if (id < 0 || id >= t->n)
+        return err_set(err, ST_BAD_INPUT, "%s: token \"%s\" has id %lld, but the model has %d rows (vocab_size)", path, s, (long long)id,
+                       t->n);
+    t->text[id] = (struct gguf_text){s, n};
+    t->type[id] = type;
+    return ST_OK;
+}
+
+static enum status gather(struct tokens *t, const json_t *root, const char *path, struct err *err)
+{
+    json_t *vocab = json_object_get(json_object_get(root, "model"), "vocab"), *v, *one;
+    const char *text;
+    size_t i;
+    json_object_foreach(vocab, text, v) TRY(put_token(t, json_integer_value(v), text, strlen(text), NORMAL, path, err));
+    json_array_foreach(json_object_get(root, "added_tokens"), i, one)
+    {
+        const json_t *content = json_object_get(one, "content"), *known = json_object_get(vocab, json_string_value(content));
+        const char *s = json_string_value(content);
+        size_t n = json_string_length(content);
+        if (!n) continue;
+        static const char *const flags[] = {"lstrip", "rstrip", "single_word"};
+        for (int k = 0; k < 3; k++)
+            if (flag(one, flags[k], false))
+                return err_set(err, ST_BAD_INPUT, "%s: added token \"%s\" has %s, which GGUF cannot say", path, s, flags[k]);
+        json_int_t id = json_integer_value(known ? known : json_object_get(one, "id"));
+        TRY(put_token(t, id, s, n, flag(one, "special", false) || looks_special(s, n) ? CONTROL : USER_DEFINED, path, err));
+    }
+    return ST_OK;
+}
+
+// llama.cpp wants every token's text once.
+static enum status check_unique(const struct tokens *t, const char *path, struct err *err)
+{
+    json_t *seen = json_object();
+    enum status st = ST_OK;
+    for (int32_t id = 0; !st && id < t->n; id++) {
+        const json_t *other = json_object_get(seen, t->text[id].s);
+        if (other)
+            st = err_set(err, ST_BAD_INPUT, "%s: ids %lld and %d have the same text \"%s\", which llama.cpp does not load", path,
+                         (long long)json_integer_value(other), id, t->text[id].s);
+        else
+            json_object_set_new_nocheck(seen, t->text[id].s, json_integer(id));
+    }
+    json_decref(seen);
+    return st;
+}
+
+static enum status put_tokens(struct gguf_writer *w, const json_t *root, int32_t n_vocab, const char *path, struct err *err)
+{
+    struct tokens t = {.text = NEW_N(struct gguf_text, n_vocab), .type = NEW_N(int32_t, n_vocab), .n = n_vocab, .pads = json_array()};
+    enum status st = gather(&t, root, path, err);
+    for (int32_t id = 0; !st && id < n_vocab; id++) {
+        if (t.text[id].s) continue;
+        char name[24];
+        snprintf(name, sizeof name, "[PAD%d]", id);
+        json_array_append_new(t.pads, json_string(name));
+        const json_t *last = json_array_get(t.pads, json_array_size(t.pads) - 1);
+        t.text[id] = (struct gguf_text){json_string_value(last), json_string_length(last)};
+        t.type[id] = UNUSED;
+    }
+    if (!st) st = check_unique(&t, path, err);
+    if (!st) {
+        gguf_put_strings(w, "tokenizer.ggml.tokens", t.text, (size_t)n_vocab);
+        gguf_put_i32s(w, "tokenizer.ggml.token_type", t.type, (size_t)n_vocab);
+    }
+    mem_free(t.text);
+    mem_free(t.type);
+    json_decref(t.pads);
+    return st;
+}
+
+// "a b", or ["a", "b"].
+static enum status put_merges(struct gguf_writer *w, const json_t *root, const char *path, struct err *err)
+{
+    const json_t *merges = json_object_get(json_object_get(root, "model"), "merges"), *m;
+    size_t n = json_array_size(merges), i, n_text = 0;
+    struct gguf_text *text = NEW_N(struct gguf_text, n + 1);
+    struct buf *joined = NEW_N(struct buf, n + 1);
+    enum status st = ST_OK;
+    json_array_foreach(merges, i, m)
+    {
+        const char *a = json_string_value(json_array_get(m, 0)), *b = json_string_value(json_array_get(m, 1));
+        if (json_is_string(m) && !strncmp(json_string_value(m), "#version", 8)) continue;
+        if (a && b) {
+            if (strchr(a, ' ') || strchr(b, ' ')) {
+                st = err_set(err, ST_BAD_INPUT, "%s: model.merges: merge %zu has a space within \"%s\" or \"%s\", which GGUF cannot say",
+                             path, i, a, b);
+                break;
+            }
+            buf_printf(&joined[i], "%s %s", a, b);
+            text[n_text++] = (struct gguf_text){joined[i].data, joined[i].size};
+        } else {
+            text[n_text++] = (struct gguf_text){json_string_value(m), json_string_length(m)};
+        }
+    }
+    if (!st) gguf_put_strings(w, "tokenizer.ggml.merges", text, n_text);
+    for (i = 0; i < n; i++) buf_free(&joined[i]);
+    mem_free(joined);
+    mem_free(text);
+    return st;
+}
+
+// ---- roles ----
+
+// Whether the post-processor puts a special token before every text.
+static bool template_adds_first(const json_t *post)
+{
+    const json_t *inner = json_object_get(post, "processors"), *one;
+    size_t i;
+    json_array_foreach(inner, i, one) if (template_adds_first(one)) return true;
+    return json_object_get(json_array_get(json_object_get(post, "single"), 0), "SpecialToken") != NULL;
+}
+
+static void put_roles(struct gguf_writer *w, const struct tokenizer *t, const json_t *root, int32_t bos, int32_t eos)
+{
+    const json_t *config = tokenizer_config(t);
+    if (tokenizer_bos(t) >= 0) bos = tokenizer_bos(t);
+    if (tokenizer_eos(t) >= 0) eos = tokenizer_eos(t);
+    if (bos >= 0) gguf_put_u32(w, "tokenizer.ggml.bos_token_id", (uint32_t)bos);
+    if (eos >= 0) gguf_put_u32(w, "tokenizer.ggml.eos_token_id", (uint32_t)eos);
+    if (tokenizer_pad(t) >= 0) gguf_put_u32(w, "tokenizer.ggml.padding_token_id", (uint32_t)tokenizer_pad(t));
+    bool first = template_adds_first(json_object_get(root, "post_processor"));
+    gguf_put_bool(w, "tokenizer.ggml.add_bos_token", bos >= 0 && (first || flag(config, "add_bos_token", false)));
+    gguf_put_bool(w, "tokenizer.ggml.add_eos_token", flag(config, "add_eos_token", false));
+    if (tokenizer_chat_template(t)) gguf_put_string(w, "tokenizer.chat_template", tokenizer_chat_template(t));
+}
+
+// tokenizer.json's content, from wherever it is.
+static enum status read_root(json_t **root, const char *path, struct err *err)
+{
+    if (gguf_is(path)) {
+        struct gguf g;
+        json_t *config;
+        TRY(gguf_open(&g, path, err));
+        enum status st = gguf_tokenizer_json(root, &config, &g, err);
+        gguf_close(&g);
+        json_decref(config);
+        return st;
+    }
+    char *file = path_join(path, "tokenizer.json");
+    enum status st = json_read(root, file, err);
+    mem_free(file);
+    return st;
+}
+
+enum status gguf_put_tokenizer(struct gguf_writer *w, const char *path, int32_t n_vocab, int32_t bos, int32_t eos, struct err *err)
+{
+    struct tokenizer *t;
+    json_t *root = NULL;
+    const struct gguf_pre *pre;
+    TRY(tokenizer_load(&t, path, err)); // checks the files
+    enum status st = read_root(&root, path, err);
+    if (!st) st = find_pre(&pre, root, path, err);
+    if (!st) {
+        gguf_put_string(w, "tokenizer.ggml.model", "gpt2");
+        gguf_put_string(w, "tokenizer.ggml.pre", pre->name);
+        st = put_tokens(w, root, n_vocab, path, err);
+    }
+    if (!st) st = put_merges(w, root, path, err);
+    if (!st) put_roles(w, t, root, bos, eos);
+    json_decref(root);
+    tokenizer_free(t);
+    return st;
+}
