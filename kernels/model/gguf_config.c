@@ -149,14 +149,14 @@ static json_t *yarn(struct maker *m)
         json_pack("{s:s, s:f, s:I, s:f, s:f}", "rope_type", "yarn", "factor", factor, "original_max_position_embeddings",
                   (json_int_t)get_int(m, "rope.scaling.original_context_length", 1, true), "beta_fast",
                   get_real(m, "rope.scaling.yarn_beta_fast", 32, false), "beta_slow", get_real(m, "rope.scaling.yarn_beta_slow", 1, false));
-    if (has(m, "rope.scaling.yarn_attn_factor")) {
+    if (!strcmp(m->family->arch, "deepseek2")) { // 0.1 * mscale_all_dim, and mscale is equal to it
+        double mscale = shortest(get_real(m, "rope.scaling.yarn_log_multiplier", 0.1, true) * 10);
+        json_object_set_new(r, "mscale", json_real(mscale));
+        json_object_set_new(r, "mscale_all_dim", json_real(mscale));
+    } else if (has(m, "rope.scaling.yarn_attn_factor")) {
         json_object_set_new(r, "attention_factor", json_real(get_real(m, "rope.scaling.yarn_attn_factor", 1, false)));
     } else if (has(m, "rope.scaling.attn_factor")) { // on top of YaRN's own 0.1 ln(factor) + 1
         json_object_set_new(r, "attention_factor", json_real(get_real(m, "rope.scaling.attn_factor", 1, false) * (0.1 * log(factor) + 1)));
-    } else if (has(m, "rope.scaling.yarn_log_multiplier")) { // deepseek2: 0.1 * mscale_all_dim, and mscale is equal to it
-        double mscale = shortest(get_real(m, "rope.scaling.yarn_log_multiplier", 0.1, false) * 10);
-        json_object_set_new(r, "mscale", json_real(mscale));
-        json_object_set_new(r, "mscale_all_dim", json_real(mscale));
     }
     return r;
 }

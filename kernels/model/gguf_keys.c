@@ -59,6 +59,10 @@ static void check_rope(const struct keys *k)
     const struct rope_config *r = &k->c->rope;
     if (r->scaling == ROPE_LLAMA3 && !is_arch(k, "llama"))
         REFUSE("%s: rope_scaling: llama3; llama.cpp's %s does not read the table of it", k->where, k->family->arch);
+    if (r->scaling == ROPE_YARN && r->exact_range)
+        REFUSE("%s: rope_scaling: truncate: false; llama.cpp rounds the ends of YaRN's ramp to whole dimensions", k->where);
+    if (r->scaling == ROPE_LINEAR && k->c->mla)
+        REFUSE("%s: rope_scaling: linear; llama.cpp's deepseek2 then scales attention as for YaRN", k->where);
     if (r->scaling != ROPE_YARN || !k->c->mla) return;
     if (r->mscale != r->mscale_all_dim || r->mscale_all_dim == 0 || r->attention_factor != 0)
         REFUSE("%s: rope_scaling: mscale %g, mscale_all_dim %g; llama.cpp's deepseek2 knows YaRN only with both equal and not 0", k->where,
@@ -72,7 +76,7 @@ static void check(const struct keys *k)
     if (c->window && !llama)
         REFUSE("%s: sliding_window %d; llama.cpp's %s attends to everything. Where %d tokens are enough, set use_sliding_window to false",
                k->where, c->window, k->family->arch, c->window);
-    if (c->o_bias && !llama) REFUSE("%s: attention_bias: true; llama.cpp's %s has no bias on o_proj", k->where, k->family->arch);
+    if (c->o_bias && !llama) REFUSE("%s: attention_bias: true; llama.cpp's %s has no such biases", k->where, k->family->arch);
     if (c->router.n_expert) check_experts(k);
     check_rope(k);
 }
@@ -106,9 +110,10 @@ static void put_rope(struct keys *k)
 {
     const struct rope_config *r = &k->c->rope;
     put_real(k, "rope.freq_base", r->theta);
-    if (r->scaling != ROPE_YARN) return; // llama3's is a tensor
-    gguf_put_string(k->w, key(k, "rope.scaling.type"), "yarn");
+    if (r->scaling == ROPE_PLAIN || r->scaling == ROPE_LLAMA3) return; // llama3's is a tensor
+    gguf_put_string(k->w, key(k, "rope.scaling.type"), r->scaling == ROPE_YARN ? "yarn" : "linear");
     put_real(k, "rope.scaling.factor", r->factor);
+    if (r->scaling == ROPE_LINEAR) return;
     put_int(k, "rope.scaling.original_context_length", r->original_max_position);
     put_real(k, "rope.scaling.yarn_beta_fast", r->beta_fast);
     put_real(k, "rope.scaling.yarn_beta_slow", r->beta_slow);
