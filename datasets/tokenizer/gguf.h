@@ -20,7 +20,9 @@ json_t *gguf_pre_tokenizer(const struct gguf_pre *p);
 
 // tokenizer.json and tokenizer_config.json as the keys amount to. Caller's. ST_BAD_INPUT names keys.
 enum status gguf_tokenizer_json(json_t **tokenizer, json_t **config, const struct gguf *g, struct err *err);
-// tokenizer_load for a GGUF file. Its identity (tokenizer_sha256) is that of the tokenizer.json so made.
+// Our own key: tokenizer_sha256 of the tokenizer that was exported, so that stores and students know it again.
+#define GGUF_TOKENIZER_SHA256 "distill.tokenizer.sha256"
+// tokenizer_load for a GGUF file. Its identity (tokenizer_sha256) is the one under that key, else that of the tokenizer.json so made.
 enum status tokenizer_load_gguf(struct tokenizer **out, const char *path, struct err *err);
 
 // Declares the keys of the tokenizer of the model at `path`, a directory or a GGUF file. n_vocab: rows of the embedding; ids without a

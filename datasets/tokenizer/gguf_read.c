@@ -115,6 +115,21 @@ enum status gguf_tokenizer_json(json_t **tokenizer, json_t **config, const struc
     return err->code;
 }
 
+static void identify(char sha256[65], const struct gguf *g, const json_t *tokenizer)
+{
+    json_t *own = gguf_json(g, GGUF_TOKENIZER_SHA256);
+    const char *s = json_string_value(json_object_get(own, GGUF_TOKENIZER_SHA256));
+    if (s && strlen(s) == 64) {
+        snprintf(sha256, 65, "%s", s);
+    } else {
+        struct buf text = {0};
+        json_append_line(&text, tokenizer);
+        sha256_hex(text.data, text.size, sha256);
+        buf_free(&text);
+    }
+    json_decref(own);
+}
+
 enum status tokenizer_load_gguf(struct tokenizer **out, const char *path, struct err *err)
 {
     struct gguf g;
@@ -122,13 +137,10 @@ enum status tokenizer_load_gguf(struct tokenizer **out, const char *path, struct
     *out = NULL;
     TRY(gguf_open(&g, path, err));
     enum status st = gguf_tokenizer_json(&tokenizer, &config, &g, err);
+    char sha256[65];
+    if (!st) identify(sha256, &g, tokenizer);
     gguf_close(&g);
     if (st) return st;
-    struct buf text = {0};
-    char sha256[65];
-    json_append_line(&text, tokenizer);
-    sha256_hex(text.data, text.size, sha256);
-    buf_free(&text);
     st = tokenizer_from_json(out, &(struct tokenizer_source){.tokenizer = tokenizer, .config = config, .where = path, .sha256 = sha256},
                              err);
     json_decref(tokenizer);

@@ -7,16 +7,6 @@ enum { NORMAL = 1, CONTROL = 3, USER_DEFINED = 4, UNUSED = 5 };
 
 // ---- which pre-tokenizer ----
 
-// The steps of a Sequence of Sequences, in order.
-static void flatten(json_t *steps, const json_t *spec, const char *list)
-{
-    const json_t *inner = json_object_get(spec, list), *one;
-    size_t i;
-    if (!json_is_object(spec)) return;
-    if (!json_is_array(inner)) json_array_append(steps, (json_t *)(uintptr_t)spec);
-    json_array_foreach(inner, i, one) flatten(steps, one, list);
-}
-
 static bool flag(const json_t *spec, const char *key, bool def)
 {
     const json_t *v = json_object_get(spec, key);
@@ -26,6 +16,19 @@ static bool text_is(const json_t *spec, const char *key, const char *wanted)
 {
     const char *s = json_string_value(json_object_get(spec, key));
     return s && !strcmp(s, wanted);
+}
+
+// The steps of a Sequence of Sequences, in order.
+static void flatten(json_t *steps, const json_t *spec, const char *list)
+{
+    const json_t *one;
+    size_t i;
+    if (!json_is_object(spec)) return;
+    if (!text_is(spec, "type", "Sequence")) {
+        json_array_append(steps, (json_t *)(uintptr_t)spec);
+        return;
+    }
+    json_array_foreach(json_object_get(spec, list), i, one) flatten(steps, one, list);
 }
 
 static bool is_pre(const struct gguf_pre *p, const json_t *norms, const json_t *steps, bool ignore_merges)
@@ -252,6 +255,7 @@ enum status gguf_put_tokenizer(struct gguf_writer *w, const char *path, int32_t 
     }
     if (!st) st = put_merges(w, root, path, err);
     if (!st) put_roles(w, t, root, bos, eos);
+    if (!st) gguf_put_string(w, GGUF_TOKENIZER_SHA256, tokenizer_sha256(t));
     json_decref(root);
     tokenizer_free(t);
     return st;
