@@ -228,7 +228,7 @@ static const struct option show_options[] = {
     {"id", OPT_STRING, .value = "ID", .help = "only samples of this prompt"},
     {"positions", OPT_INT, .def = "8", .range = "[0, inf)", .help = "positions of each sample whose candidates are shown"},
     {"candidates", OPT_INT, .def = "4", .range = "[1, inf)", .help = "candidates a position"},
-    {"model", OPT_STRING, .value = "DIR", .help = "show tokens as text, by the tokenizer of this folder (else as ids)"},
+    {"model", OPT_STRING, .value = "DIR", .help = "show tokens as text, by the tokenizer of this model (else as ids)"},
     {0}};
 
 static enum status run_show(struct options *o, struct err *err)

@@ -26,7 +26,7 @@ static enum status check_verifier(const char *text, struct err *err)
 
 // clang-format off
 static const struct option options[] = {
-    {"model", OPT_STRING, .value = "DIR", .required = true, .help = "the model: a Hugging Face directory"},
+    {"model", OPT_STRING, .value = "DIR", .required = true, .help = "the model: a Hugging Face directory, or a GGUF file"},
     {"tasks", OPT_STRING, .value = "F.jsonl", .required = true, .help = "a task a line: {\"id\"?, \"messages\" or \"prompt\", \"answer\"}"},
     {"verify", OPT_STRING, .def = "math", .value = "math|exact", .check = check_verifier, .help = "how answers are judged"},
     {"out", OPT_STRING, .value = "F.jsonl", .help = "keep every answer: a line a sample"},

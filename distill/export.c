@@ -12,7 +12,7 @@
 
 // clang-format off
 static const struct option options[] = {
-    {"model", OPT_STRING, .value = "DIR", .required = true, .help = "the model: a Hugging Face directory (or a GGUF file, to change its type)"},
+    {"model", OPT_STRING, .value = "DIR", .required = true, .help = "the model: a Hugging Face directory, or a GGUF file to write with another type"},
     {"gguf", OPT_STRING, .value = "OUT.gguf", .required = true, .help = "the file to write"},
     {"type", OPT_ENUM, .def = "bf16", .choices = "f16|bf16|q8_0|f32", .help = "how matrices are stored; bf16 is exact for a bf16 checkpoint. Vectors, norms and routers stay f32"},
     {"force", OPT_BOOL, .not_a_setting = true, .help = "write over OUT.gguf if it is there"},

@@ -22,7 +22,7 @@ static enum status check_targets(const char *text, struct err *err)
 
 // clang-format off
 static const struct option options[] = {
-    {"teacher", OPT_STRING, .value = "DIR", .required = true, .help = "the teacher: a Hugging Face directory"},
+    {"teacher", OPT_STRING, .value = "DIR", .required = true, .help = "the teacher: a Hugging Face directory, or a GGUF file"},
     {"prompts", OPT_STRING, .value = "F.jsonl", .required = true, .help = "a prompt a line: {\"id\"?, \"messages\", \"answer\"?} or {\"prompt\"}"},
     {"out", OPT_STRING, .value = "STORE", .required = true, .help = "folder of the trace store; one that exists is continued"},
     {"limit", OPT_INT, .def = "0", .range = "[0, inf)", .help = "only the first N prompts; 0: all"},

@@ -1,6 +1,7 @@
 // Which model a store was written by. See identity.h.
 #include "distill/identity.h"
 
+#include "kernels/base/gguf.h"
 #include "kernels/model/safetensors.h"
 
 #include <string.h>
@@ -50,6 +51,14 @@ static enum status put_path(json_t *files, const char *dir, const char *name, bo
 enum status identity_of_model(json_t **out, const char *dir, struct err *err)
 {
     struct st_set set = {0};
+    if (gguf_is(dir)) {
+        struct file_map m;
+        TRY(file_map(&m, dir, err));
+        *out = json_pack("{s:{}}", "files");
+        put_file(json_object_get(*out, "files"), &m);
+        file_unmap(&m);
+        return ST_OK;
+    }
     TRY(st_open_dir(&set, dir, err));
     json_t *files = json_object();
     for (size_t i = 0; i < set.n_map; i++) put_file(files, &set.maps[i]);

@@ -17,7 +17,7 @@ enum { BATCH_TOKENS = 2048, LOGITS_BYTES = 64 << 20 };
 
 // clang-format off
 static const struct option options[] = {
-    {"model", OPT_STRING, .value = "DIR", .required = true, .help = "the model: a Hugging Face directory"},
+    {"model", OPT_STRING, .value = "DIR", .required = true, .help = "the model: a Hugging Face directory, or a GGUF file"},
     {"ids", OPT_STRING, .value = "F.jsonl", .help = "a JSON array of token ids a line; needs no tokenizer"},
     {"logits", OPT_STRING, .value = "OUT.safetensors", .help = "with --ids: tensors logits.0, logits.1, … f32 (n_tok, vocab), one a line"},
     {"data", OPT_STRING, .value = "F.jsonl", .help = "conversations, a line each: {\"id\"?, \"messages\"}"},

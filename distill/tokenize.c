@@ -8,7 +8,7 @@
 
 // clang-format off
 static const struct option options[] = {
-    {"model", OPT_STRING, .value = "DIR", .required = true, .help = "the model: a Hugging Face directory, of which only the tokenizer's files are read"},
+    {"model", OPT_STRING, .value = "DIR", .required = true, .help = "the model: a Hugging Face directory or a GGUF file, of which only the tokenizer's files are read"},
     {"decode", OPT_BOOL, .help = "the reverse: arrays of ids in, strings out, special tokens kept"},
     {"chat", OPT_BOOL, .help = "conversations in, rendered by the chat template: {\"text\":…, \"ids\":[…]} out"},
     CHAT_OPTIONS,

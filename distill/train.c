@@ -7,6 +7,7 @@
 #include "distill/registry.h"
 #include "distill/signals.h"
 #include "distill/train_record.h"
+#include "kernels/model/gguf.h"
 #include "student/checkpoint.h"
 #include "student/metrics.h"
 
@@ -21,7 +22,7 @@ static enum status check_loss(const char *text, struct err *err)
 }
 
 static const struct option train_options[] = {
-    {"student", OPT_STRING, .value = "DIR", .required = true, .help = "the model to train: a Hugging Face directory"},
+    {"student", OPT_STRING, .value = "DIR", .required = true, .help = "the model to train: a Hugging Face directory, or a GGUF file"},
     {"data", OPT_STRING, .value = "STORE|F.jsonl[,…]", .required = true,
      .help = "what to learn from: trace stores (distill gen) and JSONL of {\"messages\": […]}, concatenated"},
     {"out", OPT_STRING, .value = "DIR", .required = true, .help = "where the trained model goes"},
@@ -292,7 +293,8 @@ static void random_file_dtype(struct job *j)
     json_t *root = NULL;
     struct err ignored = {0};
     const char *name = NULL;
-    if (!json_read(&root, path, &ignored)) {
+    const char *student = opt_str(j->o, "student");
+    if (!(gguf_is(student) ? gguf_config_read(&root, student, &ignored) : json_read(&root, path, &ignored))) {
         name = json_string_value(json_object_get(root, "torch_dtype"));
         if (!name) name = json_string_value(json_object_get(root, "dtype"));
     }

@@ -3,6 +3,7 @@
 
 #include "distill/command.h"
 #include "distill/identity.h"
+#include "kernels/base/gguf.h"
 
 #include <string.h>
 
@@ -12,7 +13,7 @@
 static enum status identify(json_t **out, const struct options *o, struct err *err)
 {
     const char *dir = opt_str(o, "student");
-    if (strcmp(opt_str(o, "init"), "random")) return identity_of_model(out, dir, err);
+    if (strcmp(opt_str(o, "init"), "random") || gguf_is(dir)) return identity_of_model(out, dir, err);
     char *path = path_join(dir, "config.json"), hex[65];
     enum status st = file_sha256(path, hex, err);
     if (!st) *out = json_pack("{s:{s:{s:s}}}", "files", "config.json", "sha256", hex);

@@ -1,6 +1,9 @@
 // Saving and loading: weights in their file's dtype, optimizer state by parameter name, position as JSON, all atomically.
 #include "student/checkpoint.h"
 
+#include "datasets/tokenizer/gguf.h"
+#include "kernels/model/gguf.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -321,8 +324,28 @@ static enum status copy_config(const char *from, const char *to, struct err *err
     return st;
 }
 
+// A GGUF file has no files to copy: what its keys amount to is written instead.
+static enum status write_files(const struct run_dir *d, const char *gguf, struct err *err)
+{
+    struct gguf g;
+    json_t *file[3] = {0}; // in the order of their names below
+    static const char *const names[] = {"config.json", "tokenizer.json", "tokenizer_config.json"};
+    TRY(gguf_open(&g, gguf, err));
+    enum status st = gguf_config(&file[0], &g, err);
+    if (!st) st = gguf_tokenizer_json(&file[1], &file[2], &g, err);
+    gguf_close(&g);
+    for (int i = 0; i < 3; i++) {
+        char *to = path_join(d->path, names[i]);
+        if (!st) st = json_write_atomic(file[i], to, err);
+        json_decref(file[i]);
+        mem_free(to);
+    }
+    return st;
+}
+
 enum status checkpoint_copy_files(const struct run_dir *d, const char *student_dir, struct err *err)
 {
+    if (gguf_is(student_dir)) return write_files(d, student_dir, err);
     for (const char *const *f = MODEL_FILES; *f; f++) {
         char *from = path_join(student_dir, *f), *to = path_join(d->path, *f);
         enum status st = !file_exists(from) ? ST_OK : f == MODEL_FILES ? copy_config(from, to, err) : file_copy(from, to, err);
