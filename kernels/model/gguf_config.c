@@ -30,9 +30,11 @@ static bool has(const struct maker *m, const char *key)
 {
     return json_object_get(m->keys, key) != NULL;
 }
+// Sizes that nothing has are made a size that config's reader refuses, and which can be added and subtracted.
 static int64_t get_int(const struct maker *m, const char *key, int64_t def, bool required)
 {
-    return json_get_int(m->keys, key, def, required, m->where, m->err);
+    int64_t v = json_get_int(m->keys, key, def, required, m->where, m->err);
+    return v < -1 ? -1 : v > (int64_t)1 << 40 ? (int64_t)1 << 40 : v;
 }
 static double get_real(const struct maker *m, const char *key, double def, bool required)
 {
