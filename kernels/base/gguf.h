@@ -1,6 +1,6 @@
 // GGUF, the single-file format of llama.cpp, as a container: typed key/values and tensors, read by mmap with every lie in the header
 // refused, and written so that a kill leaves the old file or the new. What keys and tensors mean is kernels/model/gguf*.c and
-// datasets/tokenizer/gguf*.c. Layout (little-endian): docs/formats.md names the specification.
+// datasets/tokenizer/gguf*.c. Layout: ggml's docs/gguf.md, versions 2 and 3, little-endian.
 #pragma once
 #include "kernels/base/json.h"
 
