@@ -18,9 +18,12 @@ void gguf_decode(float *out, uint32_t type, const uint8_t *row, int64_t first, i
     if (type == GGML_F32) {
         memcpy(out, row + first * 4, (size_t)n * 4);
     } else if (type == GGML_Q8_0) {
-        for (int64_t i = 0; i < n; i++) {
+        for (int64_t i = 0, at; i < n; i += at) { // a block, or what is wanted of it
             const uint8_t *block = row + (first + i) / Q8_BLOCK * Q8_BYTES;
-            out[i] = (float)(int8_t)block[2 + (first + i) % Q8_BLOCK] * f16_to_f32(half_at(block));
+            const int64_t skip = (first + i) % Q8_BLOCK, left = n - i;
+            const float scale = f16_to_f32(half_at(block));
+            at = Q8_BLOCK - skip < left ? Q8_BLOCK - skip : left;
+            for (int64_t k = 0; k < at; k++) out[i + k] = (float)(int8_t)block[2 + skip + k] * scale;
         }
     } else {
         for (int64_t i = 0; i < n; i++) {
