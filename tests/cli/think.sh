@@ -25,6 +25,19 @@ exits 0 "the trace has its reasoning" grep -c '"reasoning_content": *"[^"]' "$TM
 exits 1 "the trace's answer has no <think>" grep -c '"content": *"[^"]*think>' "$TMP/opened.jsonl"
 same "the same reasoning and answers, whoever opened <think>" "$TMP/opened.sorted" "$TMP/plain.sorted"
 
+# Files of a base model name another end of text than its chat template writes.
+mkdir "$TMP/base"
+cp "$TMP"/r1/* "$TMP/base"
+for f in config tokenizer_config; do
+    sed 's/\("eos_token_id": *\)509/\1507/; s/\("eos_token": *\)"<|im_end|>"/\1"<|endoftext|>"/' "$TMP/r1/$f.json" >"$TMP/base/$f.json"
+done
+echo '{"eos_token_id": [507]}' >"$TMP/base/generation_config.json"
+exits 1 "no file names <|im_end|> as the end" grep -h -e '"eos_token.*im_end' -e '"eos_token_id".*509' "$TMP"/base/*config.json
+exits 0 "gen by the template's end token" gen "$TMP/base" "$TMP/stopped"
+exits 0 "the template's end token: export" "$DISTILL" data export "$TMP/stopped" --messages "$TMP/stopped.jsonl"
+tr -d '\n' <"$TMP/stopped.jsonl" | sed 's/{"id"/\n{"id"/g' | sort >"$TMP/stopped.sorted"
+same "the template's end token ends an answer" "$TMP/opened.sorted" "$TMP/stopped.sorted"
+
 # The rows made of the text carry loss on the very tokens of the store: the same mean over the same number.
 train() {
     "$DISTILL" train --student "$TMP/r1" --init random --data "$1" --out "$2" --loss ce --steps 1 --batch-tokens 8192 --no-shuffle --dtype f32 --json
