@@ -27,7 +27,7 @@ static enum status walk(const char *path, bool skip_bad, size_t *n_skipped, row_
             continue;
         }
         json_t *row = NULL;
-        st = json_parse(&row, p, (size_t)(stop_at - p), path, line, err);
+        st = json_parse_strict(&row, p, (size_t)(stop_at - p), path, line, err);
         if (!st) st = fn(arg, row, line, err);
         json_decref(row);
         p = next;

@@ -61,7 +61,7 @@ static const struct {
 } BAD[] = {
     {"{\"prompt\": \"a\"", "not valid JSON"},
     {"{\"prompt\": \"a\"} x", "not valid JSON"},
-    {"{\"prompt\": \"a\", \"prompt\": \"b\"}", "duplicate"},
+    {"{\"prompt\": \"a\", \"prompt\": \"b\"}", "a key stands twice"},
     {"{\"prompt\": \"\xFF\"}", "not valid JSON"},
     {"{\"prompt\": \"\\ud800\"}", "not valid JSON"},
     {"[1]", "wanted a JSON object"},

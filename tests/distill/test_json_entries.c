@@ -231,6 +231,7 @@ START_TEST(every_file_that_is_read_refuses_what_is_no_json_at_its_place)
     dir = test_tmpdir();
     for (size_t i = 0; i < sizeof ENTRIES / sizeof *ENTRIES; i++) {
         for (size_t k = 0; k < sizeof no / sizeof *no; k++) judge(&ENTRIES[i], "n", (struct text){no[k], strlen(no[k])});
+        judge(&ENTRIES[i], "n", (struct text){"[1]\0", 4}); // no blank, though strchr() finds it among some
         for (size_t k = 0; k < sizeof yes / sizeof *yes; k++)
             if (k < 6 || strcmp(ENTRIES[i].file, "traces")) judge(&ENTRIES[i], "y", (struct text){yes[k], strlen(yes[k])});
     }
