@@ -131,7 +131,7 @@ asan:
 FUZZ_CC ?= clang
 FUZZ_SECONDS ?= 60
 FUZZ_JOBS ?= 1
-FUZZ_TARGETS := $(filter-out fuzz $(if $(wildcard kernels/base/gguf.h),,gguf),$(patsubst tests/fuzz/%.c,%,$(sort $(wildcard tests/fuzz/*.c))))
+FUZZ_TARGETS := $(filter-out fuzz,$(patsubst tests/fuzz/%.c,%,$(sort $(wildcard tests/fuzz/*.c))))
 FUZZ_ROOMS := $(foreach room,kernels/base kernels/model kernels/tensor datasets teacher/arch student/arch distill/options,$(filter $(room)%,$(SRC)))
 FUZZ_ARCHS := $(foreach arch,$(notdir $(basename $(wildcard teacher/arch/*.c student/arch/*.c))),X($(arch)))
 fuzz:
