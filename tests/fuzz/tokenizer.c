@@ -1,4 +1,5 @@
-// tokenizer.json, and as a second part a text: the tokenizer that was loaded encodes it, and its ids are decoded.
+// tokenizer.json, and as a second part a text: the tokenizer that was loaded encodes it, and its ids are decoded. What was loaded must be
+// JSON, whoever read it.
 #include "datasets/tokenizer/tokenizer.h"
 
 #include "tests/fuzz/fuzz.h"
@@ -34,6 +35,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (fuzz_parts(p, 2, data, size) == 1) p[1] = (struct part){(const uint8_t *)some, sizeof some - 1};
     fuzz_put("tokenizer.json", p[0]);
     if (!fuzz_ok(tokenizer_load(&t, fuzz_dir(), &err), &err)) return 0;
+    json_t *root = NULL;
+    FUZZ_CHECK(fuzz_ok(json_parse_strict(&root, (const char *)p[0].p, p[0].n, "tokenizer.json", 0, &err), &err));
+    json_decref(root);
     use(t, p[1]);
     tokenizer_free(t);
     return 0;
