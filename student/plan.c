@@ -71,15 +71,21 @@ static enum status too_little(const struct trainer *t, size_t need, size_t free_
                    t->plan.recompute == RECOMPUTE_LAYER ? "; --recompute layer is in use already" : ", or use --recompute layer");
 }
 
+// The loss of the run, as far as memory hangs on it.
+static struct loss_mix mix_of(const struct trainer *t)
+{
+    return (struct loss_mix){.ce_weight = 1,
+                             .kd_weight = t->use.on ? 1 : 0,
+                             .divergence = t->use.on ? t->opt.loss.kind->divergence : DIV_NONE,
+                             .beta = t->opt.loss.beta,
+                             .temperature = (float)t->opt.kd_temperature,
+                             .n_vocab = t->use.n_vocab};
+}
+
 // The first policy, from the fastest on, under which everything fits; the thriftiest if none does.
 static enum status choose(struct trainer *t, struct err *err)
 {
-    const struct loss_mix mix = {.ce_weight = 1,
-                                 .kd_weight = t->use.on ? 1 : 0,
-                                 .divergence = t->use.on ? t->opt.loss.kind->divergence : DIV_NONE,
-                                 .beta = t->opt.loss.beta,
-                                 .temperature = (float)t->opt.kd_temperature,
-                                 .n_vocab = t->use.n_vocab};
+    const struct loss_mix mix = mix_of(t);
     const size_t free_bytes = mem_available_bytes();
     const int from = t->opt.recompute == RECOMPUTE_AUTO ? RECOMPUTE_NONE : t->opt.recompute;
     const int to = t->opt.recompute == RECOMPUTE_AUTO ? RECOMPUTE_LAYER : t->opt.recompute;
@@ -120,13 +126,46 @@ size_t trainer_mem_bytes(const struct trainer *t)
     return t->plan.weights + t->state.peak + t->keep.peak + t->dev->arena.peak;
 }
 
+static enum status check_trainable(const struct model *m, struct err *err)
+{
+    const char *cannot = model_untrainable(m);
+    if (!cannot) return ST_OK;
+    return err_set(err, ST_BAD_INPUT,
+                   "%s: a model with layers of kind %s cannot be trained yet (they have no backward); take a dense student", m->dir,
+                   cannot);
+}
+
+static void drop_grads(struct model *m) // they lay in an arena that is gone
+{
+    for (size_t i = 0; i < m->n_param; i++) m->params[i].grad = TENSOR_NONE;
+}
+
+enum status train_plan_policies(struct train_plan plans[3], struct model *m, const struct train_options *opt, const struct micro *bounds,
+                                const struct targets_use *use, struct err *err)
+{
+    TRY(check_trainable(m, err));
+    struct trainer t = {.opt = *opt, .model = m, .dev = m->dev, .use = *use, .saved = model_saved_alloc(m)};
+    dev_measure(t.dev);
+    batch_alloc(&t.batch, bounds, use);
+    t.batch.m = t.plan.bounds = *bounds;
+    t.plan.weights = m->weights.peak;
+    measure_state(&t);
+    const struct loss_mix mix = mix_of(&t);
+    enum status st = ST_OK;
+    for (int policy = RECOMPUTE_NONE; !st && policy <= RECOMPUTE_LAYER; policy++) {
+        t.plan.recompute = (enum recompute)policy;
+        st = measure(&t, &t.batch, use, &mix, true, &t.plan.keep, &t.plan.step, err);
+        plans[policy] = t.plan;
+    }
+    drop_grads(m);
+    batch_free(&t.batch);
+    mem_free(t.saved);
+    return st;
+}
+
 static enum status open_trainer(struct trainer *t, struct err *err)
 {
-    const char *cannot = model_untrainable(t->model);
-    if (cannot)
-        return err_set(err, ST_BAD_INPUT,
-                       "%s: a model with layers of kind %s cannot be trained yet (they have no backward); take a dense student",
-                       t->model->dir, cannot);
+    TRY(check_trainable(t->model, err));
     TRY(targets_use_init(&t->use, t->rows, &t->opt.loss, (float)t->opt.kd_temperature, (int)t->model->config.n_vocab, err));
     pack_open(&t->pack, t->rows, &t->opt.pack);
     t->plan.bounds = pack_bounds(t->rows, t->opt.pack.micro_tokens);
@@ -163,7 +202,7 @@ void trainer_close(struct trainer *t)
     if (t->rows && t->pack.order) pack_close(&t->pack);
     batch_free(&t->batch);
     optimizer_free(&t->optimizer);
-    for (size_t i = 0; i < t->model->n_param; i++) t->model->params[i].grad = TENSOR_NONE; // they lay in our arena
+    drop_grads(t->model);
     arena_free(&t->state);
     arena_free(&t->keep);
     mem_free(t->saved);

@@ -56,36 +56,55 @@ static void take_options(struct engine *e, const struct engine_options *opt)
     capture_open(&e->capture, &opt->targets, e->head_rows);
 }
 
-// Sizes the cache: pages for all slots at their longest, or what memory allows; at least one sequence's.
-static enum status take_memory(struct engine *e, struct err *err)
+// Pages for one sequence at its longest and for all slots, and the largest step.
+static enum status plan_memory(struct engine *e, struct engine_plan *p, struct err *err)
 {
     // A cache of one page stands in while the step is measured: shapes are checked, but nothing is read.
     TRY(kv_open(&e->kv, e->m, 1, ENGINE_PAGE, err));
-    size_t step_bytes = step_measure(e);
+    p->step_bytes = step_measure(e);
     kv_close(&e->kv);
     e->kv.page_len = ENGINE_PAGE;
     TRY(dev_check(e->m->dev, err));
+    p->page_bytes = kv_bytes_per_page(e->m, ENGINE_PAGE);
+    p->n_row = e->max_row;
+    // TRAP: one more, for the page in which a prompt ends is held once by the prompt and copied for each sample
+    p->n_page_least = e->max_page + 1;
+    size_t all = (size_t)e->max_slot * (size_t)p->n_page_least;
+    p->n_page = all < 1 << 30 ? (int)all : 1 << 30;
+    return ST_OK;
+}
 
-    const size_t page_bytes = kv_bytes_per_page(e->m, ENGINE_PAGE), free_bytes = mem_available_bytes();
-    const int least =
-        e->max_page + 1; // TRAP: one more, for the page in which a prompt ends is held once by the prompt and copied for each sample
-    const size_t need = step_bytes + (size_t)least * page_bytes;
+// Sizes the cache: pages for all slots at their longest, or what memory allows; at least one sequence's.
+static enum status take_memory(struct engine *e, struct err *err)
+{
+    struct engine_plan p;
+    TRY(plan_memory(e, &p, err));
+    const size_t free_bytes = mem_available_bytes(), least = (size_t)p.n_page_least, need = p.step_bytes + least * p.page_bytes;
     if (need > free_bytes)
         return err_set(
             err, ST_FAIL,
             "out of memory: generation needs %.1f MiB (%.1f for a step of %d rows, %.0f for the keys and values of one sequence of %d "
             "tokens), %.0f MiB are free. Lower --max-tokens or --batch-tokens",
-            mib(need), mib(step_bytes), e->max_row, mib((size_t)least * page_bytes), e->max_len, mib(free_bytes));
-    size_t room = (free_bytes - step_bytes) / 4 * 3 / page_bytes, wanted = (size_t)e->max_slot * (size_t)least;
-    size_t n_page = wanted < room ? wanted : room;
-    if (n_page < (size_t)least) n_page = (size_t)least;
-    if (n_page > 1 << 30) n_page = 1 << 30;
+            mib(need), mib(p.step_bytes), p.n_row, mib(least * p.page_bytes), e->max_len, mib(free_bytes));
+    size_t room = (free_bytes - p.step_bytes) / 4 * 3 / p.page_bytes, n_page = (size_t)p.n_page < room ? (size_t)p.n_page : room;
+    if (n_page < least) n_page = least;
     TRY(kv_open(&e->kv, e->m, (int)n_page, ENGINE_PAGE, err));
-    TRY(dev_reserve(e->m->dev, step_bytes, err));
+    TRY(dev_reserve(e->m->dev, p.step_bytes, err));
     pages_open(&e->pages, (int)n_page);
-    e->stats.step_bytes = step_bytes;
-    e->stats.kv_bytes = n_page * page_bytes;
+    e->stats.step_bytes = p.step_bytes;
+    e->stats.kv_bytes = n_page * p.page_bytes;
     return ST_OK;
+}
+
+enum status engine_plan(struct engine_plan *out, struct model *m, const struct engine_options *opt, struct err *err)
+{
+    struct engine *e = NEW(struct engine);
+    e->m = m;
+    take_options(e, opt);
+    *out = (struct engine_plan){0};
+    enum status st = plan_memory(e, out, err);
+    engine_close(e);
+    return st;
 }
 
 enum status engine_open(struct engine **out, struct model *m, const struct engine_options *opt, struct err *err)

@@ -38,6 +38,13 @@ struct engine_options {
 };
 // The model is borrowed, its device's arena is taken over. ST_FAIL when memory does not suffice: needed against free.
 enum status engine_open(struct engine **out, struct model *m, const struct engine_options *opt, struct err *err);
+// What engine_open would take, without taking it; the model may itself be a plan (model_options.plan). The device is left measuring.
+struct engine_plan {
+    size_t step_bytes, page_bytes;
+    int n_row;                // of the largest step
+    int n_page_least, n_page; // pages for one sequence at its longest; for all that may run together
+};
+enum status engine_plan(struct engine_plan *out, struct model *m, const struct engine_options *opt, struct err *err);
 void engine_close(struct engine *e); // NULL is fine; what is in flight is dropped
 
 // How many tokens may follow a prompt of n_prompt tokens, when max_tokens are wanted: less where the model's context ends. ST_BAD_INPUT,

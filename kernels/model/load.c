@@ -349,6 +349,7 @@ static enum status load(struct model *m, struct source *src, const char *dir, co
     arena_measure(&m->weights, "weights");
     place_weights(m);
     derive(m);
+    if (opt->plan) return dev_check(m->dev, err);
     size_t need = m->weights.peak;
     TRY(arena_init(&m->weights, "weights", need, err));
     place_weights(m);
