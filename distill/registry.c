@@ -6,7 +6,7 @@
 // clang-format off
 #define COMMANDS(X) \
     /* X(gen) here, and so on */ \
-    X(gen) X(train) X(eval) X(score) X(tokenize) X(data_show) X(data_stats) X(data_verify) X(data_export) X(export)
+    X(gen) X(train) X(eval) X(score) X(doctor) X(tokenize) X(data_show) X(data_stats) X(data_verify) X(data_export) X(export)
 // clang-format on
 
 #define DECLARE(name) extern const struct command command_##name;

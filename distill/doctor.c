@@ -1,0 +1,191 @@
+// distill doctor: what would go wrong in a distillation, said before an hour is spent on it.
+//
+//   teacher, student   folders, as much of them as there is      doctor_side.c
+//   data               stores and JSONL, read through once       doctor_data.c
+//   checks             the table in doctor.h; by subject         doctor_files.c, _tokenizer.c, _template.c, _probe.c, _memory.c, _licence.c
+//   report             a table, or JSON                          doctor_report.c
+//
+// Only what cannot be examined at all ends with an error; what is wrong with a model is a finding.
+#include "distill/doctor.h"
+
+#include "distill/command.h"
+#include "distill/compute.h"
+#include "distill/identity.h"
+
+#include <string.h>
+
+// clang-format off
+static const struct option options[] = {
+    {"teacher", OPT_STRING, .value = "DIR", .help = "the teacher: a Hugging Face directory, or as much of one as there is"},
+    {"student", OPT_STRING, .value = "DIR", .help = "the student, likewise"},
+    {"data", OPT_STRINGS, .value = "STORE|F.jsonl[,…]", .help = "what will be learned from, or generated from: stores, conversations, prompts"},
+    {"probe", OPT_BOOL, .def = "true", .help = "run the models over a little text, where their weights are there and fit into memory"},
+    {"micro-tokens", OPT_INT, .def = "8192", .range = "[1, 2000000000]", .group = "Memory to plan for", .help = "as for train"},
+    {"max-len", OPT_INT, .range = "[2, 2000000000]", .group = "Memory to plan for", .help = "as for train (default: the student's context, at most --micro-tokens)"},
+    {"batch-tokens", OPT_INT, .def = "128", .range = "[1, 1048576]", .group = "Memory to plan for", .help = "as for gen: samples that grow together"},
+    {"max-tokens", OPT_INT, .def = "512", .range = "[1, 16777216]", .group = "Memory to plan for", .help = "as for gen: the longest sample"},
+    {"kd-temperature", OPT_REAL, .def = "1", .range = "(0, 100]", .group = "Memory to plan for", .help = "as for train: the store must have the teacher's log Z there"},
+    {0}};
+// clang-format on
+
+#define LIST_CHECK(name, title, scope, needs) {#name, title, scope, needs, check_##name},
+static const struct check checks[] = {DOCTOR_CHECKS(LIST_CHECK)};
+
+// ---- running the checks -----------------------------------------------------------------------------------------------------------------
+
+// Why a check cannot run on this model; false if it can.
+static bool side_lacks(const struct side *s, unsigned needs, struct finding *f)
+{
+    if (!s->dir) return false;
+    const struct {
+        unsigned need;
+        bool there, file;
+        const char *what, *broken;
+    } table[] = {
+        {NEEDS_CONFIG, s->config, s->has_config, "config.json", "config.json cannot be read (see files)"},
+        {NEEDS_ARCH, s->arch, s->has_config, "config.json", "its config.json is not one that can be run (see architecture)"},
+        {NEEDS_TOKENIZER, s->tok, s->has_tokenizer, "tokenizer.json", "tokenizer.json cannot be read (see files)"},
+        {NEEDS_TEMPLATE, s->chat, s->has_tokenizer, "tokenizer.json", "there is no chat template that can be run (see chat template)"},
+        {NEEDS_WEIGHTS, s->weights.n, s->has_weights, "weights", "the weight files cannot be read (see files)"},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        if (!(needs & table[i].need) || table[i].there) continue;
+        if (table[i].file)
+            say(f, V_SKIP, "the %s: %s", s->role, table[i].broken);
+        else
+            say(f, V_SKIP, "the %s has no %s", s->role, table[i].what);
+        return true;
+    }
+    return false;
+}
+
+// Whose files a check of data wants beside the store: the student's where it wants both.
+static const struct side *wanted(const struct exam *x, unsigned needs)
+{
+    return needs & NEEDS_STUDENT ? &x->student : &x->teacher;
+}
+
+static void run_check(struct exam *x, struct findings *all, const struct check *c, const char *of)
+{
+    struct finding *f = &all->v[all->n++];
+    *f = (struct finding){.check = c->name, .title = c->title, .of = of};
+    bool lacks = false;
+    if (c->scope == EACH_SOURCE) {
+        const struct side *s = wanted(x, c->needs);
+        if (c->needs & NEEDS_STORE && !x->source->store)
+            lacks = true, say(f, V_SKIP, "not a store");
+        else if (c->needs & (NEEDS_TEACHER | NEEDS_STUDENT))
+            lacks = s->dir ? side_lacks(s, c->needs, f) : (say(f, V_SKIP, "no --%s was given", s->role), true);
+    } else if (c->scope == OF_PAIR)
+        lacks = side_lacks(&x->teacher, c->needs, f) || side_lacks(&x->student, c->needs, f);
+    else
+        lacks = side_lacks(x->side, c->needs, f);
+    if (!lacks) c->run(x, f);
+    all->n_verdict[f->verdict]++;
+}
+
+static void run_checks(struct exam *x, struct findings *all)
+{
+    const size_t n_check = sizeof checks / sizeof *checks;
+    all->v = NEW_N(struct finding, n_check * (2 + x->n_source));
+    for (size_t i = 0; i < n_check; i++) {
+        const struct check *c = &checks[i];
+        struct side *sides[] = {c->scope == OF_STUDENT ? NULL : &x->teacher, c->scope == OF_TEACHER ? NULL : &x->student};
+        if (c->scope == EACH_SOURCE) continue;
+        if (c->scope == OF_PAIR) {
+            if (x->teacher.dir && x->student.dir) run_check(x, all, c, NULL);
+            continue;
+        }
+        for (int k = 0; k < 2; k++)
+            if ((x->side = sides[k]) && x->side->dir) run_check(x, all, c, x->side->role);
+    }
+    for (size_t k = 0; k < x->n_source; k++)
+        for (size_t i = 0; i < n_check; i++) {
+            x->source = &x->sources[k];
+            if (checks[i].scope == EACH_SOURCE) run_check(x, all, &checks[i], x->source->path);
+        }
+}
+
+// ---- the command ------------------------------------------------------------------------------------------------------------------------
+
+static enum status open_exam(struct exam *x, struct err *err)
+{
+    const struct options *o = x->o;
+    const char *teacher = opt_str(o, "teacher"), *student = opt_str(o, "student");
+    if (!teacher && !student) return err_set(err, ST_BAD_INPUT, "wanted --teacher DIR, --student DIR, or both");
+    if (teacher) TRY(side_open(&x->teacher, "teacher", teacher, err));
+    if (student) TRY(side_open(&x->student, "student", student, err));
+    x->sources = NEW_N(struct source, opt_count(o, "data"));
+    for (size_t i = 0; i < opt_count(o, "data"); i++) TRY(source_open(&x->sources[x->n_source++], opt_str_at(o, "data", i), x, err));
+    TRY(open_device(&x->dev, o, err));
+    json_t *a = NULL, *b = NULL;
+    struct err ignored = {0};
+    if (x->teacher.weights.n && x->student.weights.n && !identity_of_model(&a, teacher, &ignored) &&
+        !identity_of_model(&b, student, &ignored))
+        x->same_model = json_equal(a, b);
+    json_decref(a);
+    json_decref(b);
+    return ST_OK;
+}
+
+static void close_exam(struct exam *x)
+{
+    side_close(&x->teacher);
+    side_close(&x->student);
+    for (size_t i = 0; i < x->n_source; i++) source_close(&x->sources[i]);
+    mem_free(x->sources);
+    probe_free(x->probe);
+    if (x->dev.backend) dev_close(&x->dev);
+}
+
+// What main prints on stderr when something would break training.
+static enum status verdict(const struct findings *all, struct err *err)
+{
+    if (!all->n_verdict[V_FAIL]) return ST_OK;
+    struct buf names = {0};
+    for (size_t i = 0; i < all->n; i++)
+        if (all->v[i].verdict == V_FAIL)
+            buf_printf(&names, "%s%s%s%s%s", names.size ? ", " : "", all->v[i].title, all->v[i].of ? " (" : "",
+                       all->v[i].of ? all->v[i].of : "", all->v[i].of ? ")" : "");
+    err_set(err, ST_FAIL, "%d of %zu checks say that this would go wrong: %s", all->n_verdict[V_FAIL], all->n, names.data);
+    buf_free(&names);
+    return ST_FAIL;
+}
+
+static enum status run(struct options *o, struct err *err)
+{
+    struct exam x = {.o = o};
+    struct findings all = {0};
+    enum status st = open_exam(&x, err);
+    if (!st) {
+        run_checks(&x, &all);
+        if (opt_bool(o, "json")) {
+            json_t *list = findings_json(&all);
+            struct buf text = {0};
+            json_append_pretty(&text, list);
+            fwrite(text.data, 1, text.size, stdout);
+            buf_free(&text);
+            json_decref(list);
+        } else {
+            findings_print(&all, opt_bool(o, "quiet"));
+            printf("%d ok, %d to look at, %d wrong, %d skipped\n", all.n_verdict[V_OK], all.n_verdict[V_WARN], all.n_verdict[V_FAIL],
+                   all.n_verdict[V_SKIP]);
+        }
+        st = verdict(&all, err);
+    }
+    findings_free(&all);
+    close_exam(&x);
+    return st;
+}
+
+const struct command command_doctor = {
+    .name = "doctor",
+    .summary = "what would go wrong with a teacher, a student and data, before an hour is spent",
+    .notes = "Says of each thing: ok, warn (look at it), FAIL (training or generation would break), - (skipped, and\n"
+             "why). Folders may hold only tokenizers: what can be known is told. Exit code 1 with a FAIL.\n"
+             "\n"
+             "  distill doctor --teacher DeepSeek-V3/ --student Qwen3-1.7B/\n"
+             "  distill doctor --student Qwen3-1.7B/ --data traces/ --json | jq '.[] | select(.status == \"fail\")'",
+    .options = options,
+    .run = run,
+};

@@ -1,0 +1,176 @@
+// Memory against what is free, by the code that will take it: models built from config.json alone, run over nothing (docs/design.md).
+#include "distill/compute.h"
+#include "distill/doctor.h"
+#include "distill/registry.h"
+#include "student/plan.h"
+#include "teacher/engine.h"
+
+#include <string.h>
+
+static double gib(size_t bytes)
+{
+    return (double)bytes / (1 << 30);
+}
+
+struct model *plan_model(struct exam *x, const struct side *s, enum model_use use, struct err *err)
+{
+    struct model *m = NULL;
+    struct model_options mo = {.archs = all_archs, .use = use, .dtype = run_dtype(x->o), .random_init = true, .plan = true};
+    return model_load(&m, &x->dev, s->dir, &mo, err) ? NULL : m;
+}
+
+static int longest(const struct exam *x, bool prompts)
+{
+    int n = 0;
+    for (size_t i = 0; i < x->n_source; i++) {
+        int m = prompts ? x->sources[i].longest_prompt : x->sources[i].longest;
+        if (m > n) n = m;
+    }
+    return n;
+}
+
+// ---- generation -------------------------------------------------------------------------------------------------------------------------
+
+static void plan_gen(struct exam *x, struct finding *f, struct model *m)
+{
+    struct err err = {0};
+    const int64_t context = m->config.max_position, max_tokens = opt_int(x->o, "max-tokens");
+    int64_t prompt = longest(x, true) ? longest(x, true) : 1024;
+    if (prompt > context / 2 && !longest(x, true)) prompt = context / 2;
+    if (prompt < 1) prompt = 1;
+    int64_t len = prompt + max_tokens < context ? prompt + max_tokens : context;
+    struct engine_options eo = {.eos = (int32_t[]){0},
+                                .batch_tokens = (int)opt_int(x->o, "batch-tokens"),
+                                .max_prompt = (int)prompt,
+                                .max_len = (int)(len > prompt ? len : prompt + 1)};
+    targets_spec_parse(&eo.targets, "topk:64", NULL, (int)m->config.n_vocab, &err);
+    struct engine_plan p;
+    if (engine_plan(&p, m, &eo, &err)) {
+        say(f, V_FAIL, "%s", err.text);
+        return;
+    }
+    const size_t weights = m->weights.peak, least = weights + p.step_bytes + (size_t)p.n_page_least * p.page_bytes,
+                 all = weights + p.step_bytes + (size_t)p.n_page * p.page_bytes, free_bytes = mem_available_bytes();
+    say(f, V_OK,
+        "weights %.3g GiB in %s, step %.3g, keys and values %.3g for one sample of %d tokens, %.3g for %d together; %.3g GiB are free",
+        gib(weights), dtype_name(m->dtype), gib(p.step_bytes), gib((size_t)p.n_page_least * p.page_bytes), eo.max_len,
+        gib((size_t)p.n_page * p.page_bytes), eo.batch_tokens, gib(free_bytes));
+    number(f, "weights_bytes", (double)weights);
+    number(f, "step_bytes", (double)p.step_bytes);
+    number(f, "page_bytes", (double)p.page_bytes);
+    number(f, "need_bytes", (double)least);
+    number(f, "need_all_bytes", (double)all);
+    number(f, "free_bytes", (double)free_bytes);
+    if (least > free_bytes) {
+        say(f, V_FAIL, "%.3g GiB are lacking for a single sample", gib(least - free_bytes));
+        if (weights > free_bytes)
+            fix(f, "the weights alone do not fit: a machine with more than %.3g GiB, or a smaller teacher", gib(least));
+        else
+            fix(f, "lower --max-tokens or --batch-tokens");
+    } else if (all > free_bytes) {
+        size_t n = (free_bytes - weights - p.step_bytes) / 4 * 3 / p.page_bytes / (size_t)p.n_page_least;
+        say(f, V_WARN, "at their longest about %zu samples fit together, not %d: slower, with the same result", n ? n : 1, eo.batch_tokens);
+        fix(f, "lower --max-tokens, or leave it so");
+    }
+}
+
+void check_memory_gen(struct exam *x, struct finding *f)
+{
+    struct err err = {0};
+    struct model *m = plan_model(x, x->side, MODEL_GENERATE, &err);
+    if (m)
+        plan_gen(x, f, m);
+    else
+        say(f, V_FAIL, "%s", err.text);
+    model_free(m);
+}
+
+// ---- training ---------------------------------------------------------------------------------------------------------------------------
+
+static enum status plan_step(struct train_plan plans[3], struct model *m, int micro, int len, struct err *err)
+{
+    const int n_vocab = (int)m->config.n_vocab;
+    struct train_options opt = {.kd_temperature = 1};
+    TRY(loss_parse(&opt.loss, "fkl", err));
+    struct targets_use use = {.on = true, .k = n_vocab < 64 ? n_vocab : 64, .n_vocab = n_vocab, .temperature = 1};
+    struct micro bounds = {.n_row = (micro + len - 1) / len, .n_tok = micro, .n_loss = micro, .max_len = len};
+    return train_plan_policies(plans, m, &opt, &bounds, &use, err);
+}
+
+static size_t need_of(const struct train_plan *p)
+{
+    return p->weights + p->state + p->keep + p->step;
+}
+
+// The largest micro-batch, by halves, that fits with whole layers computed again; 0: none.
+static int smaller(struct model *m, int micro, int len, size_t free_bytes)
+{
+    struct train_plan plans[3];
+    struct err ignored = {0};
+    while ((micro /= 2) >= 64) {
+        if (len > micro) len = micro;
+        if (!plan_step(plans, m, micro, len, &ignored) && need_of(&plans[RECOMPUTE_LAYER]) <= free_bytes) return micro;
+    }
+    return 0;
+}
+
+static void plan_train(struct exam *x, struct finding *f, struct model *m)
+{
+    struct err err = {0};
+    struct train_plan p[3];
+    const int64_t context = m->config.max_position, micro = opt_int(x->o, "micro-tokens");
+    int64_t len = opt_has(x->o, "max-len") ? opt_int(x->o, "max-len") : micro;
+    if (len > context) len = context;
+    if (longest(x, false) && longest(x, false) < len) len = longest(x, false);
+    const int64_t tokens = micro > len ? micro : len;
+    if (plan_step(p, m, (int)tokens, (int)len, &err)) {
+        say(f, V_FAIL, "%s", err.text);
+        return;
+    }
+    const size_t free_bytes = mem_available_bytes();
+    int policy = RECOMPUTE_NONE;
+    while (policy < RECOMPUTE_LAYER && need_of(&p[policy]) > free_bytes) policy++;
+    say(f, V_OK,
+        "%lld tokens a micro-batch in %s: weights %.3g GiB, gradients and optimizer %.3g, step and what backward keeps %.3g (recompute "
+        "none), "
+        "%.3g (cheap), %.3g (layer); %.3g GiB are free",
+        (long long)tokens, dtype_name(m->dtype), gib(p[0].weights), gib(p[0].state), gib(p[0].keep + p[0].step), gib(p[1].keep + p[1].step),
+        gib(p[2].keep + p[2].step), gib(free_bytes));
+    for (int i = 0; i < 3; i++) {
+        char key[40];
+        snprintf(key, sizeof key, "need_%s_bytes", recompute_names[i]);
+        number(f, key, (double)need_of(&p[i]));
+    }
+    number(f, "weights_bytes", (double)p[0].weights);
+    number(f, "state_bytes", (double)p[0].state);
+    number(f, "free_bytes", (double)free_bytes);
+    if (need_of(&p[policy]) <= free_bytes) {
+        say(f, V_OK, "fits with --recompute %s", recompute_names[policy]);
+        return;
+    }
+    say(f, V_FAIL, "%.3g GiB are lacking even with --recompute layer", gib(need_of(&p[policy]) - free_bytes));
+    if (p[0].weights + p[0].state > free_bytes)
+        fix(f, "weights, gradients and optimizer alone take %.3g GiB: a smaller student or a larger machine",
+            gib(p[0].weights + p[0].state));
+    else {
+        int n = smaller(m, (int)tokens, (int)len, free_bytes);
+        if (n)
+            fix(f, "--micro-tokens %d fits, with --max-len %d at most", n, n);
+        else
+            fix(f, "a smaller student or a larger machine");
+    }
+}
+
+void check_memory_train(struct exam *x, struct finding *f)
+{
+    struct err err = {0};
+    const char *cannot = NULL;
+    struct model *m = plan_model(x, x->side, MODEL_TRAIN, &err);
+    if (!m)
+        say(f, V_FAIL, "%s", err.text);
+    else if ((cannot = model_untrainable(m)))
+        say(f, V_SKIP, "layers of kind %s cannot be trained (see architecture)", cannot);
+    else
+        plan_train(x, f, m);
+    model_free(m);
+}

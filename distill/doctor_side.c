@@ -1,0 +1,130 @@
+// A model's folder, as much of it as there is: each part is read on its own, and why one cannot be is kept for the finding.
+#include "distill/doctor.h"
+#include "distill/doctor_licence.h"
+#include "distill/registry.h"
+
+#include <string.h>
+#include <sys/stat.h>
+
+int64_t side_int(const json_t *object, const char *key)
+{
+    const json_t *v = json_object_get(object, key);
+    return json_is_integer(v) ? (int64_t)json_integer_value(v) : -1;
+}
+
+int64_t side_vocab(const struct side *s)
+{
+    int64_t n = side_int(s->config, "vocab_size");
+    return n > 0 ? n : 0;
+}
+
+int64_t side_context(const struct side *s)
+{
+    if (s->arch) return s->shape.max_position;
+    int64_t n = side_int(s->config, "max_position_embeddings");
+    return n > 0 ? n : 0;
+}
+
+static bool has(const char *dir, const char *name)
+{
+    char *path = path_join(dir, name);
+    bool there = file_exists(path);
+    mem_free(path);
+    return there;
+}
+
+static json_t *read_object(const char *dir, const char *name, struct err *err)
+{
+    char *path = path_join(dir, name);
+    json_t *root = NULL;
+    if (!json_read(&root, path, err) && !json_is_object(root)) {
+        err_set(err, ST_BAD_INPUT, "%s: wanted a JSON object", path);
+        json_decref(root);
+        root = NULL;
+    }
+    mem_free(path);
+    return root;
+}
+
+static void add_stop(struct ids *stops, int64_t id)
+{
+    if (id < 0 || id > INT32_MAX) return;
+    for (size_t i = 0; i < stops->n; i++)
+        if (stops->v[i] == id) return;
+    ids_push(stops, (int32_t)id);
+}
+
+static void add_stops(struct ids *stops, const json_t *v)
+{
+    if (json_is_integer(v)) add_stop(stops, (int64_t)json_integer_value(v));
+    for (size_t i = 0; i < json_array_size(v); i++) add_stops(stops, json_array_get(v, i));
+}
+
+// The last token that carries loss in a finished turn, if it is an added one: what the student would learn to end with.
+static void find_turn_end(struct side *s)
+{
+    json_t *messages =
+        json_pack("[{s:s, s:s}, {s:s, s:s}]", "role", "user", "content", "Hello", "role", "assistant", "content", "Good day to you");
+    struct ids ids = {0};
+    uint8_t *mask = NULL;
+    if (!chat_training_row(s->chat, messages, &ids, &mask, &s->turn_err)) {
+        size_t last = ids.n;
+        while (last && !mask[last - 1]) last--;
+        struct buf text = {0};
+        struct err ignored = {0};
+        if (last && !tokenizer_decode(s->tok, &ids.v[last - 1], 1, true, &text, &ignored)) {
+            // An end token that is not "special" still is a token of its own, and no part of what was said.
+            bool said = text.size && memmem("Good day to you", 15, text.data, text.size);
+            if (!said) s->turn_end = ids.v[last - 1];
+        }
+        buf_free(&text);
+    }
+    ids_free(&ids);
+    mem_free(mask);
+    json_decref(messages);
+}
+
+static void open_tokenizer(struct side *s)
+{
+    if (tokenizer_load(&s->tok, s->dir, &s->tok_err)) return;
+    if (!chat_open(&s->chat, s->tok, &s->chat_err)) find_turn_end(s);
+}
+
+enum status side_open(struct side *s, const char *role, const char *dir, struct err *err)
+{
+    struct stat st;
+    *s = (struct side){.role = role, .turn_end = -1};
+    if (strstr(dir, "://")) return err_set(err, ST_BAD_INPUT, "--%s %s: an address; only folders can be examined yet", role, dir);
+    if (stat(dir, &st)) return err_errno(err, "look at", dir);
+    if (!S_ISDIR(st.st_mode))
+        return err_set(err, ST_BAD_INPUT, "--%s %s: a file; wanted a folder with config.json, *.safetensors and tokenizer.json", role, dir);
+    s->dir = dir;
+    s->has_config = has(dir, "config.json");
+    s->has_tokenizer = has(dir, "tokenizer.json");
+    s->has_weights = has(dir, "model.safetensors") || has(dir, "model.safetensors.index.json");
+    if (!s->has_config && !s->has_tokenizer && !s->has_weights)
+        return err_set(err, ST_BAD_INPUT, "--%s %s: none of config.json, tokenizer.json, model.safetensors is in there", role, dir);
+    if (s->has_config) s->config = read_object(dir, "config.json", &s->config_err);
+    if (has(dir, "generation_config.json")) s->generation = read_object(dir, "generation_config.json", &s->generation_err);
+    if (s->config && model_config_read(&s->shape, &s->arch, dir, all_archs, &s->arch_err)) s->arch = NULL;
+    if (s->has_tokenizer) open_tokenizer(s);
+    if (s->has_weights && st_open_dir(&s->weights, dir, &s->weights_err)) s->weights = (struct st_set){0};
+    add_stops(&s->stops, json_object_get(s->generation, "eos_token_id"));
+    add_stops(&s->stops, json_object_get(s->config, "eos_token_id"));
+    if (s->tok) add_stop(&s->stops, tokenizer_eos(s->tok));
+    s->licence = licence_of(dir);
+    return ST_OK;
+}
+
+void side_close(struct side *s)
+{
+    if (s->arch) model_config_free(&s->shape);
+    if (s->weights.n) st_close(&s->weights);
+    chat_free(s->chat);
+    tokenizer_free(s->tok);
+    json_decref(s->config);
+    json_decref(s->generation);
+    json_decref(s->licence);
+    ids_free(&s->stops);
+    *s = (struct side){0};
+}
