@@ -72,9 +72,7 @@ static void run_check(struct exam *x, struct findings *all, const struct check *
     bool lacks = false;
     if (c->scope == EACH_SOURCE) {
         const struct side *s = wanted(x, c->needs);
-        if (c->needs & NEEDS_STORE && !x->source->store)
-            lacks = true, say(f, V_SKIP, "not a store");
-        else if (c->needs & (NEEDS_TEACHER | NEEDS_STUDENT))
+        if (c->needs & (NEEDS_TEACHER | NEEDS_STUDENT))
             lacks = s->dir ? side_lacks(s, c->needs, f) : (say(f, V_SKIP, "no --%s was given", s->role), true);
     } else if (c->scope == OF_PAIR)
         lacks = side_lacks(&x->teacher, c->needs, f) || side_lacks(&x->student, c->needs, f);
@@ -102,7 +100,8 @@ static void run_checks(struct exam *x, struct findings *all)
     for (size_t k = 0; k < x->n_source; k++)
         for (size_t i = 0; i < n_check; i++) {
             x->source = &x->sources[k];
-            if (checks[i].scope == EACH_SOURCE) run_check(x, all, &checks[i], x->source->path);
+            if (checks[i].scope != EACH_SOURCE || (checks[i].needs & NEEDS_STORE && !x->source->store)) continue;
+            run_check(x, all, &checks[i], x->source->path);
         }
 }
 
@@ -147,34 +146,39 @@ static enum status verdict(const struct findings *all, struct err *err)
         if (all->v[i].verdict == V_FAIL)
             buf_printf(&names, "%s%s%s%s%s", names.size ? ", " : "", all->v[i].title, all->v[i].of ? " (" : "",
                        all->v[i].of ? all->v[i].of : "", all->v[i].of ? ")" : "");
-    err_set(err, ST_FAIL, "%d of %zu checks say that this would go wrong: %s", all->n_verdict[V_FAIL], all->n, names.data);
+    err_set(err, ST_FAIL, "%d of %zu checks failed: %s; what to do stands at each", all->n_verdict[V_FAIL], all->n, names.data);
     buf_free(&names);
     return ST_FAIL;
 }
 
-static enum status run(struct options *o, struct err *err)
+enum status doctor_examine(const struct options *o, struct findings *out, struct err *err)
 {
     struct exam x = {.o = o};
-    struct findings all = {0};
+    *out = (struct findings){0};
     enum status st = open_exam(&x, err);
-    if (!st) {
-        run_checks(&x, &all);
-        if (opt_bool(o, "json")) {
-            json_t *list = findings_json(&all);
-            struct buf text = {0};
-            json_append_pretty(&text, list);
-            fwrite(text.data, 1, text.size, stdout);
-            buf_free(&text);
-            json_decref(list);
-        } else {
-            findings_print(&all, opt_bool(o, "quiet"));
-            printf("%d ok, %d to look at, %d wrong, %d skipped\n", all.n_verdict[V_OK], all.n_verdict[V_WARN], all.n_verdict[V_FAIL],
-                   all.n_verdict[V_SKIP]);
-        }
-        st = verdict(&all, err);
-    }
-    findings_free(&all);
+    if (!st) run_checks(&x, out);
     close_exam(&x);
+    return st;
+}
+
+static enum status run(struct options *o, struct err *err)
+{
+    struct findings all;
+    TRY(doctor_examine(o, &all, err));
+    if (opt_bool(o, "json")) {
+        json_t *list = findings_json(&all);
+        struct buf text = {0};
+        json_append_pretty(&text, list);
+        fwrite(text.data, 1, text.size, stdout);
+        buf_free(&text);
+        json_decref(list);
+    } else {
+        findings_print(&all, opt_bool(o, "quiet"));
+        printf("%d ok, %d to look at, %d wrong, %d skipped\n", all.n_verdict[V_OK], all.n_verdict[V_WARN], all.n_verdict[V_FAIL],
+               all.n_verdict[V_SKIP]);
+    }
+    enum status st = verdict(&all, err);
+    findings_free(&all);
     return st;
 }
 

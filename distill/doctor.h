@@ -17,16 +17,23 @@ struct finding {
     struct buf found, fix;
     json_t *numbers; // what scripts may want beside the text; NULL: nothing
 };
-// Adds a sentence, and makes the verdict at least `v`.
+// Adds a clause, and makes the verdict at least `v`.
 void say(struct finding *f, enum verdict v, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void fix(struct finding *f, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void number(struct finding *f, const char *key, double v);
+// "1.25 GiB", "340 KiB", to three digits.
+struct size_text {
+    char s[24];
+} size_text(size_t bytes);
 
 struct findings {
     struct finding *v;
     size_t n;
     int n_verdict[4];
 };
+// All checks of what --teacher, --student and --data name. ST_BAD_INPUT: something of it cannot be examined at all; what is wrong with it
+// is among the findings. They refer to the options' strings.
+enum status doctor_examine(const struct options *o, struct findings *out, struct err *err);
 void findings_print(const struct findings *all, bool quiet); // the table, on stdout
 json_t *findings_json(const struct findings *all);           // caller's
 void findings_free(struct findings *all);
@@ -108,7 +115,7 @@ enum needs { // of the model in hand, of both for a pair
     NEEDS_TOKENIZER = 4,
     NEEDS_TEMPLATE = 8,
     NEEDS_WEIGHTS = 16,
-    NEEDS_STORE = 32, // the source is a store
+    NEEDS_STORE = 32, // the source is a store; of another the check does not speak
     NEEDS_TEACHER = 64,
     NEEDS_STUDENT = 128,
 };
@@ -148,8 +155,8 @@ struct check {
     X(same_numbers, "own numbers", EACH_MODEL, NEEDS_ARCH | NEEDS_WEIGHTS) \
     X(logit_shift, "logit shift", OF_PAIR, NEEDS_ARCH | NEEDS_WEIGHTS) \
     /* doctor_memory.c */ \
-    X(memory_gen, "memory, gen", OF_TEACHER, NEEDS_ARCH) \
-    X(memory_train, "memory, train", OF_STUDENT, NEEDS_ARCH) \
+    X(memory_gen, "memory of gen", OF_TEACHER, NEEDS_ARCH) \
+    X(memory_train, "memory of train", OF_STUDENT, NEEDS_ARCH) \
     /* doctor_licence.c */ \
     X(licence, "licence", EACH_MODEL, 0) \
     X(licences, "licences", OF_PAIR, 0) \

@@ -31,9 +31,10 @@ static void count_row(struct source *s, const struct exam *x, int n_tok, int n_p
 
 // ---- a store ----------------------------------------------------------------------------------------------------------------------------
 
-static void keep_doc(struct source *s, const struct sample *m, struct targets *t)
+// Sample `at` of `of`, where it is a turn for the probe: texts spread over the store, which begins with the shortest samples.
+static void keep_doc(struct source *s, size_t at, size_t of, const struct sample *m, struct targets *t)
 {
-    if (s->n_doc == N_DOC || m->n_tok < 4 || m->n_prompt < 1 || m->n_prompt > DOC_MOST - DOC_ANSWER) return;
+    if (s->n_doc == N_DOC || at * N_DOC < s->n_doc * of || m->n_tok < 4 || m->n_prompt < 1 || m->n_prompt > DOC_MOST - DOC_ANSWER) return;
     if (!s->doc) s->doc = NEW_N(struct probe_doc, N_DOC);
     struct probe_doc *d = &s->doc[s->n_doc++];
     *d = (struct probe_doc){.first = m->n_prompt, .targets = *t};
@@ -63,7 +64,7 @@ static void read_sample(struct source *s, const struct exam *x, size_t i)
         if (m.prompt_ids[k] > s->max_id) s->max_id = m.prompt_ids[k];
     for (int k = 0; k < m.n_tok; k++)
         if (m.token_ids[k] > s->max_id) s->max_id = m.token_ids[k];
-    keep_doc(s, &m, &t);
+    keep_doc(s, i, store_n_sample(s->store), &m, &t);
     sample_free(&m);
     targets_free(&t);
 }

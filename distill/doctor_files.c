@@ -65,8 +65,8 @@ void check_weights(struct exam *x, struct finding *f)
     }
     size_t bytes = 0;
     for (size_t i = 0; i < s->weights.n; i++) bytes += s->weights.v[i].size_bytes;
-    say(f, V_OK, "%.4g M parameters, %.4g GiB in %zu file%s, every shape as config.json says", (double)model_n_weight(m) * 1e-6,
-        (double)bytes / (1 << 30), s->weights.n_map, s->weights.n_map == 1 ? "" : "s");
+    say(f, V_OK, "%.4g M parameters, %s in %zu file%s, every shape as config.json says", (double)model_n_weight(m) * 1e-6,
+        size_text(bytes).s, s->weights.n_map, s->weights.n_map == 1 ? "" : "s");
     number(f, "parameters", (double)model_n_weight(m));
     number(f, "file_bytes", (double)bytes);
     model_free(m);
@@ -96,7 +96,7 @@ void check_dtype(struct exam *x, struct finding *f)
     }
     struct buf list = {0};
     for (size_t k = 0; k < n; k++) {
-        buf_printf(&list, "%s%s %.4g GiB", k ? ", " : "", name[k], (double)bytes[k] / (1 << 30));
+        buf_printf(&list, "%s%s %s", k ? ", " : "", name[k], size_text(bytes[k]).s);
         if (bytes[k] > bytes[most]) most = k;
     }
     say(f, V_OK, "%s", list.size ? list.data : "no tensors");

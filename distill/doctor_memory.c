@@ -7,11 +7,6 @@
 
 #include <string.h>
 
-static double gib(size_t bytes)
-{
-    return (double)bytes / (1 << 30);
-}
-
 struct model *plan_model(struct exam *x, const struct side *s, enum model_use use, struct err *err)
 {
     struct model *m = NULL;
@@ -51,10 +46,9 @@ static void plan_gen(struct exam *x, struct finding *f, struct model *m)
     }
     const size_t weights = m->weights.peak, least = weights + p.step_bytes + (size_t)p.n_page_least * p.page_bytes,
                  all = weights + p.step_bytes + (size_t)p.n_page * p.page_bytes, free_bytes = mem_available_bytes();
-    say(f, V_OK,
-        "weights %.3g GiB in %s, step %.3g, keys and values %.3g for one sample of %d tokens, %.3g for %d together; %.3g GiB are free",
-        gib(weights), dtype_name(m->dtype), gib(p.step_bytes), gib((size_t)p.n_page_least * p.page_bytes), eo.max_len,
-        gib((size_t)p.n_page * p.page_bytes), eo.batch_tokens, gib(free_bytes));
+    say(f, V_OK, "weights %s in %s, step %s, keys and values %s for one sample of %d tokens, %s for %d together; %s are free",
+        size_text(weights).s, dtype_name(m->dtype), size_text(p.step_bytes).s, size_text((size_t)p.n_page_least * p.page_bytes).s,
+        eo.max_len, size_text((size_t)p.n_page * p.page_bytes).s, eo.batch_tokens, size_text(free_bytes).s);
     number(f, "weights_bytes", (double)weights);
     number(f, "step_bytes", (double)p.step_bytes);
     number(f, "page_bytes", (double)p.page_bytes);
@@ -62,9 +56,9 @@ static void plan_gen(struct exam *x, struct finding *f, struct model *m)
     number(f, "need_all_bytes", (double)all);
     number(f, "free_bytes", (double)free_bytes);
     if (least > free_bytes) {
-        say(f, V_FAIL, "%.3g GiB are lacking for a single sample", gib(least - free_bytes));
+        say(f, V_FAIL, "%s are lacking for a single sample", size_text(least - free_bytes).s);
         if (weights > free_bytes)
-            fix(f, "the weights alone do not fit: a machine with more than %.3g GiB, or a smaller teacher", gib(least));
+            fix(f, "the weights alone do not fit: a machine with more than %s, or a smaller teacher", size_text(least).s);
         else
             fix(f, "lower --max-tokens or --batch-tokens");
     } else if (all > free_bytes) {
@@ -131,11 +125,11 @@ static void plan_train(struct exam *x, struct finding *f, struct model *m)
     int policy = RECOMPUTE_NONE;
     while (policy < RECOMPUTE_LAYER && need_of(&p[policy]) > free_bytes) policy++;
     say(f, V_OK,
-        "%lld tokens a micro-batch in %s: weights %.3g GiB, gradients and optimizer %.3g, step and what backward keeps %.3g (recompute "
+        "%lld tokens a micro-batch in %s: weights %s, gradients and optimizer %s, step and what backward keeps %s (recompute "
         "none), "
-        "%.3g (cheap), %.3g (layer); %.3g GiB are free",
-        (long long)tokens, dtype_name(m->dtype), gib(p[0].weights), gib(p[0].state), gib(p[0].keep + p[0].step), gib(p[1].keep + p[1].step),
-        gib(p[2].keep + p[2].step), gib(free_bytes));
+        "%s (cheap), %s (layer); %s are free",
+        (long long)tokens, dtype_name(m->dtype), size_text(p[0].weights).s, size_text(p[0].state).s, size_text(p[0].keep + p[0].step).s,
+        size_text(p[1].keep + p[1].step).s, size_text(p[2].keep + p[2].step).s, size_text(free_bytes).s);
     for (int i = 0; i < 3; i++) {
         char key[40];
         snprintf(key, sizeof key, "need_%s_bytes", recompute_names[i]);
@@ -148,10 +142,10 @@ static void plan_train(struct exam *x, struct finding *f, struct model *m)
         say(f, V_OK, "fits with --recompute %s", recompute_names[policy]);
         return;
     }
-    say(f, V_FAIL, "%.3g GiB are lacking even with --recompute layer", gib(need_of(&p[policy]) - free_bytes));
+    say(f, V_FAIL, "%s are lacking even with --recompute layer", size_text(need_of(&p[policy]) - free_bytes).s);
     if (p[0].weights + p[0].state > free_bytes)
-        fix(f, "weights, gradients and optimizer alone take %.3g GiB: a smaller student or a larger machine",
-            gib(p[0].weights + p[0].state));
+        fix(f, "weights, gradients and optimizer alone take %s: a smaller student or a larger machine",
+            size_text(p[0].weights + p[0].state).s);
     else {
         int n = smaller(m, (int)tokens, (int)len, free_bytes);
         if (n)

@@ -125,10 +125,9 @@ static enum status runner_open(struct runner *r, struct exam *x, const struct si
     *r = (struct runner){.dev = &x->dev, .max_tok = max_tok};
     struct model *plan = plan_model(x, s, use, err);
     if (!plan) return ST_FAIL;
-    const double need = 1.1 * (double)plan->weights.peak, have = (double)mem_available_bytes();
+    const size_t need = plan->weights.peak + plan->weights.peak / 10, have = mem_available_bytes();
     model_free(plan);
-    if (need > have)
-        return err_set(err, ST_FAIL, "loading the %s takes %.3g GiB and %.3g are free", s->role, need / (1 << 30), have / (1 << 30));
+    if (need > have) return err_set(err, ST_FAIL, "loading the %s takes %s and %s are free", s->role, size_text(need).s, size_text(have).s);
     struct model_options mo = {.archs = all_archs, .use = use, .dtype = run_dtype(x->o)};
     TRY(model_load(&r->m, r->dev, s->dir, &mo, err));
     r->ints = NEW_N(int32_t, 2 * max_tok + 2);
@@ -417,7 +416,7 @@ void check_logit_shift(struct exam *x, struct finding *f)
     struct tokenizer_diff d = {0};
     if (x->teacher.tok && x->student.tok) tokenizer_compare(&d, x->teacher.tok, x->student.tok);
     if (d.n_differ) {
-        say(f, V_SKIP, "the tokenizers differ: the same ids would be other words");
+        say(f, V_SKIP, "the tokenizers differ: the same ids are other words");
         return;
     }
     judge_shift(f, &s->pair, p->kind, "report it with both config.json files: this is our mistake");

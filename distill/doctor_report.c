@@ -10,11 +10,11 @@ static const char *const words[] = {"skip", "ok", "warn", "fail"};
 static const char *const marks[] = {"-", "ok", "warn", "FAIL"};
 static const char *const colours[] = {"\033[2m", "\033[32m", "\033[33m", "\033[1;31m"};
 
-static void add_sentence(struct buf *b, const char *fmt, va_list args)
+static void add_clause(struct buf *b, const char *fmt, va_list args)
 {
     char *text = NULL;
     if (vasprintf(&text, fmt, args) < 0) return;
-    if (b->size) buf_puts(b, ". ");
+    if (b->size) buf_puts(b, "; ");
     buf_puts(b, text);
     free(text);
 }
@@ -23,7 +23,7 @@ void say(struct finding *f, enum verdict v, const char *fmt, ...)
 {
     va_list args;
     va_start(args, fmt);
-    add_sentence(&f->found, fmt, args);
+    add_clause(&f->found, fmt, args);
     va_end(args);
     if (v > f->verdict) f->verdict = v;
 }
@@ -32,7 +32,7 @@ void fix(struct finding *f, const char *fmt, ...)
 {
     va_list args;
     va_start(args, fmt);
-    add_sentence(&f->fix, fmt, args);
+    add_clause(&f->fix, fmt, args);
     va_end(args);
 }
 
@@ -41,6 +41,17 @@ void number(struct finding *f, const char *key, double v)
     if (!f->numbers) f->numbers = json_object();
     bool whole = v > -9e15 && v < 9e15 && (double)(json_int_t)v <= v && (double)(json_int_t)v >= v;
     json_object_set_new(f->numbers, key, whole ? json_integer((json_int_t)v) : json_real(v));
+}
+
+struct size_text size_text(size_t bytes)
+{
+    static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
+    double v = (double)bytes;
+    int i = 0;
+    for (; v >= 999.5 && i < 4; i++) v /= 1024;
+    struct size_text t;
+    snprintf(t.s, sizeof t.s, "%.3g %s", v, units[i]);
+    return t;
 }
 
 json_t *findings_json(const struct findings *all)
@@ -106,29 +117,60 @@ static const char *column_of(const struct finding *f)
     return !f->of ? "both" : !strcmp(f->of, "teacher") || !strcmp(f->of, "student") ? f->of : "data";
 }
 
+struct table {
+    size_t title, indent, width;
+    bool colour;
+};
+
+static void print_line(const struct table *t, enum verdict v, const char *title, const char *of, const char *found, const char *mend)
+{
+    printf("%s%-6s%s%-*s%-9s", t->colour ? colours[v] : "", marks[v], t->colour ? "\033[0m" : "", (int)t->title + 2, title, of);
+    put_wrapped(found, t->indent, t->width, true);
+    if (!mend) return;
+    struct buf line = {0};
+    buf_printf(&line, "fix: %s", mend);
+    put_wrapped(line.data, t->indent, t->width, false);
+    buf_free(&line);
+}
+
+// Findings [first, last) that were skipped, those with the same reason in one line.
+static void print_skipped(const struct table *t, const struct findings *all, size_t first, size_t last)
+{
+    for (size_t i = first; i < last; i++) {
+        const struct finding *f = &all->v[i];
+        bool told = f->verdict != V_SKIP;
+        for (size_t k = first; k < i && !told; k++) told = all->v[k].verdict == V_SKIP && !strcmp(all->v[k].found.data, f->found.data);
+        if (told) continue;
+        struct buf line = {0};
+        const char *title = NULL;
+        buf_printf(&line, "%s: ", f->found.data);
+        for (size_t k = i; k < last; k++) {
+            if (all->v[k].verdict != V_SKIP || strcmp(all->v[k].found.data, f->found.data) != 0) continue;
+            if (title == all->v[k].title) continue; // of teacher and of student
+            buf_printf(&line, "%s%s", title ? ", " : "", all->v[k].title);
+            title = all->v[k].title;
+        }
+        print_line(t, V_SKIP, "skipped", "", line.data, NULL);
+        buf_free(&line);
+    }
+}
+
 void findings_print(const struct findings *all, bool quiet)
 {
     const char *no_color = getenv("NO_COLOR");
-    const bool colour = isatty(STDOUT_FILENO) && !(no_color && *no_color);
-    const size_t width = terminal_width();
-    size_t title = 0;
-    const char *path = NULL;
+    struct table t = {.colour = isatty(STDOUT_FILENO) && !(no_color && *no_color), .width = terminal_width(), .title = 7};
     for (size_t i = 0; i < all->n; i++)
-        title = width_of(all->v[i].title, strlen(all->v[i].title)) > title ? strlen(all->v[i].title) : title;
-    const size_t indent = 6 + title + 2 + 9;
-    for (size_t i = 0; i < all->n; i++) {
+        if (strlen(all->v[i].title) > t.title) t.title = strlen(all->v[i].title);
+    t.indent = 6 + t.title + 2 + 9;
+    for (size_t i = 0, first = 0; i < all->n; i++) {
         const struct finding *f = &all->v[i];
-        if (quiet && f->verdict < V_WARN) continue;
         const bool data = !strcmp(column_of(f), "data");
-        if (data && path != f->of) printf("%s\n", path = f->of);
-        printf("%s%-6s%s%-*s%-9s", colour ? colours[f->verdict] : "", marks[f->verdict], colour ? "\033[0m" : "", (int)title + 2, f->title,
-               data ? "" : column_of(f));
-        put_wrapped(f->found.size ? f->found.data : "", indent, width, true);
-        if (!f->fix.size) continue;
-        struct buf line = {0};
-        buf_printf(&line, "fix: %s", f->fix.data);
-        put_wrapped(line.data, indent, width, false);
-        buf_free(&line);
+        if (data && (!i || f->of != all->v[i - 1].of)) printf("%s\n", f->of);
+        if (f->verdict != V_SKIP && (!quiet || f->verdict >= V_WARN))
+            print_line(&t, f->verdict, f->title, data ? "" : column_of(f), f->found.data, f->fix.size ? f->fix.data : NULL);
+        const bool end = i + 1 == all->n || (!strcmp(column_of(&all->v[i + 1]), "data") && f->of != all->v[i + 1].of);
+        if (end && !quiet) print_skipped(&t, all, first, i + 1);
+        if (end) first = i + 1;
     }
 }
 

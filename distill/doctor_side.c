@@ -1,6 +1,6 @@
 // A model's folder, as much of it as there is: each part is read on its own, and why one cannot be is kept for the finding.
 #include "distill/doctor.h"
-#include "distill/doctor_licence.h"
+#include "distill/licence.h"
 #include "distill/registry.h"
 
 #include <string.h>

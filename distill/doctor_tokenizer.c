@@ -125,13 +125,22 @@ void check_vocabularies(struct exam *x, struct finding *f)
         say(f, V_SKIP, "vocab_size is not known of both");
         return;
     }
+    if (t->tok && s->tok) {
+        struct tokenizer_diff d;
+        tokenizer_compare(&d, t->tok, s->tok);
+        if (d.n_differ) {
+            say(f, V_SKIP, "the tokenizers differ: the same ids are other words");
+            return;
+        }
+    }
     if (b < tokens) {
         say(f, V_FAIL, "the teacher writes ids up to %lld, the student has only %lld rows", (long long)tokens - 1, (long long)b);
         fix(f, "take a student with at least %lld rows", (long long)tokens);
     } else if (a == b)
         say(f, V_OK, "%lld rows in both", (long long)a);
     else
-        say(f, V_OK, "padded differently: %lld rows in the teacher, %lld in the student; only the %lld that both have are compared",
+        say(f, V_OK,
+            "%lld rows in the teacher, %lld in the student: padded differently; only the first %lld, which both have, are compared",
             (long long)a, (long long)b, (long long)(a < b ? a : b));
 }
 
@@ -162,6 +171,12 @@ static void list_stops(struct buf *out, const struct side *s)
     }
 }
 
+// How sure it is that nothing stops at a token: the files that would name it are there.
+static enum verdict named(const struct side *s)
+{
+    return s->has_config || s->generation ? V_FAIL : V_WARN;
+}
+
 void check_end_token(struct exam *x, struct finding *f)
 {
     const struct side *s = x->side;
@@ -184,7 +199,8 @@ void check_end_token(struct exam *x, struct finding *f)
         say(f, V_FAIL, "the chat template writes no token after an answer: a student would never learn to stop");
         fix(f, "end the assistant's turn in the template with the end token");
     } else if (end >= 0 && !stops_at(s, end)) {
-        say(f, V_FAIL, "the chat template ends a turn with %s, which is not among them: endless repetition", name);
+        say(f, named(s), "the chat template ends a turn with %s, which is not among them: endless repetition%s", name,
+            named(s) == V_FAIL ? "" : ", unless config.json or generation_config.json, which are not here, name it");
         fix(f, "add %d to \"eos_token_id\" in generation_config.json", (int)end);
     } else if (end >= 0 && s->generation && json_object_get(s->generation, "eos_token_id") &&
                !names_id(s->generation, "eos_token_id", end)) {
@@ -212,7 +228,8 @@ void check_end_tokens(struct exam *x, struct finding *f)
     if (theirs >= 0 && stops_at(s, theirs))
         say(f, V_OK, "the student stops where the teacher's turns end: %s", name);
     else {
-        say(f, V_FAIL, "the teacher's turns end with %s, at which the student does not stop: it would learn to write it and go on", name);
+        say(f, theirs < 0 ? V_FAIL : named(s),
+            "the teacher's turns end with %s, at which the student does not stop: it would learn to write it and go on", name);
         if (theirs >= 0)
             fix(f, "add %d to \"eos_token_id\" in the student's generation_config.json", (int)theirs);
         else

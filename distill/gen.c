@@ -8,6 +8,7 @@
 #include "distill/command.h"
 #include "distill/generator.h"
 #include "distill/identity.h"
+#include "distill/licence.h"
 #include "distill/progress.h"
 #include "distill/signals.h"
 
@@ -81,6 +82,8 @@ static enum status open_store(struct gen *g, struct err *err)
     if (st) return st;
     store_set_info(g->store, "version", json_string(DISTILL_VERSION));
     store_set_info(g->store, "teacher_path", json_string(opt_str(g->o, "teacher")));
+    json_t *licence = licence_of(opt_str(g->o, "teacher"));
+    if (licence) store_set_info(g->store, "teacher_licence", licence);
     store_set_info(g->store, "run", options_effective_json(g->o));
     return ST_OK;
 }

@@ -3,6 +3,7 @@
 
 #include "distill/command.h"
 #include "distill/identity.h"
+#include "distill/licence.h"
 #include "kernels/base/gguf.h"
 
 #include <string.h>
@@ -31,6 +32,8 @@ static json_t *describe_source(const struct rows_source *s)
     const json_t *identity = json_object_get(store_manifest(s->store), "identity");
     json_object_set_new(o, "identity", json_deep_copy(identity)); // the teacher's files with their hashes, tokenizer, sampling
     if (rows_teacher(s)) json_object_set_new(o, "teacher", json_string(rows_teacher(s)));
+    json_t *licence = json_object_get(json_object_get(store_manifest(s->store), "info"), "teacher_licence");
+    if (licence) json_object_set(o, "teacher_licence", licence);
     return o;
 }
 
@@ -45,6 +48,8 @@ enum status train_record(json_t **out, const struct options *o, const struct mod
         root, "student",
         json_pack("{s:s, s:s, s:o}", "path", opt_str(o, "student"), "model_type", config->model_type, "identity", identity));
     for (int i = 0; i < rows->n_source; i++) json_array_append_new(data, describe_source(&rows->source[i]));
+    json_t *licence = licence_of(opt_str(o, "student"));
+    if (licence) json_object_set_new(json_object_get(root, "student"), "licence", licence);
     json_object_set_new(root, "data", data);
     json_object_set_new(root, "rows",
                         json_pack("{s:I, s:I, s:I, s:I, s:s}", "n", (json_int_t)rows->n, "n_tok", (json_int_t)rows->n_tok, "n_loss",
@@ -132,6 +137,12 @@ static const char *text_of(const json_t *o, const char *key)
     return s ? s : "unknown";
 }
 
+// ", licence mit (README.md)": what the folder named; nothing if it named none.
+static void card_licence(struct buf *b, const json_t *licence)
+{
+    if (licence) buf_printf(b, ", licence %s (%s)", text_of(licence, "id"), text_of(licence, "from"));
+}
+
 static void card_source(struct buf *b, const json_t *s)
 {
     buf_printf(b, "- `%s` (%s, %lld rows, sha256 `%.16s…`", text_of(s, "path"), text_of(s, "kind"),
@@ -139,7 +150,10 @@ static void card_source(struct buf *b, const json_t *s)
     const json_t *targets = json_object_get(s, "targets");
     if (targets) buf_printf(b, ", targets %s:%lld", text_of(targets, "kind"), (long long)json_integer_value(json_object_get(targets, "k")));
     buf_puts(b, ")\n");
-    if (json_object_get(s, "teacher")) buf_printf(b, "  written by the teacher `%s`\n", text_of(s, "teacher"));
+    if (!json_object_get(s, "teacher")) return;
+    buf_printf(b, "  written by the teacher `%s`", text_of(s, "teacher"));
+    card_licence(b, json_object_get(s, "teacher_licence"));
+    buf_puts(b, "\n");
 }
 
 char *train_card(const json_t *record, int64_t step, int64_t n_tok)
@@ -148,8 +162,10 @@ char *train_card(const json_t *record, int64_t step, int64_t n_tok)
     struct buf b = {0};
     buf_puts(&b, "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- distillation\n---\n\n");
     buf_printf(&b, "# A student trained by distill %s\n\n", text_of(record, "version"));
-    buf_printf(&b, "Begun from `%s` (%s). Step %lld of %lld, %lld tokens.\n\n", text_of(student, "path"), text_of(student, "model_type"),
-               (long long)step, (long long)json_integer_value(json_object_get(record, "n_step")), (long long)n_tok);
+    buf_printf(&b, "Begun from `%s` (%s", text_of(student, "path"), text_of(student, "model_type"));
+    card_licence(&b, json_object_get(student, "licence"));
+    buf_printf(&b, "). Step %lld of %lld, %lld tokens.\n\n", (long long)step,
+               (long long)json_integer_value(json_object_get(record, "n_step")), (long long)n_tok);
     buf_printf(&b, "Loss: `%s`, weights of the teacher's part and of the text %g and %g, temperature %g. Learning rate %g (%s).\n\n",
                text_of(settings, "loss"), json_number_value(json_object_get(settings, "kd-weight")),
                json_number_value(json_object_get(settings, "ce-weight")), json_number_value(json_object_get(settings, "kd-temperature")),

@@ -67,15 +67,22 @@ static void compare_tokens(struct tokenizer_diff *d, const struct tokenizer *a, 
     }
 }
 
-// Merges of a that b has not, or ranks otherwise (`ranks`: counted once, from one side).
+// The id that b has for the bytes of a's token; -1: none.
+static int32_t same_bytes(const struct vocab *a, const struct vocab *b, int32_t id)
+{
+    return vocab_find(b, a->pool + a->begin[id], a->size[id]);
+}
+
+// Merges of a that b has not, by the bytes they join, or ranks otherwise (`ranks`: counted once, from one side).
 static int64_t lacking(const struct vocab *a, const struct vocab *b, bool ranks)
 {
     int64_t n = 0;
     for (uint32_t i = 0; a->merge && i <= a->merge_mask; i++) {
         const struct merge *m = &a->merge[i];
         if (m->pair == MERGE_EMPTY) continue;
-        const struct merge *other = b->merge ? merge_find(b, (int32_t)(m->pair >> 32), (int32_t)(uint32_t)m->pair) : NULL;
-        n += !other || (ranks && (other->rank != m->rank || other->id != m->id));
+        const int32_t left = same_bytes(a, b, (int32_t)(m->pair >> 32)), right = same_bytes(a, b, (int32_t)(uint32_t)m->pair);
+        const struct merge *other = b->merge && left >= 0 && right >= 0 ? merge_find(b, left, right) : NULL;
+        n += !other || (ranks && other->rank != m->rank);
     }
     return n;
 }
