@@ -20,7 +20,7 @@ static const struct option options[] = {
     {"student", OPT_STRING, .value = "DIR", .help = "the student, likewise"},
     {"data", OPT_STRINGS, .value = "STORE|F.jsonl[,…]", .help = "what will be learned from, or generated from: stores, conversations, prompts"},
     {"probe", OPT_BOOL, .def = "true", .help = "run the models over a little text, where their weights are there and fit into memory"},
-    {"micro-tokens", OPT_INT, .def = "8192", .range = "[1, 2000000000]", .group = "Memory to plan for", .help = "as for train"},
+    {"micro-tokens", OPT_INT, .def = "8192", .range = "[1, 16777216]", .group = "Memory to plan for", .help = "as for train"},
     {"max-len", OPT_INT, .range = "[2, 2000000000]", .group = "Memory to plan for", .help = "as for train (default: the student's context, at most --micro-tokens)"},
     {"batch-tokens", OPT_INT, .def = "128", .range = "[1, 1048576]", .group = "Memory to plan for", .help = "as for gen: samples that grow together"},
     {"max-tokens", OPT_INT, .def = "512", .range = "[1, 16777216]", .group = "Memory to plan for", .help = "as for gen: the longest sample"},
@@ -153,7 +153,7 @@ static enum status verdict(const struct findings *all, struct err *err)
 
 enum status doctor_examine(const struct options *o, struct findings *out, struct err *err)
 {
-    struct exam x = {.o = o};
+    struct exam x = {.o = o, .teacher.role = "teacher", .student.role = "student"};
     *out = (struct findings){0};
     enum status st = open_exam(&x, err);
     if (!st) run_checks(&x, out);

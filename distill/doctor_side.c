@@ -20,7 +20,6 @@ int64_t side_vocab(const struct side *s)
 
 int64_t side_context(const struct side *s)
 {
-    if (s->arch) return s->shape.max_position;
     int64_t n = side_int(s->config, "max_position_embeddings");
     return n > 0 ? n : 0;
 }

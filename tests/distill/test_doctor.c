@@ -67,10 +67,12 @@ static void set_template(const char *dir, const char *text)
     put(dir, "chat_template.jinja", text);
 }
 
-// The weights again, with `lm_head.weight` (a copy of the embedding, its first values changed or not), without one tensor, or as F16.
+// The weights again, with `lm_head.weight` (a copy of the embedding, its first value changed or not), without one tensor, with an embedding
+// that is called I32, or with one tensor that holds one value (bits of BF16) throughout.
 struct rewrite {
     bool head, head_differs, embed_as_i32;
-    const char *without;
+    const char *without, *fill;
+    uint16_t value;
 };
 static void rewrite(const char *dir, struct rewrite how)
 {
@@ -89,8 +91,14 @@ static void rewrite(const char *dir, struct rewrite how)
         }
     if (how.head) st_declare(w, "lm_head.weight", embed->dtype, embed->rank, embed->shape);
     ck_ok(st_begin(w, &err));
-    for (size_t i = 0; i < set.n; i++)
-        if (!how.without || strcmp(set.v[i].name, how.without) != 0) ck_ok(st_put(w, set.v[i].data, set.v[i].size_bytes, &err));
+    for (size_t i = 0; i < set.n; i++) {
+        if (how.without && !strcmp(set.v[i].name, how.without)) continue;
+        uint16_t *data = mem_alloc(set.v[i].size_bytes);
+        memcpy(data, set.v[i].data, set.v[i].size_bytes);
+        for (size_t k = 0; how.fill && !strcmp(how.fill, set.v[i].name) && k < set.v[i].size_bytes / 2; k++) data[k] = how.value;
+        ck_ok(st_put(w, data, set.v[i].size_bytes, &err));
+        mem_free(data);
+    }
     if (how.head) {
         uint8_t *data = mem_alloc(embed->size_bytes);
         memcpy(data, embed->data, embed->size_bytes);
@@ -125,11 +133,12 @@ static enum status try_run(struct err *err, const char *const *args)
     enum status st = options_parse(&options, &command_doctor, n, argv, err);
     return st ? st : doctor_examine(options, &all, err);
 }
-#define RUN(...)                                                                                                                           \
-    do {                                                                                                                                   \
-        struct err err = {0};                                                                                                              \
-        ck_ok(try_run(&err, (const char *const[]){__VA_ARGS__, "--threads", "1", NULL}));                                                  \
-    } while (0)
+static void must_run(const char *const *args)
+{
+    struct err err = {0};
+    ck_ok(try_run(&err, args));
+}
+#define RUN(...) must_run((const char *const[]){__VA_ARGS__, "--threads", "1", NULL})
 #define RUN_TEACHER(dir) RUN("--teacher", dir, "--no-probe")
 #define RUN_STUDENT(dir) RUN("--student", dir, "--no-probe")
 #define RUN_BOTH(t, s) RUN("--teacher", t, "--student", s, "--no-probe")
@@ -263,6 +272,23 @@ START_TEST(weights_that_are_not_the_configs)
     rewrite(s, (struct rewrite){.without = "model.norm.weight"});
     RUN_STUDENT(s);
     expect("weights", V_FAIL, "model.norm.weight: missing");
+}
+END_TEST
+
+START_TEST(numbers_that_are_none_and_a_student_that_knows_nothing)
+{
+    const char *s = copy_of(STUDENT);
+    rewrite(s, (struct rewrite){.fill = "model.norm.weight", .value = 0x7fc0}); // NaN
+    RUN("--student", s);
+    expect("same_numbers", V_FAIL, "NaN");
+    rewrite(s, (struct rewrite){.fill = "model.norm.weight", .value = 0x7f7f}); // 3.4e38: logits beyond f32
+    RUN("--student", s);
+    expect("same_numbers", V_FAIL, "not finite");
+    rewrite(s, (struct rewrite){.fill = "model.embed_tokens.weight", .value = 0}); // all tokens as likely
+    RUN("--teacher", TEACHER, "--student", s);
+    expect("logit_shift", V_WARN, "does not know such text yet");
+    RUN("--teacher", TEACHER, "--student", s, "--no-probe");
+    expect("logit_shift", V_SKIP, "--no-probe");
 }
 END_TEST
 
@@ -613,8 +639,16 @@ START_TEST(memory_that_suffices_and_that_does_not)
     RUN_BOTH(t, s);
     expect("memory_gen", V_FAIL, "the weights alone do not fit");
     expect("memory_train", V_FAIL, "a smaller student or a larger machine");
-    RUN("--student", STUDENT, "--no-probe", "--micro-tokens", "1999999999");
+    // So wide that a token takes some hundred KiB: more of them than fit, on any machine.
+    char n[32];
+    put(s, "config.json",
+        "{\"model_type\":\"qwen2\",\"vocab_size\":512,\"hidden_size\":256,\"intermediate_size\":65536,"
+        "\"num_hidden_layers\":1,\"num_attention_heads\":4,\"max_position_embeddings\":2048}");
+    RUN("--student", s, "--micro-tokens", "4096");
+    snprintf(n, sizeof n, "%.0f", 3 * 4096 * numbered("memory_train", "free_bytes") / numbered("memory_train", "need_layer_bytes"));
+    RUN("--student", s, "--micro-tokens", n);
     expect("memory_train", V_FAIL, "--micro-tokens ");
+    expect("memory_train", V_FAIL, " fits, with --max-len ");
     mem_free(huge);
 }
 END_TEST
@@ -931,6 +965,7 @@ Suite *suite_doctor(void)
     tcase_add_test(t, broken_files_are_named);
     tcase_add_test(t, an_unknown_architecture_and_one_that_cannot_be_trained);
     tcase_add_test(t, weights_that_are_not_the_configs);
+    tcase_add_test(t, numbers_that_are_none_and_a_student_that_knows_nothing);
     tcase_add_test(t, dtypes_of_the_files);
     tcase_add_test(t, tied_heads);
     tcase_add_test(t, contexts);
