@@ -1,0 +1,49 @@
+// What the suites of `distill doctor` share: copies of the shipped models with one thing changed, and what the doctor finds in them.
+#pragma once
+#include "distill/command.h"
+#include "distill/doctor.h"
+#include "tests/test.h"
+
+#define TEACHER TEST_ROOT "/teacher/tiny/moe"
+#define STUDENT TEST_ROOT "/teacher/tiny/base"
+extern const struct command command_doctor, command_gen;
+
+// ---- folders; paths live until the test ends
+
+const char *copy_of(const char *model);                                          // a copy in a folder of its own
+void put(const char *dir, const char *name, const char *text);                   // writes a file
+void drop(const char *dir, const char *name);                                    // removes one
+void set(const char *dir, const char *name, const char *key, const char *value); // a key of a JSON file; value as JSON, "-" takes it away
+void set_template(const char *dir, const char *text);                            // chat_template.jinja
+json_t *tokenizer_json(const char *dir);                                         // caller's
+void write_tokenizer(const char *dir, json_t *root);                             // steals
+// The weights again, with `lm_head.weight` (a copy of the embedding, its first value changed or not), without one tensor, with an embedding
+// that is called I32, or with one tensor that holds one value (bits of BF16) throughout.
+struct rewrite {
+    bool head, head_differs, embed_as_i32;
+    const char *without, *fill;
+    uint16_t value;
+};
+void rewrite(const char *dir, struct rewrite how);
+
+// Chat templates of the shipped form in parts: with reasoning in all turns, in the last, or (TURN_BEGIN TURN_END) in none.
+#define TURN_BEGIN "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+#define TURN_END "{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+#define REASON "{% if m.reasoning_content %}<think>\n{{ m.reasoning_content }}\n</think>\n\n{% endif %}"
+#define REASON_LAST "{% if m.reasoning_content and loop.last %}<think>\n{{ m.reasoning_content }}\n</think>\n\n{% endif %}"
+
+// ---- running
+
+extern struct findings all;                                    // of the last run
+enum status try_run(struct err *err, const char *const *args); // the doctor with these arguments, NULL-terminated
+void must_run(const char *const *args);
+void close_run(void); // after each test
+#define RUN(...) must_run((const char *const[]){__VA_ARGS__, "--threads", "1", NULL})
+#define RUN_TEACHER(dir) RUN("--teacher", dir, "--no-probe")
+#define RUN_STUDENT(dir) RUN("--student", dir, "--no-probe")
+#define RUN_BOTH(t, s) RUN("--teacher", t, "--student", s, "--no-probe")
+
+const struct finding *find(const char *check); // the first of that check
+// It has this verdict and says `part`, in what was found or in the fix.
+void expect(const char *check, enum verdict v, const char *part);
+double numbered(const char *check, const char *key);

@@ -1,0 +1,271 @@
+// Each check of tokenizers and chat templates on a case that breaks it and on one that does not.
+#include "tests/distill/doctor_fixture.h"
+
+// ---- tokenizers -------------------------------------------------------------------------------------------------------------------------
+
+START_TEST(tokenizers_that_differ_in_layout_only)
+{
+    const char *s = copy_of(STUDENT);
+    write_tokenizer(s, tokenizer_json(s));
+    put(s, "x", "");
+    json_t *root = tokenizer_json(s);
+    json_object_set_new(root, "version", json_string("1.0 "));
+    write_tokenizer(s, root);
+    RUN_BOTH(TEACHER, s);
+    expect("tokenizer", V_FAIL, "all 512 ids, merges and cuts are the same");
+    expect("tokenizer", V_FAIL, "cp ");
+    expect("vocabularies", V_OK, "512 rows in both");
+}
+END_TEST
+
+START_TEST(tokenizers_with_more_tokens_in_one)
+{
+    const char *s = copy_of(STUDENT), *t = copy_of(TEACHER);
+    json_t *root = tokenizer_json(t);
+    json_array_append_new(json_object_get(root, "added_tokens"),
+                          json_pack("{s:i, s:s, s:b, s:b, s:b, s:b, s:b}", "id", 512, "content", "<extra>", "single_word", 0, "lstrip", 0,
+                                    "rstrip", 0, "normalized", 0, "special", 1));
+    write_tokenizer(t, root);
+    RUN_BOTH(t, s);
+    expect("tokenizer", V_FAIL, "1 only the teacher has: \"<extra>\" (512)");
+    expect("tokenizer", V_FAIL, "the student's embedding has 512 rows");
+    expect("vocabulary", V_FAIL, "do not belong together"); // the teacher's own embedding has 512 rows too
+    expect("vocabularies", V_FAIL, "ids up to 512");
+    set(s, "config.json", "vocab_size", "640");
+    set(t, "config.json", "vocab_size", "576");
+    RUN_BOTH(t, s);
+    expect("tokenizer", V_FAIL, "rows of the student's padding");
+    expect("vocabulary", V_OK, "576 rows for 513 tokens: 63 are padding");
+    expect("vocabularies", V_OK, "padded");
+    RUN_BOTH(s, t);
+    expect("tokenizer", V_FAIL, "1 only the student has");
+}
+END_TEST
+
+START_TEST(tokenizers_whose_tokens_mean_something_else)
+{
+    const char *s = copy_of(STUDENT);
+    json_t *root = tokenizer_json(s), *vocab = json_object_get(json_object_get(root, "model"), "vocab");
+    json_int_t a = json_integer_value(json_object_get(vocab, "a")), b = json_integer_value(json_object_get(vocab, "b"));
+    json_object_set_new(vocab, "a", json_integer(b));
+    json_object_set_new(vocab, "b", json_integer(a));
+    write_tokenizer(s, root);
+    RUN("--teacher", TEACHER, "--student", s);
+    expect("tokenizer", V_FAIL, "2 mean something else: ");
+    expect("tokenizer", V_FAIL, "learn from the text alone");
+    expect("logit_shift", V_SKIP, "other words");
+    ck_assert(numbered("tokenizer", "n_differ") > 1.5);
+}
+END_TEST
+
+START_TEST(tokenizers_that_merge_or_cut_otherwise)
+{
+    const char *s = copy_of(STUDENT);
+    json_t *root = tokenizer_json(s), *merges = json_object_get(json_object_get(root, "model"), "merges");
+    json_t *first = json_incref(json_array_get(merges, 0));
+    json_array_remove(merges, 0);
+    json_array_append_new(merges, first);
+    write_tokenizer(s, root);
+    RUN_BOTH(TEACHER, s);
+    expect("tokenizer", V_FAIL, "merges differ");
+    s = copy_of(STUDENT);
+    root = tokenizer_json(s);
+    json_object_set_new(root, "normalizer", json_pack("{s:s}", "type", "Lowercase"));
+    write_tokenizer(s, root);
+    RUN_BOTH(TEACHER, s);
+    expect("tokenizer", V_FAIL, "test texts are cut otherwise");
+}
+END_TEST
+
+START_TEST(end_tokens)
+{
+    const char *s = copy_of(STUDENT);
+    RUN_STUDENT(s);
+    expect("end_token", V_OK, "\"<|im_end|>\" (509)");
+    set(s, "generation_config.json", "eos_token_id", "507");
+    RUN_STUDENT(s);
+    expect("end_token", V_WARN, "generation_config.json does not name \"<|im_end|>\" (509)");
+    set(s, "config.json", "eos_token_id", "507");
+    set(s, "tokenizer_config.json", "eos_token", "\"<|endoftext|>\"");
+    RUN_BOTH(TEACHER, s);
+    expect("end_token", V_OK, "509"); // the teacher's
+    expect("end_tokens", V_FAIL, "add 509");
+    RUN_STUDENT(s);
+    expect("end_token", V_FAIL, "ends a turn with \"<|im_end|>\" (509), which is not among them");
+    set(s, "generation_config.json", "eos_token_id", "600");
+    RUN_STUDENT(s);
+    expect("end_token", V_FAIL, "600 is no token");
+    set(s, "generation_config.json", "eos_token_id", "-");
+    set(s, "config.json", "eos_token_id", "-");
+    set(s, "tokenizer_config.json", "eos_token", "null");
+    RUN_STUDENT(s);
+    expect("end_token", V_FAIL, "no end token in");
+    s = copy_of(STUDENT);
+    set_template(s,
+                 "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}");
+    RUN_STUDENT(s);
+    expect("end_token", V_FAIL, "writes no token after an answer");
+}
+END_TEST
+
+START_TEST(pad_and_bos_tokens)
+{
+    const char *s = copy_of(STUDENT);
+    RUN_STUDENT(s);
+    expect("pad_token", V_OK, "<|endoftext|>");
+    expect("bos_token", V_OK, "none");
+    set(s, "tokenizer_config.json", "pad_token", "\"<|im_end|>\"");
+    set(s, "tokenizer_config.json", "bos_token", "\"<|endoftext|>\"");
+    set(s, "config.json", "bos_token_id", "508");
+    RUN_STUDENT(s);
+    expect("pad_token", V_WARN, "never learns to stop");
+    expect("pad_token", V_WARN, "do not name the same"); // config.json still says 507
+    expect("bos_token", V_WARN, "config.json says 508");
+    set(s, "config.json", "bos_token_id", "507");
+    set_template(s, "{{ bos_token }}{{ bos_token }}{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}");
+    RUN_STUDENT(s);
+    expect("bos_token", V_WARN, "2 times");
+    set_template(s, "{{ bos_token }}{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}");
+    RUN_STUDENT(s);
+    expect("bos_token", V_OK, "written by the chat template");
+    set(s, "tokenizer_config.json", "pad_token", "null");
+    set(s, "config.json", "pad_token_id", "-");
+    set(s, "generation_config.json", "pad_token_id", "-");
+    RUN_STUDENT(s);
+    expect("pad_token", V_OK, "none is needed");
+}
+END_TEST
+
+// ---- templates --------------------------------------------------------------------------------------------------------------------------
+
+START_TEST(templates_that_are_missing_or_broken)
+{
+    const char *t = copy_of(TEACHER);
+    set(t, "tokenizer_config.json", "chat_template", "-");
+    RUN_TEACHER(t);
+    expect("chat_template", V_FAIL, "no chat template");
+    expect("reasoning", V_SKIP, "no chat template that can be run");
+    RUN_STUDENT(t);
+    expect("chat_template", V_WARN, "no chat template");
+    set_template(t, "{% for m in messages %}{{ m.content }}");
+    RUN_TEACHER(t);
+    expect("chat_template", V_FAIL, "without what is named");
+    set_template(t, "{% if messages[0].role == 'system' %}{{ raise_exception('no system here') }}{% endif %}" TURN_BEGIN TURN_END);
+    RUN_TEACHER(t);
+    expect("chat_template", V_WARN, "no system here");
+}
+END_TEST
+
+START_TEST(what_becomes_of_reasoning)
+{
+    const char *s = copy_of(STUDENT);
+    RUN_STUDENT(s);
+    expect("reasoning", V_OK, "in every turn");
+    expect("loss_mask", V_OK, "both reasonings");
+    set_template(s, TURN_BEGIN REASON_LAST TURN_END);
+    RUN_STUDENT(s);
+    expect("reasoning", V_WARN, "stripped from earlier ones");
+    expect("loss_mask", V_OK, "the last reasoning");
+    RUN_TEACHER(s); // of a teacher the template writes prompts only
+    expect("reasoning", V_OK, "stripped from earlier ones");
+    set_template(s, TURN_BEGIN TURN_END);
+    RUN_STUDENT(s);
+    expect("reasoning", V_WARN, "never written; <think>…</think> inside the content is kept");
+    set_template(s, "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content.split('</think>')[-1] }}<|im_end|>\n{% endfor %}"
+                    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}");
+    RUN_STUDENT(s);
+    expect("reasoning", V_WARN, "inside the content is stripped");
+    expect("reasoning", V_WARN, "give the student a template that writes reasoning");
+}
+END_TEST
+
+START_TEST(what_the_generation_prompt_opens)
+{
+    const char *s = copy_of(STUDENT);
+    RUN_STUDENT(s);
+    ck_assert(!strstr(find("generation_prompt")->found.data, "opens <think>"));
+    set_template(s, TURN_BEGIN REASON
+                 "{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}");
+    RUN_STUDENT(s);
+    expect("generation_prompt", V_OK, "it opens <think>");
+    set_template(s, TURN_BEGIN "{{ m.content }}<|im_end|>\n{% endfor %}");
+    RUN_STUDENT(s);
+    expect("generation_prompt", V_OK, "nothing is added");
+    set_template(s, "{% if add_generation_prompt %}{{ raise_exception('not so') }}{% endif %}" TURN_BEGIN TURN_END);
+    RUN_STUDENT(s);
+    expect("generation_prompt", V_FAIL, "not so");
+}
+END_TEST
+
+START_TEST(where_the_loss_falls)
+{
+    const char *s = copy_of(STUDENT);
+    set_template(s, "{% for m in messages %}{{ m.role }}:{{ m.content }}{{ m.content }}<|im_end|>{% endfor %}{% if add_generation_prompt "
+                    "%}assistant:{% endif %}");
+    RUN_STUDENT(s);
+    expect("loss_mask", V_FAIL, "writes the turn's text twice");
+    set_template(s, "{% for m in messages %}{% generation %}{{ m.role }}:{{ m.content }}<|im_end|>{% endgeneration %}{% endfor %}");
+    RUN_STUDENT(s);
+    expect("loss_mask", V_FAIL, "does not fall on the assistant's answers alone");
+}
+END_TEST
+
+START_TEST(templates_of_teacher_and_student)
+{
+    const char *s = copy_of(STUDENT);
+    RUN_BOTH(TEACHER, s);
+    expect("chat_templates", V_OK, "4 test conversations come out the same");
+    set_template(s, TURN_BEGIN TURN_END);
+    RUN_BOTH(TEACHER, s);
+    expect("chat_templates", V_WARN, "a conversation with reasoning differs after");
+    set_template(s, "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}" TURN_BEGIN REASON TURN_END);
+    RUN_BOTH(TEACHER, s);
+    expect("chat_templates", V_WARN, "rendered by the teacher alone");
+}
+END_TEST
+
+// ---- real tokenizers --------------------------------------------------------------------------------------------------------------------
+
+START_TEST(real_tokenizers_in_pairs)
+{
+    // How many ids mean the same, from the files by a script of five lines; rows: teacher, columns: student.
+    static const char *const names[] = {"deepseek_v3", "qwen2_5", "qwen3", "llama3"};
+    static const int agree[4][4] = {{128815, 8, 8, 7}, {8, 151665, 151665, 410}, {8, 151665, 151669, 410}, {7, 410, 410, 128256}};
+    if (_i / 4 > _i % 4) return; // the other way round: the same count
+    const char *dir = test_material("tokenizers");
+    if (!dir) return;
+    char *t = path_join(dir, names[_i / 4]), *s = path_join(dir, names[_i % 4]);
+    RUN_BOTH(t, s);
+    ck_assert_int_eq((int)numbered("tokenizer", "n_agree"), agree[_i / 4][_i % 4]);
+    if (_i / 4 == _i % 4) expect("tokenizer", V_OK, "the same file");
+    if (_i / 4 == 1 && _i % 4 == 2) expect("tokenizer", V_FAIL, "4 only the student has: \"<tool_response>\" (151665)");
+    if (_i / 4 == 2) expect("reasoning", V_OK, "stripped from earlier ones"); // Qwen3's template
+    if (_i / 4 == 3) expect("end_token", V_WARN, "<|eot_id|>");               // the base model's tokenizer_config.json names another
+    if (_i / 4 == 0) expect("pad_token", V_WARN, "also what ends an answer");
+    mem_free(t);
+    mem_free(s);
+}
+END_TEST
+
+Suite *suite_doctor_text(void);
+Suite *suite_doctor_text(void)
+{
+    Suite *s = suite_create("doctor_text");
+    TCase *t = tcase_create("doctor");
+    tcase_add_checked_fixture(t, NULL, close_run);
+    tcase_set_timeout(t, 60);
+    tcase_add_test(t, tokenizers_that_differ_in_layout_only);
+    tcase_add_test(t, tokenizers_with_more_tokens_in_one);
+    tcase_add_test(t, tokenizers_whose_tokens_mean_something_else);
+    tcase_add_test(t, tokenizers_that_merge_or_cut_otherwise);
+    tcase_add_test(t, end_tokens);
+    tcase_add_test(t, pad_and_bos_tokens);
+    tcase_add_test(t, templates_that_are_missing_or_broken);
+    tcase_add_test(t, what_becomes_of_reasoning);
+    tcase_add_test(t, what_the_generation_prompt_opens);
+    tcase_add_test(t, where_the_loss_falls);
+    tcase_add_test(t, templates_of_teacher_and_student);
+    tcase_add_loop_test(t, real_tokenizers_in_pairs, 0, 16);
+    suite_add_tcase(s, t);
+    return s;
+}
