@@ -1,5 +1,6 @@
 // Training against PyTorch's trajectories, and against itself where two ways must agree.
 #include "student/head.h"
+#include "student/plan.h"
 #include "tests/student/train_fixture.h"
 
 #include <math.h>
@@ -168,6 +169,39 @@ START_TEST(recompute_policies_give_the_same_bits)
         }
         for (int p = 0; p < 3; p++) buf_free(&g[p]);
     }
+}
+END_TEST
+
+START_TEST(what_is_planned_without_weights_is_what_is_taken)
+{
+    struct err err = {0};
+    const char *store = test_tmpdir();
+    fixture_store(store, 8, 1);
+    for (int d = 0; d < 2; d++)
+        for (int policy = 0; policy < 3; policy++) {
+            struct fixture f;
+            struct device dev;
+            struct model *m;
+            struct train_plan plans[3];
+            struct train_options o = fixture_options();
+            ck_ok(loss_parse(&o.loss, "fkl", &err));
+            o.kd_weight = 1;
+            o.recompute = policy;
+            fixture_open(&f, "qwen3", d ? DT_BF16 : DT_F32, store);
+            fixture_train(&f, &o);
+            const struct train_plan *taken = &f.trainer->plan, *p = &plans[policy];
+            struct model_options mo = {.archs = all_archs, .use = MODEL_TRAIN, .dtype = f.model->dtype, .random_init = true, .plan = true};
+            ck_ok(dev_open(&dev, "cpu", 1, &err));
+            ck_ok(model_load(&m, &dev, f.model->dir, &mo, &err));
+            ck_ok(train_plan_policies(plans, m, &o, &taken->bounds, &f.trainer->use, &err));
+            ck_assert_uint_eq(p->weights, taken->weights);
+            ck_assert_uint_eq(p->state, taken->state);
+            ck_assert_uint_eq(p->keep, taken->keep);
+            ck_assert_uint_eq(p->step, taken->step);
+            model_free(m);
+            dev_close(&dev);
+            fixture_close(&f);
+        }
 }
 END_TEST
 
@@ -535,6 +569,7 @@ Suite *suite_trainer(void)
     tcase_add_test(ways, accumulated_micro_batches_give_the_gradient_of_one_batch_up_to_rounding);
     tcase_add_test(ways, threads_do_not_change_a_gradient);
     tcase_add_test(ways, recompute_policies_give_the_same_bits);
+    tcase_add_test(ways, what_is_planned_without_weights_is_what_is_taken);
     tcase_add_test(ways, bf16_stays_close_to_f32);
     tcase_add_test(ways, the_head_does_not_depend_on_where_its_chunks_end);
     tcase_add_test(ways, a_teacher_that_is_the_student_gives_no_divergence);

@@ -367,6 +367,34 @@ START_TEST(samples_of_a_prompt_share_its_pages_and_its_prefill)
 }
 END_TEST
 
+START_TEST(what_is_planned_without_weights_is_what_is_taken)
+{
+    struct fixture f;
+    struct err err = {0};
+    const struct setup s = {"topk:8", WARM, 8, 1, 10};
+    const char *dir = _i ? "teacher/tiny/base" : "teacher/tiny/moe";
+    load(&f, dir, DT_BF16);
+    struct engine *e = open_engine(&f, &s);
+    const struct engine_stats taken = engine_stats(e);
+    const size_t weights = f.m->weights.peak;
+    engine_close(e);
+    unload(&f);
+    struct model_options mo = {.archs = archs, .use = MODEL_GENERATE, .dtype = DT_BF16, .random_init = true, .plan = true};
+    struct engine_plan p;
+    struct engine_options eo = {
+        .n_vocab = VOCAB, .batch_tokens = s.batch_tokens, .max_prompt = 300, .max_len = 300 + s.max_new, .eos = (int32_t[]){EOS}};
+    ck_ok(targets_spec_parse(&eo.targets, s.targets, "1,2", VOCAB, &err));
+    ck_ok(dev_open(&f.dev, "cpu", 2, &err));
+    ck_ok(model_load(&f.m, &f.dev, dir, &mo, &err));
+    ck_ok(engine_plan(&p, f.m, &eo, &err));
+    ck_assert_uint_eq(f.m->weights.peak, weights);
+    ck_assert_uint_eq(p.step_bytes, taken.step_bytes);
+    ck_assert_int_eq(p.n_page, taken.n_page);
+    ck_assert_uint_eq((size_t)p.n_page * p.page_bytes, taken.kv_bytes);
+    unload(&f);
+}
+END_TEST
+
 START_TEST(a_freed_slot_is_filled_again_at_once)
 {
     struct fixture f;
@@ -490,6 +518,7 @@ Suite *suite_engine(void)
     tcase_add_test(t, a_resume_makes_what_was_missing_and_the_same);
     tcase_add_loop_test(t, greedy_is_the_argmax_of_scoring_and_targets_are_its_softmax, 0, 2);
     tcase_add_test(t, samples_of_a_prompt_share_its_pages_and_its_prefill);
+    tcase_add_loop_test(t, what_is_planned_without_weights_is_what_is_taken, 0, 2);
     tcase_add_test(t, a_freed_slot_is_filled_again_at_once);
     tcase_add_test(t, closing_with_samples_in_flight_frees_them);
     tcase_add_test(t, a_prompt_longer_than_the_context_is_refused_by_name);
