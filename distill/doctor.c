@@ -8,6 +8,7 @@
 // Only what cannot be examined at all ends with an error; what is wrong with a model is a finding.
 #include "distill/doctor.h"
 
+#include "distill/chat_options.h"
 #include "distill/command.h"
 #include "distill/compute.h"
 #include "distill/identity.h"
@@ -20,11 +21,12 @@ static const struct option options[] = {
     {"student", OPT_STRING, .value = "DIR", .help = "the student, likewise"},
     {"data", OPT_STRINGS, .value = "STORE|F.jsonl[,…]", .help = "what will be learned from, or generated from: stores, conversations, prompts"},
     {"probe", OPT_BOOL, .def = "true", .help = "run the models over a little text, where their weights are there and fit into memory"},
-    {"micro-tokens", OPT_INT, .def = "8192", .range = "[1, 16777216]", .group = "Memory to plan for", .help = "as for train"},
-    {"max-len", OPT_INT, .range = "[2, 2000000000]", .group = "Memory to plan for", .help = "as for train (default: the student's context, at most --micro-tokens)"},
-    {"batch-tokens", OPT_INT, .def = "128", .range = "[1, 1048576]", .group = "Memory to plan for", .help = "as for gen: samples that grow together"},
-    {"max-tokens", OPT_INT, .def = "512", .range = "[1, 16777216]", .group = "Memory to plan for", .help = "as for gen: the longest sample"},
-    {"kd-temperature", OPT_REAL, .def = "1", .range = "(0, 100]", .group = "Memory to plan for", .help = "as for train: the store must have the teacher's log Z there"},
+    CHAT_OPTIONS,
+    {"micro-tokens", OPT_INT, .def = "8192", .range = "[1, 16777216]", .group = "As in gen and train", .help = "of train: tokens a forward and backward"},
+    {"max-len", OPT_INT, .range = "[2, 2000000000]", .group = "As in gen and train", .help = "of train (default: the student's context, at most --micro-tokens)"},
+    {"batch-tokens", OPT_INT, .def = "128", .range = "[1, 1048576]", .group = "As in gen and train", .help = "of gen: samples that grow together"},
+    {"max-tokens", OPT_INT, .def = "512", .range = "[1, 16777216]", .group = "As in gen and train", .help = "of gen: the longest sample"},
+    {"kd-temperature", OPT_REAL, .def = "1", .range = "(0, 100]", .group = "As in gen and train", .help = "of train: the store must have the teacher's log Z there"},
     {0}};
 // clang-format on
 
@@ -70,7 +72,7 @@ static void run_check(struct exam *x, struct findings *all, const struct check *
     struct finding *f = &all->v[all->n++];
     *f = (struct finding){.check = c->name, .title = c->title, .of = of};
     bool lacks = false;
-    if (c->scope == EACH_SOURCE) {
+    if (c->scope == EACH_DATA) {
         const struct side *s = wanted(x, c->needs);
         if (c->needs & (NEEDS_TEACHER | NEEDS_STUDENT))
             lacks = s->dir ? side_lacks(s, c->needs, f) : (say(f, V_SKIP, "no --%s was given", s->role), true);
@@ -85,11 +87,11 @@ static void run_check(struct exam *x, struct findings *all, const struct check *
 static void run_checks(struct exam *x, struct findings *all)
 {
     const size_t n_check = sizeof checks / sizeof *checks;
-    all->v = NEW_N(struct finding, n_check * (2 + x->n_source));
+    all->v = NEW_N(struct finding, n_check * (2 + x->n_data));
     for (size_t i = 0; i < n_check; i++) {
         const struct check *c = &checks[i];
         struct side *sides[] = {c->scope == OF_STUDENT ? NULL : &x->teacher, c->scope == OF_TEACHER ? NULL : &x->student};
-        if (c->scope == EACH_SOURCE) continue;
+        if (c->scope == EACH_DATA) continue;
         if (c->scope == OF_PAIR) {
             if (x->teacher.dir && x->student.dir) run_check(x, all, c, NULL);
             continue;
@@ -97,11 +99,11 @@ static void run_checks(struct exam *x, struct findings *all)
         for (int k = 0; k < 2; k++)
             if ((x->side = sides[k]) && x->side->dir) run_check(x, all, c, x->side->role);
     }
-    for (size_t k = 0; k < x->n_source; k++)
+    for (size_t k = 0; k < x->n_data; k++)
         for (size_t i = 0; i < n_check; i++) {
-            x->source = &x->sources[k];
-            if (checks[i].scope != EACH_SOURCE || (checks[i].needs & NEEDS_STORE && !x->source->store)) continue;
-            run_check(x, all, &checks[i], x->source->path);
+            x->in_hand = &x->data[k];
+            if (checks[i].scope != EACH_DATA || (checks[i].needs & NEEDS_STORE && !x->in_hand->store)) continue;
+            run_check(x, all, &checks[i], x->in_hand->path);
         }
 }
 
@@ -114,8 +116,10 @@ static enum status open_exam(struct exam *x, struct err *err)
     if (!teacher && !student) return err_set(err, ST_BAD_INPUT, "wanted --teacher DIR, --student DIR, or both");
     if (teacher) TRY(side_open(&x->teacher, "teacher", teacher, err));
     if (student) TRY(side_open(&x->student, "student", student, err));
-    x->sources = NEW_N(struct source, opt_count(o, "data"));
-    for (size_t i = 0; i < opt_count(o, "data"); i++) TRY(source_open(&x->sources[x->n_source++], opt_str_at(o, "data", i), x, err));
+    if (x->teacher.chat) TRY(chat_options(x->teacher.chat, o, err));
+    if (x->student.chat) TRY(chat_options(x->student.chat, o, err));
+    x->data = NEW_N(struct data_source, opt_count(o, "data"));
+    for (size_t i = 0; i < opt_count(o, "data"); i++) TRY(data_open(&x->data[x->n_data++], opt_str_at(o, "data", i), x, err));
     TRY(open_device(&x->dev, o, err));
     json_t *a = NULL, *b = NULL;
     struct err ignored = {0};
@@ -131,8 +135,8 @@ static void close_exam(struct exam *x)
 {
     side_close(&x->teacher);
     side_close(&x->student);
-    for (size_t i = 0; i < x->n_source; i++) source_close(&x->sources[i]);
-    mem_free(x->sources);
+    for (size_t i = 0; i < x->n_data; i++) data_close(&x->data[i]);
+    mem_free(x->data);
     probe_free(x->probe);
     if (x->dev.backend) dev_close(&x->dev);
 }

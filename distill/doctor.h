@@ -51,10 +51,9 @@ struct side {
     struct st_set weights;
     bool has_config, has_tokenizer, has_weights; // the files are there, be they whole or not
     struct err config_err, generation_err, arch_err, tok_err, chat_err, weights_err;
-    struct ids stops;    // tokens that end an answer, as gen and eval take them
-    int32_t turn_end;    // the token with which the template ends an assistant's turn; -1: none
-    struct err turn_err; // why it could not be found
-    json_t *licence;     // {"id", "from"}; NULL: none found
+    struct ids stops; // tokens that the files say end an answer
+    int32_t turn_end; // the token with which the template ends an assistant's turn; -1: none
+    json_t *licence;  // {"id", "from"}; NULL: none found
 };
 // Never fails but for a folder that is not there or holds nothing of a model (ST_BAD_INPUT): what is broken is a finding.
 enum status side_open(struct side *s, const char *role, const char *dir, struct err *err);
@@ -62,16 +61,16 @@ void side_close(struct side *s);
 int64_t side_int(const json_t *object, const char *key); // -1: absent, or no integer
 int64_t side_vocab(const struct side *s);                // rows of the embedding by config.json; 0: not known
 int64_t side_context(const struct side *s);              // 0: not known
-bool side_writes_reasoning(const struct side *s);        // its template writes reasoning_content, of the last turn at least
+bool side_strips_think(const struct side *s);            // its template drops <think>…</think> from the content of an answer
 
 // A trace store or a JSONL file, read through once.
-struct source {
+struct data_source {
     const char *path;
     struct store *store;
     size_t n_row, n_bad;          // lines or samples; those that are no good
     size_t n_chat, n_prompt;      // JSONL: with and without a turn of the assistant
     size_t n_answer, n_empty;     // JSONL prompts that say the right answer; answers without text
-    size_t n_reasoning;           // JSONL: turns with reasoning_content
+    size_t n_reasoning, n_think;  // JSONL: turns with reasoning_content; with </think> in the content
     size_t n_length, n_error;     // samples ended by length; by refusal or error
     size_t n_long, n_prompt_long; // rows longer than the student's context; prompts that leave no room for an answer
     int longest, longest_prompt;  // tokens
@@ -88,16 +87,16 @@ struct probe_doc {
     struct targets targets; // row i: token first + i; n_tok 0: none
 };
 struct exam;
-enum status source_open(struct source *s, const char *path, const struct exam *x, struct err *err);
-void source_close(struct source *s);
+enum status data_open(struct data_source *s, const char *path, const struct exam *x, struct err *err);
+void data_close(struct data_source *s);
 
 struct exam {
     const struct options *o;
     struct side teacher, student;
-    struct source *sources;
-    size_t n_source;
-    struct side *side;     // in hand, for checks of one model
-    struct source *source; // in hand, for checks of data
+    struct data_source *data;
+    size_t n_data;
+    struct side *side;           // in hand, for checks of one model
+    struct data_source *in_hand; // for checks of data
     struct device dev;
     bool same_model;     // teacher and student hold the same weights
     struct probe *probe; // doctor_probe.c; NULL until the first check asks
@@ -108,7 +107,7 @@ void probe_free(struct probe *p);
 
 // ---- checks -----------------------------------------------------------------------------------------------------------------------------
 
-enum scope { EACH_MODEL, OF_TEACHER, OF_STUDENT, OF_PAIR, EACH_SOURCE };
+enum scope { EACH_MODEL, OF_TEACHER, OF_STUDENT, OF_PAIR, EACH_DATA };
 enum needs { // of the model in hand, of both for a pair
     NEEDS_CONFIG = 1,
     NEEDS_ARCH = 2, // config.json is of an architecture that we know, and free of errors
@@ -161,15 +160,15 @@ struct check {
     X(licence, "licence", EACH_MODEL, 0) \
     X(licences, "licences", OF_PAIR, 0) \
     /* doctor_data.c */ \
-    X(data_rows, "rows", EACH_SOURCE, 0) \
-    X(data_lengths, "lengths", EACH_SOURCE, 0) \
-    X(data_answers, "answers", EACH_SOURCE, 0) \
-    X(data_finish, "finish reasons", EACH_SOURCE, NEEDS_STORE) \
-    X(data_teacher, "store's teacher", EACH_SOURCE, NEEDS_STORE | NEEDS_TEACHER) \
-    X(data_tokenizer, "store's tokenizer", EACH_SOURCE, NEEDS_STORE | NEEDS_STUDENT | NEEDS_TOKENIZER) \
-    X(data_targets, "targets", EACH_SOURCE, NEEDS_STORE | NEEDS_STUDENT) \
-    X(data_capture, "captured numbers", EACH_SOURCE, NEEDS_STORE | NEEDS_TEACHER | NEEDS_ARCH | NEEDS_WEIGHTS) \
-    X(data_shift, "targets' shift", EACH_SOURCE, NEEDS_STORE | NEEDS_STUDENT | NEEDS_ARCH | NEEDS_WEIGHTS)
+    X(data_rows, "rows", EACH_DATA, 0) \
+    X(data_lengths, "lengths", EACH_DATA, 0) \
+    X(data_answers, "answers", EACH_DATA, 0) \
+    X(data_finish, "finish reasons", EACH_DATA, NEEDS_STORE) \
+    X(data_teacher, "store's teacher", EACH_DATA, NEEDS_STORE | NEEDS_TEACHER) \
+    X(data_tokenizer, "store's tokenizer", EACH_DATA, NEEDS_STORE | NEEDS_STUDENT | NEEDS_TOKENIZER) \
+    X(data_targets, "targets", EACH_DATA, NEEDS_STORE | NEEDS_STUDENT) \
+    X(data_capture, "captured numbers", EACH_DATA, NEEDS_STORE | NEEDS_TEACHER | NEEDS_ARCH | NEEDS_WEIGHTS) \
+    X(data_shift, "targets' shift", EACH_DATA, NEEDS_STORE | NEEDS_STUDENT | NEEDS_ARCH | NEEDS_WEIGHTS)
 // clang-format on
 #define DECLARE_CHECK(name, title, scope, needs) void check_##name(struct exam *x, struct finding *f);
 DOCTOR_CHECKS(DECLARE_CHECK)

@@ -9,7 +9,7 @@
 
 enum { N_BAD_SHOWN = 3, N_DOC = 4, DOC_ANSWER = 96, DOC_MOST = 512 };
 
-static void note_bad(struct source *s, const char *text)
+static void note_bad(struct data_source *s, const char *text)
 {
     if (s->n_bad++ < N_BAD_SHOWN) buf_printf(&s->bad, "%s%s", s->bad.size ? "; " : "", text);
 }
@@ -20,7 +20,7 @@ static int64_t row_context(const struct exam *x)
     return side_context(x->student.dir ? &x->student : &x->teacher);
 }
 
-static void count_row(struct source *s, const struct exam *x, int n_tok, int n_prompt)
+static void count_row(struct data_source *s, const struct exam *x, int n_tok, int n_prompt)
 {
     const int64_t context = row_context(x);
     s->counted = true;
@@ -32,7 +32,7 @@ static void count_row(struct source *s, const struct exam *x, int n_tok, int n_p
 // ---- a store ----------------------------------------------------------------------------------------------------------------------------
 
 // Sample `at` of `of`, where it is a turn for the probe: texts spread over the store, which begins with the shortest samples.
-static void keep_doc(struct source *s, size_t at, size_t of, const struct sample *m, struct targets *t)
+static void keep_doc(struct data_source *s, size_t at, size_t of, const struct sample *m, struct targets *t)
 {
     if (s->n_doc == N_DOC || at * N_DOC < s->n_doc * of || m->n_tok < 4 || m->n_prompt < 1 || m->n_prompt > DOC_MOST - DOC_ANSWER) return;
     if (!s->doc) s->doc = NEW_N(struct probe_doc, N_DOC);
@@ -45,7 +45,7 @@ static void keep_doc(struct source *s, size_t at, size_t of, const struct sample
     if (d->targets.n_tok > n) d->targets.n_tok = n;
 }
 
-static void read_sample(struct source *s, const struct exam *x, size_t i)
+static void read_sample(struct data_source *s, const struct exam *x, size_t i)
 {
     struct sample m = {0};
     struct targets t = {0};
@@ -72,7 +72,7 @@ static void read_sample(struct source *s, const struct exam *x, size_t i)
 // ---- JSONL ------------------------------------------------------------------------------------------------------------------------------
 
 struct reading {
-    struct source *s;
+    struct data_source *s;
     const struct exam *x;
 };
 
@@ -89,9 +89,9 @@ static bool says_nothing(const json_t *m)
 }
 
 // A conversation: as train reads it.
-static enum status read_chat(struct reading *r, const json_t *messages, struct err *err)
+static enum status read_chat(struct reading *r, const json_t *row, const json_t *messages, struct err *err)
 {
-    struct source *s = r->s;
+    struct data_source *s = r->s;
     const struct side *side = r->x->student.chat ? &r->x->student : &r->x->teacher;
     size_t i;
     const json_t *m;
@@ -100,14 +100,16 @@ static enum status read_chat(struct reading *r, const json_t *messages, struct e
     {
         if (!is_assistant(m)) continue;
         empty |= says_nothing(m);
+        const json_t *content = json_object_get(m, "content");
         s->n_reasoning += json_string_length(json_object_get(m, "reasoning_content")) > 0;
+        s->n_think += json_is_string(content) && strstr(json_string_value(content), "</think>");
     }
     s->n_chat++;
     s->n_empty += empty;
     if (!side->chat) return ST_OK;
     struct ids ids = {0};
     uint8_t *mask = NULL;
-    TRY(chat_training_row(side->chat, messages, &ids, &mask, err));
+    TRY(chat_training_row(side->chat, row, &ids, &mask, NULL, err));
     int first = 0;
     while ((size_t)first < ids.n && !mask[first]) first++;
     count_row(s, r->x, (int)ids.n, first);
@@ -131,7 +133,9 @@ static enum status read_prompt(struct reading *r, json_t *row, const json_t *mes
     r->s->n_answer += json_is_number(answer) || json_string_length(answer) > 0;
     if (!side->chat) return ST_OK;
     json_t *list = messages ? json_incref((json_t *)(uintptr_t)messages) : json_pack("[{s:s, s:O}]", "role", "user", "content", prompt);
-    json_t *request = json_pack("{s:o, s:b}", "messages", list, "add_generation_prompt", 1);
+    json_t *request = chat_row_vars(row);
+    json_object_set_new(request, "messages", list);
+    json_object_set_new(request, "add_generation_prompt", json_true());
     struct ids ids = {0};
     enum status st = chat_render(side->chat, request, NULL, &ids, err);
     if (!st) count_row(r->s, r->x, (int)ids.n, (int)ids.n);
@@ -157,7 +161,7 @@ static enum status read_line(void *arg, json_t *row, long line, struct err *igno
         chat |= is_assistant(m);
         if (!json_is_string(json_object_get(m, "role"))) st = err_set(&err, ST_BAD_INPUT, "messages[%zu]: no \"role\"", i);
     }
-    if (!st) st = chat ? read_chat(r, messages, &err) : read_prompt(r, row, messages, &err);
+    if (!st) st = chat ? read_chat(r, row, messages, &err) : read_prompt(r, row, messages, &err);
     if (!st) return ST_OK;
     char *text = mem_printf("line %ld: %s", line, err.text);
     note_bad(r->s, text);
@@ -167,10 +171,10 @@ static enum status read_line(void *arg, json_t *row, long line, struct err *igno
 
 // ---- opening ----------------------------------------------------------------------------------------------------------------------------
 
-enum status source_open(struct source *s, const char *path, const struct exam *x, struct err *err)
+enum status data_open(struct data_source *s, const char *path, const struct exam *x, struct err *err)
 {
     struct stat st;
-    *s = (struct source){.path = path, .max_id = -1};
+    *s = (struct data_source){.path = path, .max_id = -1};
     if (stat(path, &st)) return err_errno(err, "look at", path);
     if (S_ISDIR(st.st_mode)) {
         TRY(store_open_read(&s->store, path, err));
@@ -181,18 +185,18 @@ enum status source_open(struct source *s, const char *path, const struct exam *x
     size_t n_skipped = 0;
     TRY(jsonl_each(path, true, &n_skipped, read_line, &r, err));
     if (n_skipped) { // lines that are no JSON: the first of them is named by reading up to it
-        struct source again = {.max_id = -1};
+        struct data_source again = {.max_id = -1};
         struct reading first = {&again, x};
         struct err why = {0};
         if (jsonl_each(path, false, NULL, read_line, &first, &why)) note_bad(s, why.text);
         s->n_bad += n_skipped - 1;
         s->n_row += n_skipped;
-        source_close(&again);
+        data_close(&again);
     }
     return ST_OK;
 }
 
-void source_close(struct source *s)
+void data_close(struct data_source *s)
 {
     struct err ignored = {0};
     if (s->store) store_close(s->store, &ignored);
@@ -202,14 +206,14 @@ void source_close(struct source *s)
     }
     mem_free(s->doc);
     buf_free(&s->bad);
-    *s = (struct source){0};
+    *s = (struct data_source){0};
 }
 
 // ---- checks -----------------------------------------------------------------------------------------------------------------------------
 
 void check_data_rows(struct exam *x, struct finding *f)
 {
-    const struct source *s = x->source;
+    const struct data_source *s = x->in_hand;
     number(f, "n", (double)s->n_row);
     number(f, "n_bad", (double)s->n_bad);
     if (!s->n_row) {
@@ -239,7 +243,7 @@ void check_data_rows(struct exam *x, struct finding *f)
 
 void check_data_lengths(struct exam *x, struct finding *f)
 {
-    const struct source *s = x->source;
+    const struct data_source *s = x->in_hand;
     const int64_t context = row_context(x);
     if (!s->counted) {
         say(f, V_SKIP, "lengths in tokens need a chat template that can be run");
@@ -269,7 +273,7 @@ void check_data_lengths(struct exam *x, struct finding *f)
 
 void check_data_answers(struct exam *x, struct finding *f)
 {
-    const struct source *s = x->source;
+    const struct data_source *s = x->in_hand;
     number(f, "n_answer", (double)s->n_answer);
     number(f, "n_empty", (double)s->n_empty);
     const size_t n = s->store ? s->n_row : s->n_prompt;
@@ -284,16 +288,18 @@ void check_data_answers(struct exam *x, struct finding *f)
             s->store ? ": reasoning that did not come to an end, mostly" : "");
         fix(f, s->store ? "generate with a larger --max-tokens, or filter them out" : "drop those rows");
     }
-    if (s->n_reasoning && x->student.chat && !side_writes_reasoning(&x->student)) {
-        say(f, V_FAIL, "the student's chat template never writes reasoning_content: %zu turns' reasoning would be lost without a word",
-            s->n_reasoning);
-        fix(f, "give the student a template that writes it, or learn from a store");
+    if (s->n_think && side_strips_think(&x->student)) {
+        say(f, V_FAIL,
+            "%zu answers have their reasoning inside the content, from where the student's chat template strips it: it would be lost "
+            "without a word",
+            s->n_think);
+        fix(f, "move what stands between <think> and </think> to reasoning_content, which train puts back");
     }
 }
 
 void check_data_finish(struct exam *x, struct finding *f)
 {
-    const struct source *s = x->source;
+    const struct data_source *s = x->in_hand;
     if (!s->n_row) {
         say(f, V_SKIP, "no samples");
         return;
@@ -315,7 +321,7 @@ void check_data_finish(struct exam *x, struct finding *f)
 
 // ---- a store against the models ----
 
-static const json_t *identity_part(const struct source *s, const char *key)
+static const json_t *identity_part(const struct data_source *s, const char *key)
 {
     return json_object_get(json_object_get(store_manifest(s->store), "identity"), key);
 }
@@ -324,7 +330,7 @@ void check_data_teacher(struct exam *x, struct finding *f)
 {
     json_t *now = NULL;
     struct err err = {0};
-    const json_t *then = json_object_get(identity_part(x->source, "teacher"), "files");
+    const json_t *then = json_object_get(identity_part(x->in_hand, "teacher"), "files");
     if (!then) {
         say(f, V_WARN, "the store does not say which files its teacher had");
         fix(f, "keep the teacher's folder beside the store: its provenance rests on your word");
@@ -354,7 +360,7 @@ void check_data_teacher(struct exam *x, struct finding *f)
 
 void check_data_tokenizer(struct exam *x, struct finding *f)
 {
-    const char *then = json_string_value(json_object_get(identity_part(x->source, "tokenizer"), "sha256"));
+    const char *then = json_string_value(json_object_get(identity_part(x->in_hand, "tokenizer"), "sha256"));
     const char *now = tokenizer_sha256(x->student.tok);
     if (!then) {
         say(f, V_WARN, "the store does not say with which tokenizer it was written");
@@ -363,13 +369,13 @@ void check_data_tokenizer(struct exam *x, struct finding *f)
         say(f, V_OK, "the student's");
     else {
         say(f, V_FAIL, "another than the student's (sha256 %.12s… against %.12s…): train refuses the store", then, now);
-        fix(f, "see tokenizer above; or learn from the text alone: distill data export %s --messages F.jsonl", x->source->path);
+        fix(f, "see tokenizer above; or learn from the text alone: distill data export %s --messages F.jsonl", x->in_hand->path);
     }
 }
 
 void check_data_targets(struct exam *x, struct finding *f)
 {
-    const struct source *s = x->source;
+    const struct data_source *s = x->in_hand;
     const struct targets_spec *spec = store_spec(s->store);
     const int64_t rows = side_vocab(&x->student);
     if (rows && s->max_id >= rows) {

@@ -162,7 +162,7 @@ void check_context(struct exam *x, struct finding *f)
     const struct rope_config *r = &s->shape.rope;
     if (r->scaling != ROPE_PLAIN)
         say(f, V_OK, "stretched from %lld by %s", (long long)r->original_max_position, r->scaling == ROPE_YARN ? "YaRN" : "Llama 3's rule");
-    if (s->shape.window) say(f, V_OK, "layers from %d on see a window of %d", s->shape.window_first_layer, s->shape.window);
+    if (s->shape.window) say(f, V_OK, "a query sees the last %d tokens in layers with a sliding window", s->shape.window);
     const int64_t stretched = (int64_t)((double)r->original_max_position * r->factor);
     if (r->scaling == ROPE_YARN && stretched < n) {
         say(f, V_WARN, "the scaling reaches %lld only (original_max_position_embeddings × factor)", (long long)stretched);

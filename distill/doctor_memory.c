@@ -17,8 +17,8 @@ struct model *plan_model(struct exam *x, const struct side *s, enum model_use us
 static int longest(const struct exam *x, bool prompts)
 {
     int n = 0;
-    for (size_t i = 0; i < x->n_source; i++) {
-        int m = prompts ? x->sources[i].longest_prompt : x->sources[i].longest;
+    for (size_t i = 0; i < x->n_data; i++) {
+        int m = prompts ? x->data[i].longest_prompt : x->data[i].longest;
         if (m > n) n = m;
     }
     return n;

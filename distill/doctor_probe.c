@@ -64,14 +64,14 @@ static void add_own(struct probe *p, struct ids ids)
 
 static void take_texts(struct exam *x, struct probe *p)
 {
-    for (size_t i = 0; i < x->n_source; i++)
-        for (size_t k = 0; k < x->sources[i].n_doc; k++) p->n_doc += fits(&x->sources[i].doc[k], p->n_vocab);
+    for (size_t i = 0; i < x->n_data; i++)
+        for (size_t k = 0; k < x->data[i].n_doc; k++) p->n_doc += fits(&x->data[i].doc[k], p->n_vocab);
     if (p->n_doc) {
         p->doc = NEW_N(struct probe_doc, p->n_doc);
         p->n_doc = 0;
-        for (size_t i = 0; i < x->n_source; i++)
-            for (size_t k = 0; k < x->sources[i].n_doc; k++)
-                if (fits(&x->sources[i].doc[k], p->n_vocab)) p->doc[p->n_doc++] = x->sources[i].doc[k];
+        for (size_t i = 0; i < x->n_data; i++)
+            for (size_t k = 0; k < x->data[i].n_doc; k++)
+                if (fits(&x->data[i].doc[k], p->n_vocab)) p->doc[p->n_doc++] = x->data[i].doc[k];
         p->kind = "the data";
         return;
     }
@@ -252,9 +252,9 @@ struct pass { // one model's run by one kind of kernels
 
 static const struct probe_doc *source_doc(const struct exam *x, const struct probe_doc *d, size_t *source)
 {
-    for (size_t i = 0; i < x->n_source; i++)
-        for (size_t k = 0; k < x->sources[i].n_doc; k++)
-            if (x->sources[i].doc[k].ids.v == d->ids.v) return *source = i, &x->sources[i].doc[k];
+    for (size_t i = 0; i < x->n_data; i++)
+        for (size_t k = 0; k < x->data[i].n_doc; k++)
+            if (x->data[i].doc[k].ids.v == d->ids.v) return *source = i, &x->data[i].doc[k];
     return NULL;
 }
 
@@ -278,8 +278,8 @@ static void run_side(struct exam *x, struct probe *p, const struct side *s, stru
     int longest = 0;
     enum status st = ST_OK;
     for (size_t i = 0; i < p->n_doc; i++) longest = (int)p->doc[i].ids.n > longest ? (int)p->doc[i].ids.n : longest;
-    h->stored = NEW_N(struct gap, x->n_source + 1);
-    h->captured = NEW_N(struct gap, x->n_source + 1);
+    h->stored = NEW_N(struct gap, x->n_data + 1);
+    h->captured = NEW_N(struct gap, x->n_data + 1);
     if (!p->n_doc) err_set(err, st = ST_FAIL, "no text has ids that both models know");
     if (!st && side_context(s) < longest) err_set(err, st = ST_FAIL, "the %s's context is too short for the test texts", s->role);
     for (int pass = 0; !st && pass < 2; pass++) {
@@ -298,7 +298,7 @@ static void run_side(struct exam *x, struct probe *p, const struct side *s, stru
     if (st) return;
     finish_gap(&h->self);
     finish_gap(&h->pair);
-    for (size_t i = 0; i < x->n_source; i++) finish_gap(&h->stored[i]), finish_gap(&h->captured[i]);
+    for (size_t i = 0; i < x->n_data; i++) finish_gap(&h->stored[i]), finish_gap(&h->captured[i]);
 }
 
 static void narrow(int *n, const struct side *s)
@@ -437,7 +437,7 @@ static const struct gap *stored(struct exam *x, struct finding *f, const struct 
         say(f, V_SKIP, "%s", h->why.text);
         return NULL;
     }
-    const struct gap *g = &of_sources[x->source - x->sources];
+    const struct gap *g = &of_sources[x->in_hand - x->data];
     if (!g->n) say(f, V_SKIP, "no top-k targets within reach of the probe");
     return g->n ? g : NULL;
 }

@@ -59,34 +59,10 @@ static void add_stops(struct ids *stops, const json_t *v)
     for (size_t i = 0; i < json_array_size(v); i++) add_stops(stops, json_array_get(v, i));
 }
 
-// The last token that carries loss in a finished turn, if it is an added one: what the student would learn to end with.
-static void find_turn_end(struct side *s)
-{
-    json_t *messages =
-        json_pack("[{s:s, s:s}, {s:s, s:s}]", "role", "user", "content", "Hello", "role", "assistant", "content", "Good day to you");
-    struct ids ids = {0};
-    uint8_t *mask = NULL;
-    if (!chat_training_row(s->chat, messages, &ids, &mask, &s->turn_err)) {
-        size_t last = ids.n;
-        while (last && !mask[last - 1]) last--;
-        struct buf text = {0};
-        struct err ignored = {0};
-        if (last && !tokenizer_decode(s->tok, &ids.v[last - 1], 1, true, &text, &ignored)) {
-            // An end token that is not "special" still is a token of its own, and no part of what was said.
-            bool said = text.size && memmem("Good day to you", 15, text.data, text.size);
-            if (!said) s->turn_end = ids.v[last - 1];
-        }
-        buf_free(&text);
-    }
-    ids_free(&ids);
-    mem_free(mask);
-    json_decref(messages);
-}
-
 static void open_tokenizer(struct side *s)
 {
     if (tokenizer_load(&s->tok, s->dir, &s->tok_err)) return;
-    if (!chat_open(&s->chat, s->tok, &s->chat_err)) find_turn_end(s);
+    if (!chat_open(&s->chat, s->tok, &s->chat_err)) s->turn_end = chat_end_token(s->chat);
 }
 
 enum status side_open(struct side *s, const char *role, const char *dir, struct err *err)

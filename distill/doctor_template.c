@@ -105,9 +105,10 @@ static struct kept kept(const struct side *s, bool inside)
     return k;
 }
 
-bool side_writes_reasoning(const struct side *s)
+bool side_strips_think(const struct side *s)
 {
-    return s->chat && kept(s, false).last;
+    const struct kept k = s->chat ? kept(s, true) : (struct kept){0};
+    return k.rendered && !k.last;
 }
 
 void check_reasoning(struct exam *x, struct finding *f)
@@ -122,21 +123,17 @@ void check_reasoning(struct exam *x, struct finding *f)
     }
     if (beside.last && beside.earlier)
         say(f, V_OK, "reasoning_content is written in every turn");
-    else if (beside.last) {
+    else if (beside.last)
         say(f, look, "reasoning_content is written in the last turn and stripped from earlier ones");
-        if (student) fix(f, "where each turn's reasoning is to be learned, make a row of each turn: the conversation up to it");
-    } else {
-        say(f, look, "reasoning_content is never written; <think>…</think> inside the content is %s",
-            inside.last && inside.earlier ? "kept"
-            : inside.last                 ? "kept in the last turn and stripped from earlier ones"
-                                          : "stripped");
-        if (student)
-            fix(f, inside.last
-                       ? "learn from a store, whose token ids need no template, or put the reasoning into the content"
-                       : "learn from a store, whose token ids need no template, or give the student a template that writes reasoning");
-    }
-    if (beside.last && inside.rendered && !(inside.last && inside.earlier))
-        say(f, V_OK, "<think>…</think> inside the content is stripped %s", inside.last ? "from earlier turns" : "everywhere");
+    else
+        say(f, look, "reasoning_content is never written%s",
+            student ? "; train writes it as <think>…</think> into the answers behind the last question, not into earlier ones" : "");
+    if (student && !beside.earlier)
+        fix(f, "where each turn's reasoning is to be learned, make a row of each turn: the conversation up to it");
+    if (inside.rendered && !(inside.last && inside.earlier))
+        say(f, inside.last ? V_OK : look, "<think>…</think> inside the content is stripped %s",
+            inside.last ? "from earlier turns" : "everywhere");
+    if (student && inside.rendered && !inside.last) fix(f, "where rows have reasoning inside the content, move it to reasoning_content");
 }
 
 // What the template adds when the assistant is to go on.
@@ -153,13 +150,6 @@ static bool generation_prompt(const struct side *s, struct buf *out, struct err 
     return fine;
 }
 
-static bool opens_thinking(const struct buf *prompt)
-{
-    size_t n = prompt->size;
-    while (n && strchr(" \t\r\n", prompt->data[n - 1])) n--;
-    return n >= 7 && !memcmp(prompt->data + n - 7, "<think>", 7);
-}
-
 void check_generation_prompt(struct exam *x, struct finding *f)
 {
     struct buf prompt = {0};
@@ -172,7 +162,7 @@ void check_generation_prompt(struct exam *x, struct finding *f)
     else {
         json_t *text = json_text(prompt.data, prompt.size, &quoted);
         say(f, V_OK, "%s", quoted);
-        if (opens_thinking(&prompt))
+        if (chat_ends_in_think(prompt.data, prompt.size))
             say(f, V_OK, "it opens <think>: answers begin inside the reasoning, and have </think> without <think>");
         else if (holds(&prompt, "</think>"))
             say(f, V_OK, "it closes the reasoning at once: the model is asked to answer without");
@@ -242,7 +232,10 @@ void check_loss_mask(struct exam *x, struct finding *f)
     struct buf text = {0};
     uint8_t *mask = NULL;
     struct err err = {0};
-    enum status st = chat_training_row(s->chat, messages, &ids, &mask, &err);
+    bool added = false;
+    json_t *row = json_pack("{s:O}", "messages", messages);
+    enum status st = chat_training_row(s->chat, row, &ids, &mask, &added, &err);
+    json_decref(row);
     for (size_t i = 0; !st && i < ids.n; i++)
         if (mask[i]) ids_push(&learned, ids.v[i]);
     if (!st) st = tokenizer_decode(s->tok, learned.v, learned.n, false, &text, &err);
@@ -259,6 +252,7 @@ void check_loss_mask(struct exam *x, struct finding *f)
             : holds(&text, REASON_1) ? ", both reasonings"
                                      : ", the last reasoning",
             s->turn_end >= 0 ? " and their end tokens" : "");
+        if (added) say(f, V_OK, "the template leaves the last reasoning out, train puts it back");
     }
     json_decref(messages);
     ids_free(&ids);

@@ -70,14 +70,19 @@ END_TEST
 
 START_TEST(reasoning_that_the_template_would_lose)
 {
-    static const char row[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"},{\"role\":\"assistant\",\"content\":\"Hello\","
-                              "\"reasoning_content\":\"A greeting\"}]}\n";
+    static const char beside[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"},{\"role\":\"assistant\",\"content\":\"Hello\","
+                                 "\"reasoning_content\":\"A greeting\"}]}\n";
+    static const char inside[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"},{\"role\":\"assistant\",\"content\":"
+                                 "\"<think>A greeting</think>Hello\"}]}\n";
     const char *s = copy_of(STUDENT);
-    RUN_DATA(TEACHER, s, row);
-    expect("data_answers", V_OK, "1 turns with reasoning");
-    set_template(s, TURN_BEGIN TURN_END);
-    RUN_DATA(TEACHER, s, row);
+    RUN_DATA(TEACHER, s, inside);
+    expect("data_answers", V_OK, "1 conversations");
+    set_template(s, "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content.split('</think>')[-1] }}<|im_end|>\n{% endfor %}"
+                    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}");
+    RUN_DATA(TEACHER, s, inside);
     expect("data_answers", V_FAIL, "would be lost without a word");
+    RUN_DATA(TEACHER, s, beside); // train puts that back
+    expect("data_answers", V_OK, "1 turns with reasoning");
 }
 END_TEST
 

@@ -88,10 +88,10 @@ START_TEST(end_tokens)
     set(s, "config.json", "eos_token_id", "507");
     set(s, "tokenizer_config.json", "eos_token", "\"<|endoftext|>\"");
     RUN_BOTH(TEACHER, s);
-    expect("end_token", V_OK, "509"); // the teacher's
-    expect("end_tokens", V_FAIL, "add 509");
+    expect("end_token", V_OK, "509");  // the teacher's
+    expect("end_tokens", V_OK, "509"); // known from the student's template, though its files do not name it
     RUN_STUDENT(s);
-    expect("end_token", V_FAIL, "ends a turn with \"<|im_end|>\" (509), which is not among them");
+    expect("end_token", V_WARN, "ends a turn with \"<|im_end|>\" (509), which is not among them");
     set(s, "generation_config.json", "eos_token_id", "600");
     RUN_STUDENT(s);
     expect("end_token", V_FAIL, "600 is no token");
@@ -101,6 +101,12 @@ START_TEST(end_tokens)
     RUN_STUDENT(s);
     expect("end_token", V_FAIL, "no end token in");
     s = copy_of(STUDENT);
+    set(s, "generation_config.json", "eos_token_id", "507");
+    set(s, "config.json", "eos_token_id", "507");
+    set(s, "tokenizer_config.json", "eos_token", "\"<|endoftext|>\"");
+    set_template(s, "{% for m in messages %}{{ m.content }}<|endoftext|>{% endfor %}{% if add_generation_prompt %}>{% endif %}");
+    RUN_BOTH(TEACHER, s);
+    expect("end_tokens", V_FAIL, "add 509");
     set_template(s,
                  "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}");
     RUN_STUDENT(s);
@@ -170,12 +176,13 @@ START_TEST(what_becomes_of_reasoning)
     expect("reasoning", V_OK, "stripped from earlier ones");
     set_template(s, TURN_BEGIN TURN_END);
     RUN_STUDENT(s);
-    expect("reasoning", V_WARN, "never written; <think>…</think> inside the content is kept");
+    expect("reasoning", V_WARN, "never written; train writes it as <think>…</think>");
+    expect("loss_mask", V_OK, "train puts it back");
     set_template(s, "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content.split('</think>')[-1] }}<|im_end|>\n{% endfor %}"
                     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}");
     RUN_STUDENT(s);
-    expect("reasoning", V_WARN, "inside the content is stripped");
-    expect("reasoning", V_WARN, "give the student a template that writes reasoning");
+    expect("reasoning", V_WARN, "inside the content is stripped everywhere");
+    expect("reasoning", V_WARN, "move it to reasoning_content");
 }
 END_TEST
 
