@@ -74,8 +74,8 @@ bool added_find(const struct trie *t, const struct added *tokens, const char *s,
         *pos = m->hi;
         const struct added *a = &tokens[m->token];
         size_t len;
-        if (a->single_word && ((m->lo > 0 && (char_bits(utf8_get(s + char_before(s, m->lo), &len)) & CHAR_WORD)) ||
-                               (m->hi < n && (char_bits(utf8_get(s + m->hi, &len)) & CHAR_WORD))))
+        if (a->single_word && ((m->lo > 0 && (char_bits(utf8_get(s + char_before(s, m->lo), &len)) & CHAR_RUST_WORD)) ||
+                               (m->hi < n && (char_bits(utf8_get(s + m->hi, &len)) & CHAR_RUST_WORD))))
             continue;
         if (a->lstrip)
             while (m->lo > done) {

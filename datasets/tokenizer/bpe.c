@@ -15,44 +15,51 @@ void bpe_scratch_free(struct bpe_scratch *s)
     *s = (struct bpe_scratch){0};
 }
 
-// Writes the starting symbols. Returns their number, or -1 when a byte or character has no token.
+// Unknown characters wait until a known one comes, as in Hugging Face's library: so bytes of ByteFallback may overtake them, and with
+// fuse_unk become part of one unk with what follows.
+struct start {
+    struct bpe_symbol *sym;
+    long n;
+    uint32_t end;     // of what stands in sym
+    uint32_t unknown; // bytes of the unk that waits
+    int32_t unk;
+};
+static void put(struct start *x, int32_t id, size_t n)
+{
+    x->end += (uint32_t)n;
+    x->sym[x->n++] = (struct bpe_symbol){id, 0, 0, x->end};
+}
+static void put_unknown(struct start *x)
+{
+    if (x->unknown) put(x, x->unk, x->unknown);
+    x->unknown = 0;
+}
+
+// Writes the starting symbols and returns their number. Without an unk, what has no token is dropped.
 static long start_symbols(const struct vocab *v, struct bpe_scratch *s, const char *piece, size_t n)
 {
     if (s->cap_sym < n) {
         s->cap_sym = n < 64 ? 64 : n + n / 2;
         s->sym = mem_realloc(s->sym, s->cap_sym * sizeof *s->sym);
     }
-    long k = 0;
-    if (v->byte_level) {
-        for (size_t i = 0; i < n; i++) {
-            int32_t id = v->byte_id[(uint8_t)piece[i]];
-            if (id < 0) id = v->unk;
-            if (id < 0) return -1;
-            if (id == v->unk && v->fuse_unk && k && s->sym[k - 1].id == id)
-                s->sym[k - 1].end = (uint32_t)i + 1;
-            else
-                s->sym[k++] = (struct bpe_symbol){id, 0, 0, (uint32_t)i + 1};
-        }
-        return k;
-    }
-    for (size_t i = 0; i < n;) {
-        size_t len = utf8_len((uint8_t)piece[i]);
-        int32_t id = vocab_find(v, piece + i, len);
+    struct start x = {s->sym, 0, 0, 0, v->unk};
+    for (size_t i = 0, len; i < n; i += len) {
+        len = v->byte_level ? 1 : utf8_len((uint8_t)piece[i]);
+        int32_t id = v->byte_level ? v->byte_id[(uint8_t)piece[i]] : vocab_find(v, piece + i, len);
         bool bytes = id < 0 && v->byte_fallback;
         for (size_t b = 0; bytes && b < len; b++) bytes = v->byte_id[(uint8_t)piece[i + b]] >= 0;
-        if (bytes)
-            for (size_t b = 0; b < len; b++)
-                s->sym[k++] = (struct bpe_symbol){v->byte_id[(uint8_t)piece[i + b]], 0, 0, (uint32_t)(i + b + 1)};
-        else {
-            if (id < 0 && (id = v->unk) < 0) return -1;
-            if (id == v->unk && v->fuse_unk && k && s->sym[k - 1].id == id)
-                s->sym[k - 1].end = (uint32_t)(i + len);
-            else
-                s->sym[k++] = (struct bpe_symbol){id, 0, 0, (uint32_t)(i + len)};
-        }
-        i += len;
+        if (id >= 0)
+            put_unknown(&x), put(&x, id, len);
+        else if (bytes)
+            for (size_t b = 0; b < len; b++) put(&x, v->byte_id[(uint8_t)piece[i + b]], 1);
+        else if (v->unk >= 0) {
+            if (!v->fuse_unk) put_unknown(&x);
+            x.unknown += (uint32_t)len;
+        } else
+            x.end += (uint32_t)len;
     }
-    return k;
+    put_unknown(&x);
+    return x.n;
 }
 
 static long merge_short(const struct vocab *v, struct bpe_symbol *sym, long n)
@@ -139,23 +146,22 @@ static long merge_long(const struct vocab *v, struct bpe_scratch *s, long n)
     return k;
 }
 
-bool bpe_encode(const struct vocab *v, struct bpe_scratch *s, const char *piece, size_t n, struct ids *out, struct buf *ends)
+void bpe_encode(const struct vocab *v, struct bpe_scratch *s, const char *piece, size_t n, struct ids *out, struct buf *ends)
 {
-    if (!n) return true;
+    if (!n) return;
     uint32_t end = (uint32_t)n;
     int32_t whole = vocab_find(v, piece, n);
     if (whole >= 0 && (v->ignore_merges || __atomic_load_n(&v->whole[whole], __ATOMIC_RELAXED) == 1)) {
         ids_push(out, whole);
         if (ends) buf_put(ends, &end, sizeof end);
-        return true;
+        return;
     }
     long k = start_symbols(v, s, piece, n);
-    if (k < 0) return false;
+    if (!k) return;
     k = k <= SHORT ? merge_short(v, s->sym, k) : merge_long(v, s, k);
     if (whole >= 0) __atomic_store_n(&v->whole[whole], k == 1 && s->sym[0].id == whole ? 1 : 2, __ATOMIC_RELAXED);
     for (long i = 0; i < k; i++) {
         ids_push(out, s->sym[i].id);
         if (ends) buf_put(ends, &s->sym[i].end, sizeof s->sym[i].end);
     }
-    return true;
 }

@@ -1,11 +1,11 @@
 // Sets of code points as sorted ranges, and the Unicode properties that regexes name, as Hugging Face's library knows them
-// (unicode_table.inc, made by unicode_table.py by asking that library).
+// (unicode_table.inc and unicode_lower.inc, made by unicode_table.py by asking that library).
 #include "datasets/tokenizer/internal.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-static const uint32_t unicode_table[] = {
+static const uint64_t unicode_table[] = {
 #include "datasets/tokenizer/unicode_table.inc"
 };
 enum { N_RANGE = sizeof unicode_table / sizeof *unicode_table, CODE_MASK = (1 << 21) - 1, MAX_CODE = 0x10FFFF };
@@ -23,7 +23,7 @@ uint32_t char_bits(uint32_t c)
         else
             hi = mid;
     }
-    return unicode_table[lo] >> 26;
+    return (uint32_t)(unicode_table[lo] >> 26);
 }
 
 void charset_free(struct charset *s)
@@ -112,26 +112,59 @@ bool charset_equal(const struct charset *a, const struct charset *b)
     return a->n == b->n && (a->n == 0 || memcmp(a->v, b->v, a->n * sizeof *a->v) == 0);
 }
 
-bool charset_add_property(struct charset *s, const char *name)
+static const struct {
+    uint32_t lo, hi, step;
+    int32_t distance;
+} lower_table[] = {
+#include "datasets/tokenizer/unicode_lower.inc"
+};
+
+uint32_t char_lower(uint32_t c)
 {
-    uint32_t wanted_category = 0, wanted_bits = 0;
-    if (strcmp(name, "White_Space") == 0 || strcmp(name, "Space") == 0 || strcmp(name, "space") == 0)
-        wanted_bits = CHAR_SPACE;
-    else if (strcmp(name, "Word") == 0 || strcmp(name, "word") == 0)
-        wanted_bits = CHAR_WORD;
-    else if (strcmp(name, "Han") == 0)
-        wanted_bits = CHAR_HAN;
-    else if (strcmp(name, "Any") != 0) {
-        if (strlen(name) > 2 || !name[0]) return false;
-        for (uint32_t k = 0; k < N_CATEGORY; k++)
-            if (name[0] == categories[k][0] && (!name[1] || name[1] == categories[k][1])) wanted_category |= 1u << k;
-        if (!wanted_category) return false;
+    size_t lo = 0, hi = sizeof lower_table / sizeof *lower_table;
+    while (lo < hi) {
+        size_t mid = (lo + hi) / 2;
+        if (lower_table[mid].hi < c)
+            lo = mid + 1;
+        else
+            hi = mid;
     }
+    bool in =
+        lo < sizeof lower_table / sizeof *lower_table && lower_table[lo].lo <= c && (c - lower_table[lo].lo) % lower_table[lo].step == 0;
+    return in ? (uint32_t)((int32_t)c + lower_table[lo].distance) : c;
+}
+
+static void add_where(struct charset *s, uint32_t categories_wanted, uint32_t bits_wanted)
+{
     for (size_t i = 0; i < N_RANGE; i++) {
-        uint32_t entry = unicode_table[i], category = entry >> 21 & 31, bits = entry >> 26;
-        bool in = wanted_bits ? (bits & wanted_bits) != 0 : wanted_category ? (wanted_category >> category & 1) != 0 : true;
-        if (in) charset_add(s, entry & CODE_MASK, i + 1 < N_RANGE ? (unicode_table[i + 1] & CODE_MASK) - 1 : MAX_CODE);
+        uint32_t category = unicode_table[i] >> 21 & 31, bits = (uint32_t)(unicode_table[i] >> 26);
+        if (!(categories_wanted >> category & 1) && !(bits & bits_wanted)) continue;
+        charset_add(s, unicode_table[i] & CODE_MASK, i + 1 < N_RANGE ? (unicode_table[i + 1] & CODE_MASK) - 1 : MAX_CODE);
     }
     charset_norm(s);
-    return true;
+}
+
+void charset_add_bits(struct charset *s, uint32_t bits)
+{
+    add_where(s, 0, bits);
+}
+
+bool charset_add_property(struct charset *s, const char *name)
+{
+    uint32_t wanted = 0;
+    if (strcmp(name, "White_Space") == 0 || strcmp(name, "Space") == 0 || strcmp(name, "space") == 0)
+        charset_add_bits(s, CHAR_SPACE);
+    else if (strcmp(name, "Word") == 0 || strcmp(name, "word") == 0)
+        charset_add_bits(s, CHAR_WORD);
+    else if (strcmp(name, "Han") == 0)
+        charset_add_bits(s, CHAR_HAN);
+    else if (strcmp(name, "Any") == 0)
+        add_where(s, UINT32_MAX, 0);
+    else {
+        if (strlen(name) > 2 || !name[0]) return false;
+        for (uint32_t k = 0; k < N_CATEGORY; k++)
+            if (name[0] == categories[k][0] && (!name[1] || name[1] == categories[k][1])) wanted |= 1u << k;
+        add_where(s, wanted, 0);
+    }
+    return s->n > 0;
 }

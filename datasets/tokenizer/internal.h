@@ -4,9 +4,19 @@
 #include "datasets/tokenizer/tokenizer.h"
 
 // ---- charset.c: sets of code points, from unicode_table.inc (Hugging Face's Unicode, not the installed libraries') -------------------
-enum { CHAR_SPACE = 1, CHAR_WORD = 2, CHAR_HAN = 4, CHAR_NFC_UNSAFE = 8, CHAR_NFC_BARRIER = 16 };
+enum {
+    CHAR_SPACE = 1,
+    CHAR_WORD = 2,
+    CHAR_HAN = 4,
+    CHAR_NFC_UNSAFE = 8,
+    CHAR_BARRIER = 16, // no normal form changes it or moves anything past it
+    CHAR_RUST_WORD = 32,
+    CHAR_NUMERIC = 64,
+    CHAR_PUNCTUATION = 128
+};
 uint32_t char_bits(uint32_t c);
-struct charset { // sorted, disjoint, not touching, bounds included
+uint32_t char_lower(uint32_t c); // U+0130's is two characters: its own here
+struct charset {                 // sorted, disjoint, not touching, bounds included
     struct char_range {
         uint32_t lo, hi;
     } * v;
@@ -21,6 +31,7 @@ void charset_intersect(struct charset *s, const struct charset *other);
 bool charset_has(const struct charset *s, uint32_t c);
 // Adds a property by its name in \p{…} ("L", "Lu", "Han", "White_Space", …); false if the name is not known.
 bool charset_add_property(struct charset *s, const char *name);
+void charset_add_bits(struct charset *s, uint32_t bits); // what has any of these CHAR_ bits
 bool charset_equal(const struct charset *a, const struct charset *b);
 
 // ---- utf8.c --------------------------------------------------------------------------------------------------------------------------
@@ -40,16 +51,22 @@ static inline size_t utf8_len(uint8_t lead)
     return lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
 }
 size_t utf8_put(char *out, uint32_t c); // bytes written, at most 4
+// Appends s with U+FFFD for each broken character. With more, a character that s may only have cut off is left: returns the bytes used.
+size_t utf8_mend(struct buf *out, const char *s, size_t n, bool more);
+bool utf8_unfinished(const char *s, size_t n); // s ends within a character that more bytes could complete
 
-// ---- regex.c: the patterns of all Splits, run over one byte a character ---------------------------------------------------------------
-// Every set of characters that any pattern names is cut into atoms (classes of code points that no pattern tells apart). ASCII stands for
-// itself; other characters become one byte >= 0x80 each. The patterns are rewritten over those bytes and run by PCRE2 without UTF: fast,
-// and independent of PCRE2's own Unicode tables.
+// ---- regex.c: the patterns of all Splits (and of each Replace by itself), run over one byte a character
+// --------------------------------------------------------------- Every set of characters that any pattern names is cut into atoms (classes
+// of code points that no pattern tells apart). ASCII stands for itself; other characters become one byte >= 0x80 each. The patterns are
+// rewritten over those bytes and run by PCRE2 without UTF: fast, and independent of PCRE2's own Unicode tables.
 struct regexes;
 struct regexes *regexes_new(void);
 void regexes_free(struct regexes *r);
 // Adds a pattern and returns its number, -1 with err filled if it uses what is not known.
 int regexes_add(struct regexes *r, const char *pattern, size_t n, const char *where, struct err *err);
+// The same for the library's own patterns, of pre-tokenizers that go by Rust's tables: \w, \p{N} and \p{P} mean CHAR_RUST_WORD,
+// CHAR_NUMERIC and CHAR_PUNCTUATION.
+int regexes_add_rust(struct regexes *r, const char *pattern, const char *where, struct err *err);
 int regexes_add_literal(struct regexes *r, const char *text, size_t n, const char *where, struct err *err);
 enum status regexes_compile(struct regexes *r, const char *where, struct err *err); // once, after all were added
 // Rewrites n bytes of valid UTF-8 to one class byte a character; returns the number of characters.
@@ -57,9 +74,14 @@ size_t regexes_classes(const struct regexes *r, const char *text, size_t n, uint
 struct regex_match; // PCRE2's scratch, one a thread
 struct regex_match *regex_match_new(void);
 void regex_match_free(struct regex_match *m);
-// First match at or after `from`: 1 and its bounds (in characters), 0 none, -1 the engine gave up (a pathological pattern).
-int regex_find(const struct regexes *r, int number, struct regex_match *m, const uint8_t *cls, size_t n_char, size_t from, size_t *lo,
-               size_t *hi);
+struct regex_walk { // zero-initialise
+    size_t lo, hi;  // of the match found, in characters
+    size_t from, last_end;
+    bool any;
+};
+// The next match: 1 and its bounds, 0 none, -1 the engine gave up (a pathological pattern). An empty match right after a match is passed
+// over, as Hugging Face's library does.
+int regex_next(const struct regexes *r, int number, struct regex_match *m, const uint8_t *cls, size_t n_char, struct regex_walk *w);
 
 // ---- vocab.c: tokens, ids, merges ------------------------------------------------------------------------------------------------------
 struct merge {
@@ -120,8 +142,9 @@ struct bpe_scratch { // grows to the longest piece
     size_t n_heap, cap_heap;
 };
 void bpe_scratch_free(struct bpe_scratch *s);
-// Appends the ids of a piece; with ends, also where in the piece each token ends. False: a byte has no token and there is no unk.
-bool bpe_encode(const struct vocab *v, struct bpe_scratch *s, const char *piece, size_t n, struct ids *out, struct buf *ends);
+// Appends the ids of a piece; with ends, also where in the piece each token ends. What has no token becomes unk, or nothing if there is
+// none (as in Hugging Face's library).
+void bpe_encode(const struct vocab *v, struct bpe_scratch *s, const char *piece, size_t n, struct ids *out, struct buf *ends);
 
 // ---- normalizer.c ----------------------------------------------------------------------------------------------------------------------
 struct normalizer; // a list of steps, NULL for none
@@ -147,7 +170,8 @@ struct encoder { // one call of tokenizer_encode
     struct regex_match *match;
     struct ids *out;
     struct buf *ends;              // NULL, or size_t for each token: where its text ends in the original
-    const struct normalized *norm; // of the section in hand, NULL if its text is the original's
+    const char *text;              // of the section in hand, normalized
+    const struct normalized *norm; // of that section, NULL if its text is the original's
     size_t section;                // offset of the section in the original text
     struct buf piece_ends;         // scratch: uint32_t a token, offset in the piece
     struct err *err;
@@ -157,22 +181,46 @@ struct piece {
     size_t n;
     const uint8_t *cls; // NULL when no step uses a regex
     size_t n_char;
-    size_t base; // offset of s in the section's normalized text
-    size_t pre;  // bytes at the start of s that are not in that text (a prefix space)
+    size_t base;   // offset of s in the section's normalized text
+    size_t pre;    // bytes at the start of s that are not in that text (a prefix space)
+    bool respaced; // characters of s may be spaces there
 };
+struct piece_walk { // a place in a piece and in the section's normalized text; starts as {0, piece->base}
+    size_t at, base;
+};
+// Where the piece's first `at` bytes end in the section's normalized text. Calls for one walk go forward.
+size_t piece_base(const struct encoder *e, const struct piece *p, struct piece_walk *w, size_t at);
 struct pretokenizer;
 enum status pretokenizer_load(struct pretokenizer **out, struct regexes *re, const json_t *spec, bool *byte_level, const char *where,
                               struct err *err);
+// The replacement of a Metaspace (U+2581 unless it says otherwise) into out[4].
+enum status metaspace_character(const json_t *spec, const char *part, char *out, size_t *n, const char *where, struct err *err);
 void pretokenizer_free(struct pretokenizer *p);
 bool pretokenizer_uses_regex(const struct pretokenizer *p);
 enum status pretokenizer_run(const struct pretokenizer *p, struct encoder *e, const struct piece *piece);
 enum status encode_piece(struct encoder *e, const struct piece *piece); // tokenizer.c: the last step, BPE
+
+// ---- decoder.c -------------------------------------------------------------------------------------------------------------------------
+struct decoder; // the steps from tokens to text
+enum status decoder_load(struct decoder **out, const json_t *spec, bool byte_level, const char *where, struct err *err);
+void decoder_free(struct decoder *d);
+struct decoding; // one text on its way through them
+struct decoding *decoding_new(const struct decoder *d);
+void decoding_put(struct decoding *g, const char *token, size_t n, struct buf *out); // appends what is certain by now
+void decoding_end(struct decoding *g, struct buf *out);
+void decoding_free(struct decoding *g);
+
+// ---- processor.c -----------------------------------------------------------------------------------------------------------------------
+// Reads the post-processor into ids with -1 where the text's own stand; none when it adds nothing.
+enum status processor_load(struct ids *out, const json_t *spec, const char *where, struct err *err);
 
 // ---- added.c ---------------------------------------------------------------------------------------------------------------------------
 struct added {
     int32_t id;
     char *content;
     size_t n;
+    char *seen; // normalized tokens: what the normalizer makes of the content, which is what text is searched for
+    size_t n_seen;
     bool single_word, lstrip, rstrip, normalized, special;
 };
 struct trie { // matches the longest of the added tokens at a position
@@ -202,12 +250,17 @@ struct tokenizer {
     struct normalizer *normalizer;
     struct regexes *regexes;
     struct pretokenizer *pre;
+    struct decoder *decoder;
+    struct ids processor; // see processor_load
     struct vocab vocab;
     int32_t n_vocab, bos, eos, pad;
     json_t *config;
     char *template_text;
     char sha256[65];
 };
+
+// The token of an id as the decoder takes it (bytes of a byte-level token as they are). False: there is no such id.
+bool tokenizer_piece(const struct tokenizer *t, int32_t id, const char **s, size_t *n, bool *special);
 
 // ---- config.c --------------------------------------------------------------------------------------------------------------------------
 // Reads tokenizer_config.json (*config stays NULL if there is none) and chat_template.jinja. Both are the caller's.

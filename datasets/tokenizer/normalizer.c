@@ -5,18 +5,20 @@
 #include <string.h>
 #include <utf8proc.h>
 
-enum kind { NFC, FORM, LOWERCASE, STRIP, PREPEND, REPLACE };
+enum kind { FORM, LOWERCASE, STRIP, PREPEND, REPLACE, REPLACE_REGEX };
 struct step {
     enum kind kind;
     int options;      // FORM: utf8proc's
+    uint8_t *unsafe;  // FORM: (0x110000) CHAR_NFC_UNSAFE and CHAR_BARRIER of each code point, for this form
+    uint32_t plain;   // FORM: bytes below this belong to characters that the form leaves alone and that join nothing before them
     bool left, right; // STRIP
-    char *from, *to;  // REPLACE; PREPEND has only to
+    char *from, *to;  // REPLACE; PREPEND and REPLACE_REGEX have only to
     size_t n_from, n_to;
+    struct regexes *regexes; // REPLACE_REGEX: its pattern, number 0
 };
 struct normalizer {
     struct step *v;
     size_t n;
-    uint8_t *nfc; // (0x110000) NFC only: CHAR_NFC_UNSAFE and CHAR_NFC_BARRIER of each code point
 };
 
 static struct step *step_new(struct normalizer *z, enum kind kind)
@@ -24,6 +26,54 @@ static struct step *step_new(struct normalizer *z, enum kind kind)
     z->v = mem_realloc(z->v, (z->n + 1) * sizeof *z->v);
     z->v[z->n] = (struct step){.kind = kind};
     return &z->v[z->n++];
+}
+
+static const struct form {
+    const char *name;
+    int options;
+} forms[] = {{"NFC", UTF8PROC_STABLE | UTF8PROC_COMPOSE},
+             {"NFD", UTF8PROC_STABLE | UTF8PROC_DECOMPOSE},
+             {"NFKC", UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT},
+             {"NFKD", UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT}};
+
+static void load_form(struct normalizer *z, int options)
+{
+    struct step *s = step_new(z, FORM);
+    const bool nfc = options == forms[0].options, compat = options & UTF8PROC_COMPAT;
+    s->options = options;
+    s->unsafe = mem_alloc(0x110000);
+    s->plain = nfc ? 0xCC : compat ? 0xC2 : 0xC3; // the lead bytes of U+0300, U+0080, U+00C0
+    for (uint32_t c = 0x80; c < 0x110000; c++) {
+        if (c == 0x3400) c = 0xA000;        // Han: stable; a third of all characters, skipped for speed
+        if (c == 0xAC00 && nfc) c = 0xD7A4; // Hangul syllables too
+        if (c == 0x20000) c = 0x2A6E0;
+        s->unsafe[c] = char_bits(c) & (CHAR_NFC_UNSAFE | CHAR_BARRIER);
+        if (nfc || (s->unsafe[c] & CHAR_BARRIER) || (c >= 0xD800 && c < 0xE000)) continue;
+        utf8proc_int32_t parts[32];
+        int boundary = 0;
+        utf8proc_ssize_t n = utf8proc_decompose_char((utf8proc_int32_t)c, parts, 32,
+                                                     (utf8proc_option_t)(UTF8PROC_DECOMPOSE | (compat ? UTF8PROC_COMPAT : 0)), &boundary);
+        if (n != 1 || parts[0] != (utf8proc_int32_t)c) s->unsafe[c] |= CHAR_NFC_UNSAFE;
+    }
+}
+
+static enum status load_text_step(struct normalizer *z, const json_t *spec, bool replace, const char *where, struct err *err)
+{
+    const json_t *to = json_object_get(spec, replace ? "content" : "prepend"), *pattern = json_object_get(spec, "pattern");
+    const json_t *text = json_object_get(pattern, "String"), *regex = json_object_get(pattern, "Regex");
+    if (!json_is_string(to))
+        return err_set(err, ST_BAD_INPUT, "%s: normalizer %s: no string \"%s\"", where, replace ? "Replace" : "Prepend",
+                       replace ? "content" : "prepend");
+    if (replace && !json_is_string(text) && !json_is_string(regex))
+        return err_set(err, ST_BAD_INPUT, "%s: normalizer Replace: wanted a pattern {\"String\":…} or {\"Regex\":…}", where);
+    const bool literal = replace && json_string_length(text) > 0;
+    struct step *s = step_new(z, literal ? REPLACE : replace ? REPLACE_REGEX : PREPEND);
+    s->to = mem_strndup(json_string_value(to), s->n_to = json_string_length(to));
+    if (literal) s->from = mem_strndup(json_string_value(text), s->n_from = json_string_length(text));
+    if (!replace || literal) return ST_OK;
+    s->regexes = regexes_new(); // an empty String is found everywhere, as an empty Regex is
+    if (regexes_add(s->regexes, regex ? json_string_value(regex) : "", json_string_length(regex), where, err) < 0) return ST_BAD_INPUT;
+    return regexes_compile(s->regexes, where, err);
 }
 
 static enum status load_step(struct normalizer *z, const json_t *spec, int depth, const char *where, struct err *err)
@@ -37,29 +87,8 @@ static enum status load_step(struct normalizer *z, const json_t *spec, int depth
         json_array_foreach(list, i, one) TRY(load_step(z, one, depth + 1, where, err));
         return ST_OK;
     }
-    static const struct {
-        const char *name;
-        int options;
-    } forms[] = {{"NFD", UTF8PROC_STABLE | UTF8PROC_DECOMPOSE},
-                 {"NFKC", UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT},
-                 {"NFKD", UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT}};
-    for (size_t i = 0; i < 3; i++)
-        if (strcmp(type, forms[i].name) == 0) {
-            step_new(z, FORM)->options = forms[i].options;
-            return ST_OK;
-        }
-    if (strcmp(type, "NFC") == 0) {
-        step_new(z, NFC);
-        if (z->nfc) return ST_OK;
-        z->nfc = mem_alloc(0x110000);
-        for (uint32_t c = 0x300; c < 0x110000; c++) { // nothing changes below
-            if (c == 0x3400 || c == 0x20000)
-                c = c == 0x3400 ? 0xA000 : 0x2A6E0; // Han: stable; a third of all characters, skipped for speed
-            if (c == 0xAC00) c = 0xD7A4;            // Hangul syllables too
-            z->nfc[c] = char_bits(c) & (CHAR_NFC_UNSAFE | CHAR_NFC_BARRIER);
-        }
-        return ST_OK;
-    }
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
+        if (strcmp(type, forms[i].name) == 0) return load_form(z, forms[i].options), ST_OK;
     if (strcmp(type, "Lowercase") == 0) return step_new(z, LOWERCASE), ST_OK;
     if (strcmp(type, "Strip") == 0) {
         struct step *s = step_new(z, STRIP);
@@ -67,19 +96,7 @@ static enum status load_step(struct normalizer *z, const json_t *spec, int depth
         s->right = json_is_true(json_object_get(spec, "strip_right"));
         return ST_OK;
     }
-    if (strcmp(type, "Prepend") == 0 || strcmp(type, "Replace") == 0) {
-        bool replace = type[0] == 'R';
-        const json_t *to = json_object_get(spec, replace ? "content" : "prepend");
-        const json_t *from = json_object_get(json_object_get(spec, "pattern"), "String");
-        if (!json_is_string(to)) return err_set(err, ST_BAD_INPUT, "%s: normalizer %s: no text to put", where, type);
-        if (replace && (!json_is_string(from) || json_string_length(from) == 0))
-            return err_set(err, ST_BAD_INPUT, "%s: normalizer Replace: distill knows only a pattern {\"String\": …} that is not empty",
-                           where);
-        struct step *s = step_new(z, replace ? REPLACE : PREPEND);
-        s->to = mem_strndup(json_string_value(to), s->n_to = json_string_length(to));
-        if (replace) s->from = mem_strndup(json_string_value(from), s->n_from = json_string_length(from));
-        return ST_OK;
-    }
+    if (strcmp(type, "Prepend") == 0 || strcmp(type, "Replace") == 0) return load_text_step(z, spec, type[0] == 'R', where, err);
     return err_set(err, ST_BAD_INPUT,
                    "%s: normalizer %s is not known; distill knows NFC, NFD, NFKC, NFKD, Lowercase, Strip, Prepend, Replace, Sequence",
                    where, type);
@@ -101,9 +118,13 @@ enum status normalizer_load(struct normalizer **out, const json_t *spec, const c
 void normalizer_free(struct normalizer *z)
 {
     if (!z) return;
-    for (size_t i = 0; i < z->n; i++) mem_free(z->v[i].from), mem_free(z->v[i].to);
+    for (size_t i = 0; i < z->n; i++) {
+        mem_free(z->v[i].unsafe);
+        mem_free(z->v[i].from);
+        mem_free(z->v[i].to);
+        regexes_free(z->v[i].regexes);
+    }
     mem_free(z->v);
-    mem_free(z->nfc);
     mem_free(z);
 }
 
@@ -123,28 +144,28 @@ static void put_form(struct normalized *o, const char *s, size_t n, int options)
     free(made);
 }
 
-static bool run_nfc(const struct normalizer *z, const char *s, size_t n, struct normalized *o)
+static bool run_form(const struct step *f, const char *s, size_t n, struct normalized *o)
 {
     size_t done = 0, start = 0; // copied so far; start of the last character that nothing before it can join
     bool changed = false;
     for (size_t i = 0; i < n;) {
-        if ((uint8_t)s[i] < 0xCC) { // below U+0300
+        if ((uint8_t)s[i] < f->plain) {
             start = i;
             i += (uint8_t)s[i] < 0x80 ? 1 : 2;
             continue;
         }
         size_t len;
-        uint8_t bits = z->nfc[utf8_get(s + i, &len)];
+        uint8_t bits = f->unsafe[utf8_get(s + i, &len)];
         if (!(bits & CHAR_NFC_UNSAFE)) {
-            start = bits & CHAR_NFC_BARRIER ? i + len : i;
+            start = bits & CHAR_BARRIER ? i + len : i;
             i += len;
             continue;
         }
-        while (i < n && (uint8_t)s[i] >= 0xCC && (z->nfc[utf8_get(s + i, &len)] & CHAR_NFC_UNSAFE)) i += len;
+        while (i < n && (uint8_t)s[i] >= f->plain && (f->unsafe[utf8_get(s + i, &len)] & CHAR_NFC_UNSAFE)) i += len;
         buf_put(&o->text, s + done, start - done);
         size_t at = o->text.size;
         add_point(o, start);
-        put_form(o, s + start, i - start, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+        put_form(o, s + start, i - start, f->options);
         add_point(o, i);
         if (o->text.size - at != i - start || memcmp(o->text.data + at, s + start, i - start) != 0) changed = true;
         done = start = i;
@@ -152,6 +173,47 @@ static bool run_nfc(const struct normalizer *z, const char *s, size_t n, struct 
     if (!changed) return false;
     buf_put(&o->text, s + done, n - done);
     add_point(o, n);
+    return true;
+}
+
+// Puts `to` where something was found.
+static void put_replaced(struct normalized *o, const struct step *step, const char *s, size_t from, size_t lo, size_t hi)
+{
+    buf_put(&o->text, s + from, lo - from);
+    add_point(o, lo);
+    buf_put(&o->text, step->to, step->n_to);
+    add_point(o, hi);
+}
+
+static bool replace_literal(const struct step *step, const char *s, size_t n, struct normalized *o)
+{
+    const char *at = s, *end = s + n, *hit;
+    for (; (hit = memmem(at, (size_t)(end - at), step->from, step->n_from)); at = hit + step->n_from)
+        put_replaced(o, step, s, (size_t)(at - s), (size_t)(hit - s), (size_t)(hit - s) + step->n_from);
+    if (at == s) return false;
+    buf_put(&o->text, at, (size_t)(end - at));
+    return true;
+}
+
+// A pattern that the engine gives up on finds nothing more.
+static bool replace_regex(const struct step *step, const char *s, size_t n, struct normalized *o)
+{
+    uint8_t *cls = mem_alloc(n + 1);
+    struct regex_match *m = regex_match_new();
+    struct regex_walk w = {0};
+    size_t n_char = regexes_classes(step->regexes, s, n, cls), c = 0, b = 0;
+    while (n && regex_next(step->regexes, 0, m, cls, n_char, &w) > 0) {
+        size_t lo = b;
+        for (; c < w.lo; c++) lo += utf8_len((uint8_t)s[lo]);
+        size_t hi = lo;
+        for (; c < w.hi; c++) hi += utf8_len((uint8_t)s[hi]);
+        put_replaced(o, step, s, b, lo, hi);
+        b = hi;
+    }
+    regex_match_free(m);
+    mem_free(cls);
+    if (!w.any) return false;
+    buf_put(&o->text, s + b, n - b);
     return true;
 }
 
@@ -163,17 +225,14 @@ static size_t space_at_start(const char *s, size_t n)
     return i;
 }
 
-static bool run_step(const struct normalizer *z, const struct step *step, const char *s, size_t n, struct normalized *o)
+static bool run_step(const struct step *step, const char *s, size_t n, struct normalized *o)
 {
     switch (step->kind) {
-    case NFC:
-        return run_nfc(z, s, n, o);
     case FORM:
-        put_form(o, s, n, step->options);
-        break;
+        return run_form(step, s, n, o);
     case LOWERCASE:
         for (size_t i = 0, len; i < n; i += len) {
-            uint32_t c = utf8_get(s + i, &len), low = (uint32_t)utf8proc_tolower((utf8proc_int32_t)c);
+            uint32_t c = utf8_get(s + i, &len), low = char_lower(c);
             char out[8];
             if (c == 0x130)
                 buf_puts(&o->text, "i\xCC\x87"); // the one character whose lower case is two
@@ -200,17 +259,12 @@ static bool run_step(const struct normalizer *z, const struct step *step, const 
         add_point(o, 0);
         buf_put(&o->text, s, n);
         break;
-    case REPLACE: {
-        const char *at = s, *end = s + n, *hit;
-        for (; (hit = memmem(at, (size_t)(end - at), step->from, step->n_from)); at = hit + step->n_from) {
-            buf_put(&o->text, at, (size_t)(hit - at));
-            add_point(o, (size_t)(hit - s));
-            buf_put(&o->text, step->to, step->n_to);
-            add_point(o, (size_t)(hit - s) + step->n_from);
-        }
-        buf_put(&o->text, at, (size_t)(end - at));
+    case REPLACE:
+        if (!replace_literal(step, s, n, o)) return false;
         break;
-    }
+    case REPLACE_REGEX:
+        if (!replace_regex(step, s, n, o)) return false;
+        break;
     }
     add_point(o, n);
     return true;
@@ -221,8 +275,8 @@ bool normalizer_run(const struct normalizer *z, const char *s, size_t n, struct 
     bool changed = false;
     for (size_t i = 0; z && i < z->n; i++) {
         struct normalized next = {0};
-        bool did = changed ? run_step(z, &z->v[i], out->text.data ? out->text.data : "", out->text.size, &next)
-                           : run_step(z, &z->v[i], s, n, &next);
+        bool did =
+            changed ? run_step(&z->v[i], out->text.data ? out->text.data : "", out->text.size, &next) : run_step(&z->v[i], s, n, &next);
         if (!did) {
             normalized_free(&next);
             continue;
@@ -253,6 +307,7 @@ size_t normalized_orig(const struct normalized *z, size_t norm)
         while (lo + 1 < z->n_map && z->map[lo + 1].norm == norm) lo++;
         return z->map[lo].orig;
     }
+    if (norm == 0) return 0; // nothing was deleted in front
     bool copied = next.norm - last.norm == next.orig - last.orig;
     return copied ? last.orig + (norm - last.norm) : next.orig;
 }

@@ -42,13 +42,13 @@ struct reader {
     struct regexes *r;
     const char *s, *end, *where;
     struct pattern *p;
-    bool caseless;
+    bool caseless, rust;
     struct err *err;
 };
 
 static enum status refuse(struct reader *x, const char *what)
 {
-    return err_set(x->err, ST_BAD_INPUT, "%s: a pre-tokenizer's pattern uses %s, which distill does not know", x->where, what);
+    return err_set(x->err, ST_BAD_INPUT, "%s: a pattern uses %s, which distill does not know", x->where, what);
 }
 
 static struct op *op_insert(struct pattern *p, size_t at)
@@ -174,7 +174,14 @@ static enum status read_escape(struct reader *x, struct charset *s)
         return ST_OK;
     }
     struct charset prop = {0};
-    if (!charset_add_property(&prop, property)) {
+    uint32_t bits = !x->rust                        ? 0
+                    : strcmp(property, "Word") == 0 ? CHAR_RUST_WORD
+                    : strcmp(property, "N") == 0    ? CHAR_NUMERIC
+                    : strcmp(property, "P") == 0    ? CHAR_PUNCTUATION
+                                                    : 0;
+    if (bits)
+        charset_add_bits(&prop, bits);
+    else if (!charset_add_property(&prop, property)) {
         char what[48];
         snprintf(what, sizeof what, "\\p{%s}", property);
         return refuse(x, what);
@@ -391,17 +398,27 @@ void regexes_free(struct regexes *r)
     mem_free(r);
 }
 
-int regexes_add(struct regexes *r, const char *pattern, size_t n, const char *where, struct err *err)
+static int add_pattern(struct regexes *r, const char *pattern, size_t n, bool rust, const char *where, struct err *err)
 {
     size_t bad = utf8_check(pattern, n);
     if (bad < n) return err_set(err, ST_BAD_INPUT, "%s: a pattern is not valid UTF-8 at byte %zu", where, bad), -1;
     r->v = mem_realloc(r->v, (r->n + 1) * sizeof *r->v);
     r->v[r->n] = (struct pattern){0};
-    struct reader x = {r, pattern, pattern + n, where, &r->v[r->n++], false, err};
+    struct reader x = {r, pattern, pattern + n, where, &r->v[r->n++], false, rust, err};
     if (n >= 4 && memcmp(pattern, "(?i)", 4) == 0) x.s += 4, x.caseless = true;
     if (read_alternatives(&x, 0)) return -1;
     if (x.s < x.end) return refuse(&x, "a ) too many"), -1;
     return (int)r->n - 1;
+}
+
+int regexes_add(struct regexes *r, const char *pattern, size_t n, const char *where, struct err *err)
+{
+    return add_pattern(r, pattern, n, false, where, err);
+}
+
+int regexes_add_rust(struct regexes *r, const char *pattern, const char *where, struct err *err)
+{
+    return add_pattern(r, pattern, strlen(pattern), true, where, err);
 }
 
 int regexes_add_literal(struct regexes *r, const char *text, size_t n, const char *where, struct err *err)
@@ -441,7 +458,7 @@ static enum status make_atoms(struct regexes *r, const char *where, struct err *
             int a = 0;
             while (a < r->n_atom && r->signature[a] != signature) a++;
             if (a == 128) {
-                st = err_set(err, ST_BAD_INPUT, "%s: the pre-tokenizer's patterns tell more than 128 kinds of characters apart", where);
+                st = err_set(err, ST_BAD_INPUT, "%s: the patterns tell more than 128 kinds of characters apart", where);
                 break;
             }
             if (a == r->n_atom) r->signature[r->n_atom++] = signature;
@@ -492,7 +509,7 @@ enum status regexes_compile(struct regexes *r, const char *where, struct err *er
         if (!p->code) {
             PCRE2_UCHAR message[128];
             pcre2_get_error_message(code, message, sizeof message);
-            return err_set(err, ST_BAD_INPUT, "%s: pattern %zu of the pre-tokenizer is refused by PCRE2: %s", where, i, (char *)message);
+            return err_set(err, ST_BAD_INPUT, "%s: pattern %zu is refused by PCRE2: %s", where, i, (char *)message);
         }
         p->jit = pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE) == 0;
     }
@@ -537,8 +554,9 @@ void regex_match_free(struct regex_match *m)
     mem_free(m);
 }
 
-int regex_find(const struct regexes *r, int number, struct regex_match *m, const uint8_t *cls, size_t n_char, size_t from, size_t *lo,
-               size_t *hi)
+// First match at or after `from`: 1 and its bounds (in characters), 0 none, -1 the engine gave up (a pathological pattern).
+static int regex_find(const struct regexes *r, int number, struct regex_match *m, const uint8_t *cls, size_t n_char, size_t from,
+                      size_t *lo, size_t *hi)
 {
     const struct pattern *p = &r->v[number];
     int got = p->jit ? pcre2_jit_match(p->code, cls, n_char, from, 0, m->data, m->context)
@@ -549,4 +567,17 @@ int regex_find(const struct regexes *r, int number, struct regex_match *m, const
     *lo = at[0];
     *hi = at[1];
     return 1;
+}
+
+int regex_next(const struct regexes *r, int number, struct regex_match *m, const uint8_t *cls, size_t n_char, struct regex_walk *w)
+{
+    for (; w->from <= n_char; w->from++) {
+        int got = regex_find(r, number, m, cls, n_char, w->from, &w->lo, &w->hi);
+        if (got <= 0) return got;
+        if (w->lo == w->hi && w->any && w->hi == w->last_end) continue;
+        w->from = w->last_end = w->hi;
+        w->any = true;
+        return 1;
+    }
+    return 0;
 }

@@ -70,38 +70,14 @@ static enum status load_added(struct tokenizer *t, const json_t *list, const cha
                            a->content, a->id);
         t->added_of[a->id] = (int32_t)k;
         struct normalized z = {0};
-        if (!a->normalized)
-            trie_add(&t->raw, a->content, a->n, (int32_t)k);
-        else if (normalizer_run(t->normalizer, a->content, a->n, &z))
-            trie_add(&t->normalized, z.text.data ? z.text.data : "", z.text.size, (int32_t)k);
+        if (a->normalized && normalizer_run(t->normalizer, a->content, a->n, &z))
+            a->seen = mem_strndup(z.text.data ? z.text.data : "", a->n_seen = z.text.size);
         else
-            trie_add(&t->normalized, a->content, a->n, (int32_t)k);
+            a->seen = mem_strndup(a->content, a->n_seen = a->n);
+        trie_add(a->normalized ? &t->normalized : &t->raw, a->seen, a->n_seen, (int32_t)k);
         normalized_free(&z);
     }
     return ST_OK;
-}
-
-static enum status check_decoder(const json_t *spec, bool byte_level, const char *where, struct err *err)
-{
-    const char *type = json_string_value(json_object_get(spec, "type"));
-    if (!byte_level)
-        return err_set(err, ST_BAD_INPUT,
-                       "%s: the pre_tokenizer has no ByteLevel: this is not a byte-level BPE tokenizer, and distill knows no other yet",
-                       where);
-    if (!spec || json_is_null(spec) || (type && strcmp(type, "ByteLevel") == 0)) return ST_OK;
-    if (type && strcmp(type, "Sequence") == 0) { // a Sequence that does what ByteLevel does
-        const json_t *one;
-        size_t i;
-        json_array_foreach(json_object_get(spec, "decoders"), i, one)
-        {
-            const char *part = json_string_value(json_object_get(one, "type"));
-            if (!part || (strcmp(part, "ByteLevel") != 0 && strcmp(part, "Fuse") != 0))
-                return err_set(err, ST_BAD_INPUT, "%s: decoder %s is not known; distill knows ByteLevel and Fuse", where,
-                               part ? part : "without a type");
-        }
-        return ST_OK;
-    }
-    return err_set(err, ST_BAD_INPUT, "%s: decoder %s is not known; distill knows ByteLevel", where, type ? type : "without a type");
 }
 
 enum status tokenizer_from_json(struct tokenizer **out, const struct tokenizer_source *src, struct err *err)
@@ -119,7 +95,8 @@ enum status tokenizer_from_json(struct tokenizer **out, const struct tokenizer_s
     }
     t->regexes = regexes_new();
     if ((st = pretokenizer_load(&t->pre, t->regexes, json_object_get(root, "pre_tokenizer"), &byte_level, where, err))) goto out;
-    if ((st = check_decoder(json_object_get(root, "decoder"), byte_level, where, err))) goto out;
+    if ((st = decoder_load(&t->decoder, json_object_get(root, "decoder"), byte_level, where, err))) goto out;
+    if ((st = processor_load(&t->processor, json_object_get(root, "post_processor"), where, err))) goto out;
     if ((st = regexes_compile(t->regexes, where, err))) goto out;
     if ((st = normalizer_load(&t->normalizer, json_object_get(root, "normalizer"), where, err))) goto out;
     if ((st = vocab_load(&t->vocab, json_object_get(root, "model"), byte_level, where, err))) goto out;
@@ -161,7 +138,7 @@ out:
 void tokenizer_free(struct tokenizer *t)
 {
     if (!t) return;
-    for (size_t i = 0; i < t->n_added; i++) mem_free(t->added[i].content);
+    for (size_t i = 0; i < t->n_added; i++) mem_free(t->added[i].content), mem_free(t->added[i].seen);
     mem_free(t->added);
     trie_free(&t->raw);
     trie_free(&t->normalized);
@@ -169,6 +146,8 @@ void tokenizer_free(struct tokenizer *t)
     normalizer_free(t->normalizer);
     regexes_free(t->regexes);
     pretokenizer_free(t->pre);
+    decoder_free(t->decoder);
+    ids_free(&t->processor);
     vocab_free(&t->vocab);
     json_decref(t->config);
     mem_free(t->template_text);
@@ -180,14 +159,13 @@ void tokenizer_free(struct tokenizer *t)
 enum status encode_piece(struct encoder *e, const struct piece *piece)
 {
     if (e->ends) buf_clear(&e->piece_ends);
-    if (!bpe_encode(&e->t->vocab, &e->bpe, piece->s, piece->n, e->out, e->ends ? &e->piece_ends : NULL))
-        return err_set(e->err, ST_BAD_INPUT, "the vocabulary has no token for some byte of \"%.*s\", and no unk_token",
-                       piece->n < 40 ? (int)piece->n : 40, piece->s);
+    bpe_encode(&e->t->vocab, &e->bpe, piece->s, piece->n, e->out, e->ends ? &e->piece_ends : NULL);
     if (!e->ends) return ST_OK;
+    struct piece_walk walk = {0, piece->base};
     for (size_t i = 0; i < e->piece_ends.size; i += sizeof(uint32_t)) {
         uint32_t end;
         memcpy(&end, e->piece_ends.data + i, sizeof end);
-        size_t at = piece->base + (end > piece->pre ? end - piece->pre : 0);
+        size_t at = piece_base(e, piece, &walk, end);
         at = e->section + (e->norm ? normalized_orig(e->norm, at) : at);
         buf_put(e->ends, &at, sizeof at);
     }
@@ -204,8 +182,9 @@ static void push_added(struct encoder *e, int32_t token, size_t end)
 
 static enum status encode_gap(struct encoder *e, const char *s, size_t n, size_t base, uint8_t *cls)
 {
-    size_t n_char = pretokenizer_uses_regex(e->t->pre) ? regexes_classes(e->t->regexes, s, n, cls) : n;
-    return pretokenizer_run(e->t->pre, e, &(struct piece){s, n, cls, n_char, base, 0});
+    bool regex = pretokenizer_uses_regex(e->t->pre);
+    size_t n_char = regex ? regexes_classes(e->t->regexes, s, n, cls) : n;
+    return pretokenizer_run(e->t->pre, e, &(struct piece){s, n, regex ? cls : NULL, n_char, base, 0, false});
 }
 
 // A stretch of the original text between added tokens: normalized, searched for the added tokens that are matched in normalized text,
@@ -220,6 +199,7 @@ static enum status encode_section(struct encoder *e, const char *s, size_t n, si
         e->norm = &z;
     }
     e->section = section;
+    e->text = s;
     uint8_t *cls = mem_alloc(n + 1);
     size_t pos = 0, done = 0;
     struct added_match m;
@@ -265,18 +245,46 @@ enum status tokenizer_encode(const struct tokenizer *t, const char *text, size_t
 
 // ---- decoding and looking up -----------------------------------------------------------------------------------------------------------
 
+bool tokenizer_piece(const struct tokenizer *t, int32_t id, const char **s, size_t *n, bool *special)
+{
+    int32_t k = id >= 0 && id < t->n_vocab ? t->added_of[id] : -1;
+    *special = k >= 0 && t->added[k].special;
+    if (k >= 0)
+        *s = t->added[k].seen, *n = t->added[k].n_seen;
+    else if (id >= 0 && id < t->vocab.n && t->vocab.present[id])
+        *s = t->vocab.pool + t->vocab.begin[id], *n = t->vocab.size[id];
+    else
+        return false;
+    return true;
+}
+
 enum status tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t n, bool skip_special, struct buf *out, struct err *err)
 {
-    for (size_t i = 0; i < n; i++) {
-        int32_t id = ids[i], added = id >= 0 && id < t->n_vocab ? t->added_of[id] : -1;
-        if (added >= 0) {
-            if (!skip_special || !t->added[added].special) buf_put(out, t->added[added].content, t->added[added].n);
-        } else if (id >= 0 && id < t->vocab.n && t->vocab.present[id]) {
-            buf_put(out, t->vocab.pool + t->vocab.begin[id], t->vocab.size[id]);
-        } else
-            return err_set(err, ST_BAD_INPUT, "id %d at place %zu is outside the vocabulary (%d ids)", id, i, t->n_vocab);
+    struct decoding *d = decoding_new(t->decoder);
+    enum status st = ST_OK;
+    for (size_t i = 0; i < n && !st; i++) {
+        const char *s;
+        size_t size;
+        bool special;
+        if (!tokenizer_piece(t, ids[i], &s, &size, &special))
+            st = err_set(err, ST_BAD_INPUT, "id %d at place %zu is outside the vocabulary (%d ids)", ids[i], i, t->n_vocab);
+        else if (!skip_special || !special)
+            decoding_put(d, s, size, out);
     }
-    return ST_OK;
+    if (!st) decoding_end(d, out);
+    decoding_free(d);
+    return st;
+}
+
+void tokenizer_add_special(const struct tokenizer *t, const int32_t *ids, size_t n, struct ids *out)
+{
+    for (size_t i = 0; i < t->processor.n; i++) {
+        if (t->processor.v[i] < 0)
+            ids_append(out, ids, n);
+        else
+            ids_push(out, t->processor.v[i]);
+    }
+    if (!t->processor.n) ids_append(out, ids, n);
 }
 
 int32_t tokenizer_n_vocab(const struct tokenizer *t)

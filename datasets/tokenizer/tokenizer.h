@@ -1,8 +1,9 @@
 // The tokenizer of a Hugging Face directory: tokenizer.json as the tokenizers library defines it, byte-level BPE with its regexes.
 //
 // Text goes through: added tokens cut out first (longest of the leftmost, with lstrip/rstrip/single_word/normalized), normalizer,
-// pre-tokenizer (each step works on the pieces of the step before), byte-level alphabet, BPE by lowest merge rank. No byte is ever lost:
-// decode(encode(s)) == s for every UTF-8 string s, U+0000 included. Every part of the file that is not known is refused by name.
+// pre-tokenizer (each step works on the pieces of the step before), BPE by lowest merge rank over bytes (ByteLevel) or over characters with
+// bytes to fall back on. Back through the decoder. A byte-level tokenizer without a normalizer never loses a byte: decode(encode(s)) == s
+// for every UTF-8 string s, U+0000 included. Every part of the file that is not known is refused by name.
 #pragma once
 #include "kernels/base/json.h"
 
@@ -35,6 +36,17 @@ void ids_free(struct ids *a);
 enum status tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, struct ids *out, struct err *err);
 // Appends the bytes of the ids to *out, special tokens kept unless skip_special. ST_BAD_INPUT names an id outside the vocabulary.
 enum status tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t n, bool skip_special, struct buf *out, struct err *err);
+
+// Text piece by piece as its ids come, for a screen: never half a character. All pieces together are what tokenizer_decode gives, with
+// U+FFFD for each broken character. After decode_stream_end only free it.
+struct decode_stream;
+struct decode_stream *decode_stream_new(const struct tokenizer *t, bool skip_special);
+enum status decode_stream_put(struct decode_stream *d, int32_t id, struct buf *out, struct err *err); // appends what is certain by now
+void decode_stream_end(struct decode_stream *d, struct buf *out);                                     // appends the rest
+void decode_stream_free(struct decode_stream *d);
+
+// Appends ids with what the file's post-processor puts around one text (a BOS, say). Chat templates write theirs themselves.
+void tokenizer_add_special(const struct tokenizer *t, const int32_t *ids, size_t n, struct ids *out);
 
 int32_t tokenizer_n_vocab(const struct tokenizer *t);               // largest id + 1, added tokens included
 int32_t tokenizer_id(const struct tokenizer *t, const char *token); // of a whole token (added or vocabulary), -1 if none

@@ -51,28 +51,49 @@ size_t utf8_put(char *out, uint32_t c)
     return 4;
 }
 
+// How many bytes at s, where no character stands, begin one: the longest that some continuation would complete, at least 1. *whole gets the
+// length that it would have.
+static size_t broken_length(const char *s, size_t n, size_t *whole)
+{
+    size_t len = (uint8_t)*s >= 0xC2 && (uint8_t)*s < 0xF5 ? utf8_len((uint8_t)*s) : 1, bad = 1;
+    // A beginning becomes valid when completed by the lowest or the highest continuation.
+    for (; bad < len && bad < n; bad++) {
+        char low[4] = {0}, high[4] = {0};
+        memcpy(low, s, bad + 1);
+        memcpy(high, s, bad + 1);
+        for (size_t k = bad + 1; k < len; k++) low[k] = (char)0x80, high[k] = (char)0xBF;
+        if (utf8_check(low, len) < len && utf8_check(high, len) < len) break;
+    }
+    *whole = len;
+    return bad;
+}
+
+size_t utf8_mend(struct buf *out, const char *s, size_t n, bool more)
+{
+    size_t used = 0, whole;
+    while (used < n) {
+        size_t good = utf8_check(s + used, n - used);
+        buf_put(out, s + used, good);
+        used += good;
+        if (used == n) break;
+        size_t bad = broken_length(s + used, n - used, &whole);
+        if (more && used + bad == n && bad < whole) break;
+        buf_puts(out, "\xEF\xBF\xBD");
+        used += bad;
+    }
+    return used;
+}
+
+bool utf8_unfinished(const char *s, size_t n)
+{
+    size_t good = utf8_check(s, n), whole;
+    return good < n && broken_length(s + good, n - good, &whole) == n - good && n - good < whole;
+}
+
 json_t *utf8_json(const char *s, size_t n)
 {
     struct buf out = {0};
-    while (n) {
-        size_t good = utf8_check(s, n), bad = 0;
-        buf_put(&out, s, good);
-        s += good;
-        n -= good;
-        if (!n) break;
-        size_t len = (uint8_t)*s >= 0xC2 && (uint8_t)*s < 0xF5 ? utf8_len((uint8_t)*s) : 1;
-        // The longest beginning of a character: it becomes valid when completed by the lowest or highest continuation.
-        for (bad = 1; bad < len && bad < n; bad++) {
-            char low[4] = {0}, high[4] = {0};
-            memcpy(low, s, bad + 1);
-            memcpy(high, s, bad + 1);
-            for (size_t k = bad + 1; k < len; k++) low[k] = (char)0x80, high[k] = (char)0xBF;
-            if (utf8_check(low, len) < len && utf8_check(high, len) < len) break;
-        }
-        buf_puts(&out, "\xEF\xBF\xBD");
-        s += bad;
-        n -= bad;
-    }
+    utf8_mend(&out, s, n, false);
     json_t *j = json_stringn(out.data ? out.data : "", out.size);
     buf_free(&out);
     return j;

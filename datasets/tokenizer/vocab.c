@@ -211,6 +211,11 @@ enum status vocab_load(struct vocab *v, const json_t *model, bool byte_level, co
         else
             v->byte_id[b] = vocab_find(v, name, (size_t)snprintf(name, sizeof name, "<0x%02X>", (unsigned)b));
     }
+    for (int b = 0; b < 256; b++)
+        if (byte_level && v->byte_fallback && v->byte_id[b] < 0)
+            return err_set(err, ST_BAD_INPUT,
+                           "%s: model.byte_fallback is set, the pre_tokenizer is a ByteLevel, and byte 0x%02X has no token", where,
+                           (unsigned)b);
     const json_t *unk = json_object_get(model, "unk_token");
     if (json_is_string(unk)) {
         size_t n = json_string_length(unk), n_raw = n;

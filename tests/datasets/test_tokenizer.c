@@ -16,20 +16,18 @@ static json_t *golden(const char *name)
     return root;
 }
 
-// A folder with the tiny tokenizer.json in which the keys of spec stand instead.
-static const char *variant(const json_t *spec)
+// The tiny tokenizer.json in which the keys of spec stand instead.
+static enum status load_variant(struct tokenizer **t, const json_t *spec, struct err *why)
 {
     struct err err = {0};
-    const char *dir = test_tmpdir();
-    char *from = path_join(TINY, "tokenizer.json"), *to = path_join(dir, "tokenizer.json");
+    char *from = path_join(TINY, "tokenizer.json");
     json_t *root;
     ck_ok(json_read(&root, from, &err));
     json_object_update(root, (json_t *)(uintptr_t)spec);
-    ck_ok(json_write_atomic(root, to, &err));
+    enum status st = tokenizer_from_json(t, &(struct tokenizer_source){.tokenizer = root, .where = "variant", .sha256 = "-"}, why);
     json_decref(root);
     mem_free(from);
-    mem_free(to);
-    return dir;
+    return st;
 }
 
 // Ids, the place of each token's end, and the way back for one string.
@@ -96,22 +94,103 @@ START_TEST(shipped_tokenizer_gives_the_ids_of_hugging_face)
 }
 END_TEST
 
-START_TEST(every_known_part_gives_the_ids_of_hugging_face)
+// Text that the library's decoder gives for the ids of a case, whole and as a stream.
+static void check_decoded(const struct tokenizer *t, const char *name, const json_t *c)
 {
     struct err err = {0};
-    json_t *parts = golden("text/tokenizer_parts.json"), *part, *c;
-    size_t i, k;
+    struct buf whole = {0}, stream = {0};
+    const json_t *decoded = json_object_get(c, "decoded"), *ids = json_object_get(c, "ids"), *id;
+    if (json_is_null(decoded)) return;
+    struct decode_stream *d = decode_stream_new(t, false);
+    struct ids v = {0};
+    size_t i;
+    if (!decoded) decoded = json_object_get(c, "text");
+    json_array_foreach(ids, i, id)
+    {
+        ids_push(&v, (int32_t)json_integer_value(id));
+        ck_ok(decode_stream_put(d, v.v[i], &stream, &err));
+        ck_assert_msg(utf8_check(stream.data, stream.size) == stream.size, "%s: half a character after %zu ids", name, i + 1);
+    }
+    decode_stream_end(d, &stream);
+    decode_stream_free(d);
+    ck_ok(tokenizer_decode(t, v.v, v.n, false, &whole, &err));
+    for (int k = 0; k < 2; k++) {
+        const struct buf *got = k ? &stream : &whole;
+        char *shown = json_dumps(decoded, JSON_ENCODE_ANY);
+        ck_assert_msg(got->size == json_string_length(decoded) && (!got->size || !memcmp(got->data, json_string_value(decoded), got->size)),
+                      "%s: %s: %s gives \"%.*s\"", name, shown, k ? "streaming" : "decoding", (int)got->size, got->data ? got->data : "");
+        free(shown);
+    }
+    buf_free(&whole);
+    buf_free(&stream);
+    ids_free(&v);
+}
+
+static void check_cases(const struct tokenizer *t, const char *name, const json_t *cases)
+{
+    json_t *c;
+    size_t i;
+    json_array_foreach((json_t *)(uintptr_t)cases, i, c)
+    {
+        check(t, name, json_object_get(c, "text"), json_object_get(c, "ids"), false);
+        check_decoded(t, name, c);
+    }
+}
+
+START_TEST(every_known_part_gives_the_ids_and_text_of_hugging_face)
+{
+    struct err err = {0};
+    json_t *parts = golden("text/tokenizer_parts.json"), *part, *wanted, *id;
+    size_t i, k, n;
     json_array_foreach(parts, i, part)
     {
         struct tokenizer *t;
         const char *name = json_string_value(json_object_get(part, "name"));
-        const enum status st = tokenizer_load(&t, variant(json_object_get(part, "spec")), &err);
+        const enum status st = load_variant(&t, json_object_get(part, "spec"), &err);
         ck_assert_msg(st == ST_OK, "%s: %s", name, err.text);
-        json_array_foreach(json_object_get(part, "cases"), k, c)
-            check(t, name, json_object_get(c, "text"), json_object_get(c, "ids"), false);
+        check_cases(t, name, json_object_get(part, "cases"));
+        json_array_foreach(json_object_get(part, "with_special"), k, wanted)
+        {
+            struct ids plain = {0}, full = {0};
+            const json_t *c = json_array_get(json_object_get(part, "cases"), k);
+            json_array_foreach(json_object_get(c, "ids"), n, id) ids_push(&plain, (int32_t)json_integer_value(id));
+            tokenizer_add_special(t, plain.v, plain.n, &full);
+            ck_assert_uint_eq(full.n, json_array_size(wanted));
+            json_array_foreach(wanted, n, id) ck_assert_int_eq(full.v[n], json_integer_value(id));
+            ids_free(&plain);
+            ids_free(&full);
+        }
         tokenizer_free(t);
     }
     json_decref(parts);
+}
+END_TEST
+
+START_TEST(characters_with_bytes_to_fall_back_on_give_the_ids_and_text_of_hugging_face)
+{
+    struct err err = {0};
+    json_t *root = golden("text/tokenizer_chars.json"), *part;
+    size_t i;
+    json_array_foreach(json_object_get(root, "parts"), i, part)
+    {
+        struct tokenizer *t;
+        const char *name = json_string_value(json_object_get(part, "name"));
+        json_t *file = json_deep_copy(json_object_get(root, "file")), *model = json_object_get(file, "model");
+        json_object_update(file, json_object_get(part, "spec"));
+        json_object_update(model, json_object_get(part, "model"));
+        if (json_object_get(part, "model") && json_is_true(json_object_get(json_object_get(part, "model"), "missing")))
+            for (unsigned b = 0; b < 256; b++) {
+                char token[8];
+                snprintf(token, sizeof token, "<0x%02X>", b);
+                if ((b >= 0x80 && b < 0xC4) || b == 0x41 || b == 0x58) json_object_del(json_object_get(model, "vocab"), token);
+            }
+        const enum status st = tokenizer_from_json(&t, &(struct tokenizer_source){.tokenizer = file, .where = name, .sha256 = "-"}, &err);
+        ck_assert_msg(st == ST_OK, "%s: %s", name, err.text);
+        check_cases(t, name, json_object_get(part, "cases"));
+        tokenizer_free(t);
+        json_decref(file);
+    }
+    json_decref(root);
 }
 END_TEST
 
@@ -215,7 +294,7 @@ START_TEST(what_is_not_known_is_refused_by_name)
         const char *spec, *message;
     } bad[] = {
         {"{\"normalizer\":{\"type\":\"Nmt\"}}", "normalizer Nmt is not known"},
-        {"{\"pre_tokenizer\":{\"type\":\"Metaspace\"}}", "pre_tokenizer Metaspace is not known"},
+        {"{\"pre_tokenizer\":{\"type\":\"UnicodeScripts\"}}", "pre_tokenizer UnicodeScripts is not known"},
         {"{\"pre_tokenizer\":null}", "no ByteLevel"},
         {"{\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"ByteLevel\"},{\"type\":\"Digits\"}]}}",
          "Digits stands after ByteLevel"},
@@ -226,7 +305,7 @@ START_TEST(what_is_not_known_is_refused_by_name)
          "unclosed ("},
         {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a\"},\"behavior\":\"Glued\",\"invert\":false}}",
          "behavior is Glued"},
-        {"{\"decoder\":{\"type\":\"WordPiece\"}}", "decoder WordPiece is not known"},
+        {"{\"decoder\":{\"type\":\"WordPiece\"},\"pre_tokenizer\":null}", "decoder WordPiece is not known"},
         {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[]}}", "model.type is Unigram"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":0},\"merges\":[]}}", "the same id 0"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":-1},\"merges\":[]}}", "id of \"a\""},
@@ -241,7 +320,7 @@ START_TEST(what_is_not_known_is_refused_by_name)
         json_t *spec;
         struct tokenizer *t;
         ck_ok(json_parse(&spec, bad[i].spec, strlen(bad[i].spec), "spec", 0, &err));
-        ck_fails(tokenizer_load(&t, variant(spec), &err), ST_BAD_INPUT, bad[i].message);
+        ck_fails(load_variant(&t, spec, &err), ST_BAD_INPUT, bad[i].message);
         ck_assert_ptr_null(t);
         json_decref(spec);
     }
@@ -289,7 +368,8 @@ Suite *suite_tokenizer(void)
     Suite *s = suite_create("tokenizer");
     TCase *c = tcase_create("tokenizer");
     tcase_add_test(c, shipped_tokenizer_gives_the_ids_of_hugging_face);
-    tcase_add_test(c, every_known_part_gives_the_ids_of_hugging_face);
+    tcase_add_test(c, every_known_part_gives_the_ids_and_text_of_hugging_face);
+    tcase_add_test(c, characters_with_bytes_to_fall_back_on_give_the_ids_and_text_of_hugging_face);
     tcase_add_loop_test(c, real_tokenizers_give_the_ids_of_hugging_face, 0, 4);
     tcase_add_loop_test(c, real_tokenizers_pass_the_vectors_of_llama_cpp, 0, 5);
     tcase_add_test(c, a_megabyte_of_one_letter_is_encoded_in_time);

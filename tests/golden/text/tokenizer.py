@@ -4,7 +4,8 @@
     pip install tokenizers && python3 tokenizer.py [FOLDER WITH qwen2_5, qwen3, llama3, deepseek_v3]
 
 tokenizer_tiny.json      strings and their ids by teacher/tiny/moe/tokenizer.json
-tokenizer_parts.json     the same vocabulary with other normalizers, pre-tokenizers and added tokens: one variant an entry
+tokenizer_parts.json     the same vocabulary with other normalizers, pre-tokenizers, added tokens and post-processors: one variant an entry
+tokenizer_chars.json     the same for a small vocabulary of characters with bytes to fall back on, in the manner of Llama 2, Mistral and Gemma
 tokenizer_real.json      the same strings by real tokenizers, which are not in this repository: ids only
 """
 import json
@@ -13,7 +14,7 @@ import random
 import sys
 import unicodedata
 
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TINY = os.path.join(HERE, "../../../teacher/tiny/moe/tokenizer.json")
@@ -69,8 +70,93 @@ VARIANTS = [
         added("<|im_end|>", 509, special=True), added("<think>", 510, lstrip=True), added("</think>", 511, rstrip=True), added("word", 512, single_word=True),
         added("caf\u00e9", 513, normalized=True), added("the", 514, normalized=True, single_word=True), added("\n", 515, lstrip=True, rstrip=True), added("<|im_end|>x", 516)]),
 ]
+VARIANTS += [
+    ("Replace by a regex", {"type": "Replace", "pattern": {"Regex": r"\s+|x(?=e)"}, "content": "_\u00e9"}, BL, None),
+    ("Replace by a regex that matches nothing", {"type": "Replace", "pattern": {"Regex": r"z*"}, "content": "-"}, BL, None),
+    ("NFKD", {"type": "NFKD"}, BL, None),
+    ("Strip left", {"type": "Strip", "strip_left": True, "strip_right": False}, BL, None),
+    ("Strip right", {"type": "Strip", "strip_left": False, "strip_right": True}, BL, None),
+    ("Prepend", {"type": "Prepend", "prepend": "\u2581x"}, BL, None),
+    *[("Punctuation " + b, None, seq({"type": "Punctuation", "behavior": b}, BL), None)
+      for b in ("Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous")],
+    ("Metaspace before ByteLevel", None, seq({"type": "Metaspace", "replacement": "_", "prepend_scheme": "first", "split": True}, BL), None),
+    ("Lowercase and added tokens", {"type": "Lowercase"}, BL, [added("WORD", 512, normalized=True), added("<|IM_END|>", 513, normalized=True, special=True)]),
+]
+SPECIAL = {t: {"id": t, "ids": ids, "tokens": [t] * len(ids)} for t, ids in (("<s>", [1]), ("</s>", [2, 7]))}
+TEMPLATE = {"type": "TemplateProcessing", "special_tokens": SPECIAL, "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+            "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "</s>", "type_id": 0}}]}
+TRIM = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False, "use_regex": True}
+PROCESSORS = [("no post-processor", None), ("ByteLevel post-processor", TRIM), ("TemplateProcessing", TEMPLATE),
+              ("Sequence of post-processors", {"type": "Sequence", "processors": [TRIM, TEMPLATE]})]
+
+
+# Characters with bytes to fall back on. Each variant replaces parts of the whole file, and of its model.
+normal = lambda *v: {"type": "Sequence", "normalizers": list(v)}
+meta = lambda scheme, split=True: {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": scheme, "split": split}
+decoder = lambda *v: {"type": "Sequence", "decoders": list(v)}
+SPACES = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
+BACK = {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}
+BYTES, FUSE = {"type": "ByteFallback"}, {"type": "Fuse"}
+strip = lambda content, start, stop: {"type": "Strip", "content": content, "start": start, "stop": stop}
+LLAMA = {"normalizer": normal({"type": "Prepend", "prepend": "\u2581"}, SPACES), "pre_tokenizer": None, "decoder": decoder(BACK, BYTES, FUSE, strip(" ", 1, 0))}
+legacy = lambda normalized: [added(t, i, special=True, normalized=normalized) for i, t in enumerate(("<unk>", "<s>", "</s>"))]
+CHARS = [
+    ("Llama 2", LLAMA, {}),
+    ("Llama 2 with normalized special tokens", {**LLAMA, "added_tokens": legacy(True)}, {}),
+    ("Llama 2 with lstrip and rstrip", {**LLAMA, "added_tokens": legacy(False) + [added("<mask>", 1000, lstrip=True), added("the", 1001, rstrip=True, single_word=True)]}, {}),
+    ("Mistral", {"normalizer": None, "pre_tokenizer": meta("first", False), "decoder": LLAMA["decoder"]}, {}),
+    ("Metaspace always", {"normalizer": None, "pre_tokenizer": meta("always"), "decoder": decoder(BYTES, meta("always"))}, {}),
+    ("Metaspace first, split", {"normalizer": None, "pre_tokenizer": meta("first"), "decoder": meta("first")}, {}),
+    ("Metaspace never", {"normalizer": None, "pre_tokenizer": meta("never"), "decoder": decoder(BYTES, FUSE, meta("never"))}, {}),
+    ("Metaspace of old files", {"normalizer": None, "pre_tokenizer": {"type": "Metaspace", "replacement": "\u2581", "add_prefix_space": True}, "decoder": decoder(BYTES, FUSE, meta("always"))}, {}),
+    ("Metaspace first behind a normalizer that moves the start", {"normalizer": normal({"type": "NFKC"}, {"type": "Strip", "strip_left": True, "strip_right": False}),
+                                                                  "pre_tokenizer": meta("first"), "decoder": LLAMA["decoder"]}, {}),
+    ("Gemma", {"normalizer": SPACES, "pre_tokenizer": {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False}, "decoder": decoder(BACK, BYTES, FUSE)}, {}),
+    ("WhitespaceSplit and Metaspace", {"normalizer": None, "pre_tokenizer": seq({"type": "WhitespaceSplit"}, meta("always")), "decoder": meta("always")}, {}),
+    ("Digits and Metaspace", {"normalizer": {"type": "Lowercase"}, "pre_tokenizer": seq({"type": "Digits", "individual_digits": True}, {"type": "Punctuation", "behavior": "Isolated"}, meta("first")),
+                              "decoder": LLAMA["decoder"]}, {}),
+    ("unk fused", LLAMA, {"byte_fallback": False}),
+    ("unk not fused", LLAMA, {"byte_fallback": False, "fuse_unk": False}),
+    ("no unk", LLAMA, {"byte_fallback": False, "unk_token": None}),
+    ("some bytes missing, unk fused", LLAMA, {"missing": True}),
+    ("some bytes missing, unk not fused", LLAMA, {"missing": True, "fuse_unk": False}),
+    ("ignore_merges", {**LLAMA, "pre_tokenizer": seq(meta("never"))}, {"ignore_merges": True}),
+    ("no decoder", {**LLAMA, "decoder": None}, {}),
+    ("Strip of each token", {**LLAMA, "decoder": decoder(BYTES, strip("\u2581", 1, 0), strip("e", 2, 0))}, {}),
+    ("Strip at both ends", {**LLAMA, "decoder": decoder(BYTES, FUSE, BACK, strip(" ", 2, 0), strip("x", 0, 1))}, {}),
+    ("Replace by a regex, and behind Fuse", {**LLAMA, "decoder": decoder(BYTES, {"type": "Replace", "pattern": {"Regex": "[\u2581 ]+"}, "content": "__"}, FUSE,
+                                                                     {"type": "Replace", "pattern": {"String": "_____"}, "content": "<5>"})}, {}),
+]
+
+
+def chars_file():
+    """A BPE of characters trained on our own strings, the special tokens first and the bytes behind them, as sentencepiece numbers them."""
+    tok = Tokenizer(models.BPE())
+    tok.pre_tokenizer = pre_tokenizers.Metaspace()
+    words = ("the quick brown fox jumps over a lazy dog while don't word words sword user return for int caf\u00e9 caf\u00e9s ab abab aaaa 12 123 1,234 \u4f60\u597d "
+             "\u4e16\u754c hello Hello world World think thinking <think> end. -> == ++ \u0939\u093f\u0928\u094d\u0926\u0940 ").split()
+    tok.train_from_iterator([" ".join(words) * 3, "  ".join(words), "   ", "\u2581" * 8 + " x"], trainers.BpeTrainer(vocab_size=420, special_tokens=[], show_progress=False))
+    model = json.loads(tok.to_str())["model"]
+    tokens = ["<unk>", "<s>", "</s>"] + [f"<0x{b:02X}>" for b in range(256)] + sorted(model["vocab"], key=model["vocab"].get)
+    model.update({"vocab": {t: i for i, t in enumerate(tokens)}, "unk_token": "<unk>", "byte_fallback": True, "fuse_unk": True})
+    return {"version": "1.0", "added_tokens": legacy(False), "model": model}
+
+
+def chars_variant(base, parts, model):
+    spec = json.loads(json.dumps({**base, **parts}))
+    model = dict(model)
+    if model.pop("missing", False):
+        for b in list(range(0x80, 0xC4)) + [0x41, 0x58]:
+            del spec["model"]["vocab"][f"<0x{b:02X}>"]
+    spec["model"].update(model)
+    return spec
+
+
 EXTRA = ["word words sword word. \u00e9word", "cafe\u0301 caf\u00e9s", "the then the\n\n the", "a <think> b </think>  c", "<|im_end|>xx <|im_end|>", " \n \n <think>\n</think>\n",
          "aba bab xx-]e\u00e9e ;:; end.", "f (x) (y", "word", "word\u0301", "_word word_ 3word"]
+
+
+SPACED = ["  two  spaces ", "\u2581 \u2581\u2581x", " <s> x</s>y ", "A<mask> b", "a <mask>b the  x", "\u20acX\u20ac\u00fcA\u00fc", "x   ", "<0x41>", "\u0410\u0411 \U0001fae8", "EX EXX ex", "_____ ____"]
 
 
 def main():
@@ -86,7 +172,17 @@ def main():
         for token in tokens or []:  # the library numbers added tokens itself, whatever the file says
             token["id"] = tok.token_to_id(token["content"])
         parts.append({"name": name, "spec": spec, "cases": encode(tok, texts[:36] + texts[60:72] + EXTRA)})
+    for name, processor in PROCESSORS:
+        tok = Tokenizer.from_str(json.dumps({**tiny, "post_processor": processor}))
+        parts.append({"name": name, "spec": {"post_processor": processor}, "cases": encode(tok, ["", "a word"]), "with_special": [tok.encode(t).ids for t in ("", "a word")]})
     dump("tokenizer_parts.json", parts)
+    base, parts = chars_file(), []
+    for name, spec, model in CHARS:
+        tok = Tokenizer.from_str(json.dumps(chars_variant(base, spec, model)))
+        for token in spec.get("added_tokens") or []:
+            token["id"] = tok.token_to_id(token["content"])
+        parts.append({"name": name, "spec": spec, "model": model, "cases": encode(tok, texts[:30] + EXTRA + SPACED)})
+    dump("tokenizer_chars.json", {"file": base, "parts": parts})
     if len(sys.argv) > 1:
         some = strings(160, seed=2)
         real = {n: [c["ids"] for c in encode(Tokenizer.from_file(f"{sys.argv[1]}/{n}/tokenizer.json"), some)] for n in ("qwen2_5", "qwen3", "llama3", "deepseek_v3")}
@@ -94,7 +190,22 @@ def main():
 
 
 def encode(tok, texts):
-    return [{"text": t, "ids": tok.encode(t, add_special_tokens=False).ids} for t in texts]
+    return [c for c in (one(tok, t) for t in texts) if c]
+
+
+def one(tok, text):
+    """What the library makes of a text and of its ids; None where it panics (it does on some texts with a Replace or a Strip at the end)."""
+    try:
+        case = {"text": text, "ids": tok.encode(text, add_special_tokens=False).ids}
+        back = tok.decode(case["ids"], skip_special_tokens=False)
+    except BaseException as e:
+        if type(e).__name__ != "PanicException":
+            raise
+        return None
+    # Where the library's own decoder gives up bytes (an added token of letters that are also names of bytes) ours gives the text back.
+    if back != text:
+        case["decoded"] = back if "\ufffd" not in back else None
+    return case
 
 
 def dump(name, what):
@@ -103,4 +214,5 @@ def dump(name, what):
         f.write("\n")
 
 
-main()
+if __name__ == "__main__":
+    main()
