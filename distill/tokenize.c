@@ -15,24 +15,30 @@ static const struct option options[] = {
     {0}};
 // clang-format on
 
-static json_t *ids_json(const struct ids *ids)
+static void put_ids(struct buf *out, const struct ids *ids)
 {
-    json_t *list = json_array();
-    for (size_t i = 0; i < ids->n; i++) json_array_append_new(list, json_integer(ids->v[i]));
-    return list;
+    buf_putc(out, '[');
+    for (size_t i = 0; i < ids->n; i++) {
+        char digits[16];
+        size_t n = sizeof digits;
+        for (uint32_t v = (uint32_t)ids->v[i]; n == sizeof digits || v; v /= 10) digits[--n] = (char)('0' + v % 10);
+        if (i) buf_putc(out, ',');
+        buf_put(out, digits + n, sizeof digits - n);
+    }
+    buf_putc(out, ']');
 }
 
-static enum status encode(const struct tokenizer *t, const json_t *line, json_t **out, struct err *err)
+static enum status encode(const struct tokenizer *t, const json_t *line, struct buf *out, struct err *err)
 {
     struct ids ids = {0};
     if (!json_is_string(line)) return err_set(err, ST_BAD_INPUT, "wanted a JSON string, as in \"some text\"");
     enum status st = tokenizer_encode(t, json_string_value(line), json_string_length(line), &ids, err);
-    if (!st) *out = ids_json(&ids);
+    if (!st) put_ids(out, &ids), buf_putc(out, '\n');
     ids_free(&ids);
     return st;
 }
 
-static enum status decode(const struct tokenizer *t, const json_t *line, json_t **out, struct err *err)
+static enum status decode(const struct tokenizer *t, const json_t *line, struct buf *out, struct err *err)
 {
     struct buf text = {0};
     struct ids ids = {0};
@@ -47,13 +53,17 @@ static enum status decode(const struct tokenizer *t, const json_t *line, json_t 
             ids_push(&ids, (int32_t)n);
     }
     if (!st) st = tokenizer_decode(t, ids.v, ids.n, false, &text, err);
-    if (!st) *out = utf8_json(text.data ? text.data : "", text.size);
+    if (!st) {
+        json_t *string = utf8_json(text.data ? text.data : "", text.size);
+        json_append_line(out, string);
+        json_decref(string);
+    }
     buf_free(&text);
     ids_free(&ids);
     return st;
 }
 
-static enum status render(const struct chat *c, const json_t *line, json_t **out, struct err *err)
+static enum status render(const struct chat *c, const json_t *line, struct buf *out, struct err *err)
 {
     struct buf text = {0};
     struct ids ids = {0};
@@ -61,9 +71,14 @@ static enum status render(const struct chat *c, const json_t *line, json_t **out
         return err_set(err, ST_BAD_INPUT, "wanted an object, as in {\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}]}");
     enum status st = chat_render(c, line, &text, &ids, err);
     if (!st) {
-        *out = json_object();
-        json_object_set_new(*out, "text", utf8_json(text.data ? text.data : "", text.size));
-        json_object_set_new(*out, "ids", ids_json(&ids));
+        json_t *object = json_object();
+        json_object_set_new(object, "text", utf8_json(text.data ? text.data : "", text.size));
+        json_append_line(out, object);
+        json_decref(object);
+        out->size -= 2; // the brace and the newline
+        buf_puts(out, ",\"ids\":");
+        put_ids(out, &ids);
+        buf_puts(out, "}\n");
     }
     buf_free(&text);
     ids_free(&ids);
@@ -79,19 +94,21 @@ static enum status run_lines(const struct tokenizer *t, const struct chat *chat,
     enum status st = ST_OK;
     struct buf text = {0};
     while (!st && (n = getline(&line, &cap, stdin)) > 0) {
-        json_t *in = NULL, *out = NULL;
+        json_t *in = NULL;
         struct err why = {0};
         number++;
+        if (strspn(line, " \t\r\n") == (size_t)n) {
+            st = err_set(err, ST_BAD_INPUT, "standard input:%ld: an empty line; an empty text is \"\"", number);
+            break;
+        }
         if ((st = json_parse(&in, line, (size_t)n, "standard input", number, err))) break;
-        st = chat ? render(chat, in, &out, &why) : reverse ? decode(t, in, &out, &why) : encode(t, in, &out, &why);
+        buf_clear(&text);
+        st = chat ? render(chat, in, &text, &why) : reverse ? decode(t, in, &text, &why) : encode(t, in, &text, &why);
         json_decref(in);
         if (st) {
             err_set(err, st, "standard input:%ld: %s", number, why.text);
             break;
         }
-        buf_clear(&text);
-        json_append_line(&text, out);
-        json_decref(out);
         if (fwrite(text.data, 1, text.size, stdout) != text.size) st = err_errno(err, "write to", "standard output");
     }
     if (!st && ferror(stdin)) st = err_errno(err, "read from", "standard input");

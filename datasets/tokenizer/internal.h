@@ -83,6 +83,26 @@ struct regex_walk { // zero-initialise
 // over, as Hugging Face's library does.
 int regex_next(const struct regexes *r, int number, struct regex_match *m, const uint8_t *cls, size_t n_char, struct regex_walk *w);
 
+// ---- scan.c: the vocabulary and merges of the file, as text
+// -------------------------------------------------------------------------------
+enum { BPE_MAX_ID = 1 << 24 }; // far above any real vocabulary: a lying file must not make us reserve gigabytes
+struct bpe_text {              // zero-initialise
+    struct buf pool;
+    struct bpe_token {
+        uint32_t at, n; // in the pool
+        int32_t id;
+    } * token;
+    struct bpe_merge {
+        uint32_t at, n_left, n_right; // the right part follows the left one in the pool
+    } * merge;
+    size_t n_token, cap_token, n_merge, cap_merge;
+};
+// Reads "model"."vocab" and "model"."merges" out of a tokenizer.json; rest gets the file with {} and [] in their places. False: the scanner
+// does not understand this file, which may be broken or only unusual: read it as JSON.
+bool bpe_text_scan(struct bpe_text *out, struct buf *rest, const char *text, size_t n);
+enum status bpe_text_json(struct bpe_text *out, const json_t *vocab, const json_t *merges, const char *where, struct err *err);
+void bpe_text_free(struct bpe_text *x);
+
 // ---- vocab.c: tokens, ids, merges ------------------------------------------------------------------------------------------------------
 struct merge {
     uint64_t pair; // left << 32 | right; MERGE_EMPTY
@@ -108,7 +128,9 @@ struct vocab {
     // write the same value, and does so with relaxed atomics, so the tokenizer stays shareable.
     uint8_t *whole;
 };
-enum status vocab_load(struct vocab *v, const json_t *model, bool byte_level, const char *where, struct err *err);
+// text: the model's vocab and merges where model has only empty ones; NULL: model has them.
+enum status vocab_load(struct vocab *v, const json_t *model, const struct bpe_text *text, bool byte_level, const char *where,
+                       struct err *err);
 void vocab_free(struct vocab *v);
 int32_t vocab_find(const struct vocab *v, const char *bytes, size_t n);
 int32_t vocab_find_foreign(const struct vocab *v, const char *content, size_t n);

@@ -80,7 +80,7 @@ static enum status load_added(struct tokenizer *t, const json_t *list, const cha
     return ST_OK;
 }
 
-enum status tokenizer_from_json(struct tokenizer **out, const struct tokenizer_source *src, struct err *err)
+static enum status build(struct tokenizer **out, const struct tokenizer_source *src, const struct bpe_text *bpe, struct err *err)
 {
     *out = NULL;
     struct tokenizer *t = NEW(struct tokenizer);
@@ -99,7 +99,7 @@ enum status tokenizer_from_json(struct tokenizer **out, const struct tokenizer_s
     if ((st = processor_load(&t->processor, json_object_get(root, "post_processor"), where, err))) goto out;
     if ((st = regexes_compile(t->regexes, where, err))) goto out;
     if ((st = normalizer_load(&t->normalizer, json_object_get(root, "normalizer"), where, err))) goto out;
-    if ((st = vocab_load(&t->vocab, json_object_get(root, "model"), byte_level, where, err))) goto out;
+    if ((st = vocab_load(&t->vocab, json_object_get(root, "model"), bpe, byte_level, where, err))) goto out;
     if ((st = load_added(t, json_object_get(root, "added_tokens"), where, err))) goto out;
     config_apply(t, src->config, src->chat_template);
 out:
@@ -110,26 +110,46 @@ out:
     return st;
 }
 
+enum status tokenizer_from_json(struct tokenizer **out, const struct tokenizer_source *src, struct err *err)
+{
+    return build(out, src, NULL, err);
+}
+
+// Reads tokenizer.json into *root, all but the vocabulary and merges, which go into *bpe; *scanned is false when the file had to be read as
+// one tree, which then holds them.
+static enum status read_file(json_t **root, struct bpe_text *bpe, bool *scanned, char sha256[65], const char *path, struct err *err)
+{
+    struct buf text = {0}, rest = {0};
+    struct err ignored = {0};
+    enum status st = file_read(&text, path, (size_t)1 << 30, err);
+    if (st) return st;
+    const char *s = text.data ? text.data : "";
+    sha256_hex(s, text.size, sha256);
+    *scanned = bpe_text_scan(bpe, &rest, s, text.size) && json_parse_strict(root, rest.data, rest.size, path, 0, &ignored) == ST_OK;
+    if (!*scanned) st = json_parse_strict(root, s, text.size, path, 0, err);
+    buf_free(&text);
+    buf_free(&rest);
+    return st;
+}
+
 enum status tokenizer_load(struct tokenizer **out, const char *dir, struct err *err)
 {
     *out = NULL;
     if (gguf_is(dir)) return tokenizer_load_gguf(out, dir, err);
-    struct buf text = {0}, jinja = {0};
+    struct bpe_text bpe = {0};
+    struct buf jinja = {0};
     json_t *root = NULL, *config = NULL;
     char sha256[65], *path = path_join(dir, "tokenizer.json");
-    enum status st = file_read(&text, path, (size_t)1 << 30, err);
-    if (st) goto out;
-    sha256_hex(text.data ? text.data : "", text.size, sha256);
-    if ((st = json_parse_strict(&root, text.data ? text.data : "", text.size, path, 0, err))) goto out;
-    buf_free(&text);
-    bool has_jinja;
-    if ((st = config_read(dir, &config, &jinja, &has_jinja, err))) goto out;
-    const char *chat_template = !has_jinja ? NULL : jinja.data ? jinja.data : "";
-    st = tokenizer_from_json(out, &(struct tokenizer_source){root, config, chat_template, path, sha256}, err);
-out:
+    bool has_jinja, scanned = false;
+    enum status st = read_file(&root, &bpe, &scanned, sha256, path, err);
+    if (!st) st = config_read(dir, &config, &jinja, &has_jinja, err);
+    if (!st) {
+        const char *chat_template = !has_jinja ? NULL : jinja.data ? jinja.data : "";
+        st = build(out, &(struct tokenizer_source){root, config, chat_template, path, sha256}, scanned ? &bpe : NULL, err);
+    }
     json_decref(root);
     json_decref(config);
-    buf_free(&text);
+    bpe_text_free(&bpe);
     buf_free(&jinja);
     mem_free(path);
     return st;

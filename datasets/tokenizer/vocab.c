@@ -5,12 +5,6 @@
 
 #include <string.h>
 
-#if JANSSON_VERSION_HEX < 0x020e00
-#define json_object_iter_key_len(it) strlen(json_object_iter_key(it)) // before 2.14 Jansson refuses U+0000 in keys
-#endif
-
-enum { MAX_ID = 1 << 24 }; // far above any real vocabulary: a lying file must not make us reserve gigabytes
-
 uint32_t hash_bytes(const char *s, size_t n)
 {
     uint64_t h = n * 0x9E3779B97F4A7C15u, w;
@@ -76,20 +70,13 @@ int32_t vocab_find_foreign(const struct vocab *v, const char *content, size_t n)
     return -1;
 }
 
-static enum status load_tokens(struct vocab *v, const json_t *vocab, const char *where, struct err *err)
+static enum status load_tokens(struct vocab *v, const struct bpe_text *text, const char *where, struct err *err)
 {
-    const char *key;
-    json_t *value;
-    size_t n_bytes = 0, n_token = 0;
-    void *it;
-    for (it = json_object_iter((json_t *)vocab); it; it = json_object_iter_next((json_t *)vocab, it)) {
-        key = json_object_iter_key(it);
-        value = json_object_iter_value(it);
-        if (!json_is_integer(value) || json_integer_value(value) < 0 || json_integer_value(value) >= MAX_ID)
-            return err_set(err, ST_BAD_INPUT, "%s: model.vocab: the id of \"%s\" is not an integer from 0 to %d", where, key, MAX_ID - 1);
-        if (json_integer_value(value) >= v->n) v->n = (int32_t)json_integer_value(value) + 1;
-        n_bytes += json_object_iter_key_len(it);
-        n_token++;
+    const size_t n_token = text->n_token;
+    size_t n_bytes = 0;
+    for (size_t k = 0; k < n_token; k++) {
+        if (text->token[k].id >= v->n) v->n = text->token[k].id + 1;
+        n_bytes += text->token[k].n;
     }
     if (!n_token) return err_set(err, ST_BAD_INPUT, "%s: model.vocab is empty", where);
     v->pool = mem_alloc(n_bytes + 1);
@@ -103,15 +90,13 @@ static enum status load_tokens(struct vocab *v, const json_t *vocab, const char 
     v->slot = mem_alloc(((size_t)v->slot_mask + 1) * sizeof *v->slot);
     memset(v->slot, 0xFF, ((size_t)v->slot_mask + 1) * sizeof *v->slot);
     size_t at = 0;
-    for (it = json_object_iter((json_t *)vocab); it; it = json_object_iter_next((json_t *)vocab, it)) {
-        key = json_object_iter_key(it);
-        size_t n = json_object_iter_key_len(it), n_raw = n;
-        int32_t id = (int32_t)json_integer_value(json_object_iter_value(it));
+    for (size_t k = 0; k < n_token; k++) {
+        const char *key = text->pool.data + text->token[k].at;
+        size_t n = text->token[k].n, n_raw = n;
+        int32_t id = text->token[k].id;
         if (v->present[id])
-            return err_set(err, ST_BAD_INPUT, "%s: model.vocab: \"%s\" and another token have the same id %d", where, key, id);
-        if (v->byte_level && byte_level_decode(key, n, v->pool + at, &n_raw))
-            v->foreign[id] = 0;
-        else {
+            return err_set(err, ST_BAD_INPUT, "%s: model.vocab: \"%.*s\" and another token have the same id %d", where, (int)n, key, id);
+        if (!v->byte_level || !byte_level_decode(key, n, v->pool + at, &n_raw)) {
             memcpy(v->pool + at, key, n);
             n_raw = n;
             v->foreign[id] = v->byte_level;
@@ -122,68 +107,55 @@ static enum status load_tokens(struct vocab *v, const json_t *vocab, const char 
         at += n_raw;
         if (v->foreign[id]) continue;
         uint32_t i = hash_bytes(v->pool + v->begin[id], n_raw) & v->slot_mask;
-        while (v->slot[i] >= 0) i = (i + 1) & v->slot_mask;
+        for (int32_t other; (other = v->slot[i]) >= 0; i = (i + 1) & v->slot_mask)
+            if (v->size[other] == n_raw && memcmp(v->pool + v->begin[other], v->pool + v->begin[id], n_raw) == 0)
+                return err_set(err, ST_BAD_INPUT, "%s: model.vocab has \"%.*s\" twice, with ids %d and %d", where, (int)n, key, other, id);
         v->slot[i] = id;
     }
     return ST_OK;
 }
 
-static enum status load_merge(struct vocab *v, const char *a, size_t n_a, const char *b, size_t n_b, uint32_t rank, struct buf *tmp,
-                              const char *where, struct err *err)
+static enum status load_merges(struct vocab *v, const struct bpe_text *text, const char *where, struct err *err)
 {
-    buf_clear(tmp);
-    buf_put(tmp, a, n_a); // reserves; decoding never grows
-    buf_put(tmp, b, n_b);
-    size_t raw_a = n_a, raw_b = n_b;
-    if (v->byte_level && (!byte_level_decode(a, n_a, tmp->data, &raw_a) || !byte_level_decode(b, n_b, tmp->data + raw_a, &raw_b)))
-        return ST_OK; // of characters that the byte alphabet never yields: this merge can never happen
-    int32_t left = vocab_find(v, tmp->data, raw_a), right = vocab_find(v, tmp->data + raw_a, raw_b);
-    int32_t id = vocab_find(v, tmp->data, raw_a + raw_b);
-    if (left < 0 || right < 0 || id < 0)
-        return err_set(err, ST_BAD_INPUT, "%s: model.merges: merge %u, \"%.*s %.*s\": %s is not in the vocabulary", where, rank, (int)n_a,
-                       a, (int)n_b, b,
-                       left < 0    ? "its left part"
-                       : right < 0 ? "its right part"
-                                   : "its result");
-    uint64_t pair = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
-    uint32_t i = (uint32_t)(pair * 0x9E3779B97F4A7C15u >> 32) & v->merge_mask;
-    while (v->merge[i].pair != MERGE_EMPTY && v->merge[i].pair != pair) i = (i + 1) & v->merge_mask;
-    v->merge[i] = (struct merge){pair, rank, id}; // of two equal pairs the later one counts, as in Hugging Face's library
-    return ST_OK;
-}
-
-static enum status load_merges(struct vocab *v, const json_t *merges, const char *where, struct err *err)
-{
-    size_t n = json_array_size(merges);
     v->merge_mask = 15;
-    while (v->merge_mask < n * 2) v->merge_mask = v->merge_mask * 2 + 1;
+    while (v->merge_mask < text->n_merge * 2) v->merge_mask = v->merge_mask * 2 + 1;
     v->merge = mem_alloc(((size_t)v->merge_mask + 1) * sizeof *v->merge);
     for (size_t i = 0; i <= v->merge_mask; i++) v->merge[i].pair = MERGE_EMPTY;
-    struct buf tmp = {0};
+    struct buf raw = {0};
     enum status st = ST_OK;
-    uint32_t rank = 0;
-    for (size_t i = 0; i < n && !st; i++) {
-        const json_t *m = json_array_get(merges, i);
-        const json_t *a = json_array_get(m, 0), *b = json_array_get(m, 1);
-        if (json_is_string(m)) { // "a b"
-            const char *s = json_string_value(m), *end = s + json_string_length(m), *space = memchr(s, ' ', (size_t)(end - s));
-            if (end - s >= 8 && memcmp(s, "#version", 8) == 0) continue;
-            if (!space || memchr(space + 1, ' ', (size_t)(end - space - 1)))
-                st = err_set(err, ST_BAD_INPUT, "%s: model.merges: merge %zu, \"%s\": wanted two tokens with one space between", where, i,
-                             s);
-            else
-                st = load_merge(v, s, (size_t)(space - s), space + 1, (size_t)(end - space - 1), rank++, &tmp, where, err);
-        } else if (json_array_size(m) == 2 && json_is_string(a) && json_is_string(b))
-            st = load_merge(v, json_string_value(a), json_string_length(a), json_string_value(b), json_string_length(b), rank++, &tmp,
-                            where, err);
-        else
-            st = err_set(err, ST_BAD_INPUT, "%s: model.merges: merge %zu is neither \"a b\" nor [\"a\",\"b\"]", where, i);
+    for (uint32_t rank = 0; rank < text->n_merge && !st; rank++) {
+        const struct bpe_merge *m = &text->merge[rank];
+        const char *s = text->pool.data + m->at;
+        size_t n_left = m->n_left, n_right = m->n_right;
+        if (v->byte_level) {
+            buf_clear(&raw);
+            buf_put(&raw, s, n_left + n_right); // reserves; decoding never grows
+            if (!byte_level_decode(s, m->n_left, raw.data, &n_left) ||
+                !byte_level_decode(s + m->n_left, m->n_right, raw.data + n_left, &n_right))
+                continue; // of characters that the byte alphabet never yields: this merge can never happen
+            s = raw.data;
+        }
+        int32_t left = vocab_find(v, s, n_left), right = vocab_find(v, s + n_left, n_right), id = vocab_find(v, s, n_left + n_right);
+        if (left < 0 || right < 0 || id < 0) {
+            const char *shown = text->pool.data + m->at;
+            st = err_set(err, ST_BAD_INPUT, "%s: model.merges: merge %u, \"%.*s %.*s\": %s is not in the vocabulary", where, rank,
+                         (int)m->n_left, shown, (int)m->n_right, shown + m->n_left,
+                         left < 0    ? "its left part"
+                         : right < 0 ? "its right part"
+                                     : "its result");
+            break;
+        }
+        uint64_t pair = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
+        uint32_t i = (uint32_t)(pair * 0x9E3779B97F4A7C15u >> 32) & v->merge_mask;
+        while (v->merge[i].pair != MERGE_EMPTY && v->merge[i].pair != pair) i = (i + 1) & v->merge_mask;
+        v->merge[i] = (struct merge){pair, rank, id}; // of two equal pairs the later one counts, as in Hugging Face's library
     }
-    buf_free(&tmp);
+    buf_free(&raw);
     return st;
 }
 
-enum status vocab_load(struct vocab *v, const json_t *model, bool byte_level, const char *where, struct err *err)
+enum status vocab_load(struct vocab *v, const json_t *model, const struct bpe_text *text, bool byte_level, const char *where,
+                       struct err *err)
 {
     *v = (struct vocab){.byte_level = byte_level, .unk = -1};
     const char *type = json_string_value(json_object_get(model, "type"));
@@ -202,8 +174,12 @@ enum status vocab_load(struct vocab *v, const json_t *model, bool byte_level, co
     v->ignore_merges = json_is_true(json_object_get(model, "ignore_merges"));
     v->fuse_unk = json_is_true(json_object_get(model, "fuse_unk"));
     v->byte_fallback = json_is_true(json_object_get(model, "byte_fallback"));
-    TRY(load_tokens(v, tokens, where, err));
-    TRY(load_merges(v, merges, where, err));
+    struct bpe_text own = {0};
+    enum status st = text ? ST_OK : bpe_text_json(&own, tokens, merges, where, err);
+    if (!st) st = load_tokens(v, text ? text : &own, where, err);
+    if (!st) st = load_merges(v, text ? text : &own, where, err);
+    bpe_text_free(&own);
+    if (st) return st;
     for (int b = 0; b < 256; b++) {
         char one[8], name[8];
         if (byte_level)

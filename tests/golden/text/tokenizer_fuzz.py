@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import random
+import resource
 import subprocess
 import tempfile
 import time
@@ -110,21 +111,26 @@ def compare(program, name, folder, texts):
     return len(wrong) + other
 
 
+def timed(f, children=False):
+    """What f gives, and the processor seconds it took (here or in the processes that it starts)."""
+    def now():
+        if not children:
+            return time.process_time()
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+    start = now()
+    return f(), now() - start
+
+
 def long(program, name, folder):
-    tok = Tokenizer.from_file(folder + "/tokenizer.json")
-    n = 1 << 20
-    wrong, start = 0, time.time()
-    distill(program, folder, ["x"])
-    empty = time.time() - start
+    tok, n, wrong = Tokenizer.from_file(folder + "/tokenizer.json"), 1 << 20, 0
+    empty = timed(lambda: distill(program, folder, ["x"]), True)[1]
     for what, unit in (("one letter", "a"), ("spaces", " "), ("ab", "ab"), ("one emoji", "\U0001fae9"), ("digits", "0123456789"), ("CJK", "\u4f60\u597d\u4e16\u754c"), ("combining marks", "e\u0301\u0323"), ("newlines", "\r\n")):
         t = unit * (n // len(unit.encode()))
-        start = time.time()
-        want = tok.encode(t, add_special_tokens=False).ids
-        theirs, start = time.time() - start, time.time()
-        got = distill(program, folder, [t])[0]
-        ours = time.time() - start - empty
+        want, theirs = timed(lambda: tok.encode(t, add_special_tokens=False).ids)
+        got, ours = timed(lambda: distill(program, folder, [t])[0], True)
         wrong += got != want
-        print(f"{name}: 1 MB of {what}: {len(want)} ids, ours {ours:.2f} s, theirs {theirs:.2f} s{'' if got == want else ': OTHER IDS'}", flush=True)
+        print(f"{name}: 1 MB of {what}: {len(want)} ids, ours {ours - empty:.2f} s, theirs {theirs:.2f} s{'' if got == want else ': OTHER IDS'}", flush=True)
     return wrong
 
 
@@ -137,7 +143,7 @@ def main():
     p.add_argument("--characters", action="store_true")
     p.add_argument("--only", default="", help="variants with this in their name")
     p.add_argument("--long", action="store_true")
-    a = p.parse_args()
+    a = p.parse_intermixed_args()
     print(f"tokenizers {tokenizers.__version__}, seed {a.seed}")
     with tempfile.TemporaryDirectory() as tmp:
         jobs = [(os.path.basename(os.path.normpath(f)), f) for f in a.folders]
