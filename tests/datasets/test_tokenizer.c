@@ -288,45 +288,6 @@ START_TEST(a_megabyte_of_one_letter_is_encoded_in_time)
 }
 END_TEST
 
-START_TEST(what_is_not_known_is_refused_by_name)
-{
-    static const struct {
-        const char *spec, *message;
-    } bad[] = {
-        {"{\"normalizer\":{\"type\":\"Nmt\"}}", "normalizer Nmt is not known"},
-        {"{\"pre_tokenizer\":{\"type\":\"UnicodeScripts\"}}", "pre_tokenizer UnicodeScripts is not known"},
-        {"{\"pre_tokenizer\":null}", "no ByteLevel"},
-        {"{\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"ByteLevel\"},{\"type\":\"Digits\"}]}}",
-         "Digits stands after ByteLevel"},
-        {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"\\\\bx\"},\"behavior\":\"Isolated\",\"invert\":false}}", "\\b"},
-        {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"\\\\p{Klingon}\"},\"behavior\":\"Isolated\",\"invert\":false}}",
-         "\\p{Klingon}"},
-        {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(a\"},\"behavior\":\"Isolated\",\"invert\":false}}",
-         "unclosed ("},
-        {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a\"},\"behavior\":\"Glued\",\"invert\":false}}",
-         "behavior is Glued"},
-        {"{\"decoder\":{\"type\":\"WordPiece\"},\"pre_tokenizer\":null}", "decoder WordPiece is not known"},
-        {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[]}}", "model.type is Unigram"},
-        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":0},\"merges\":[]}}", "the same id 0"},
-        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":-1},\"merges\":[]}}", "id of \"a\""},
-        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"a a\"]}}", "its result is not in the vocabulary"},
-        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"a\"]}}", "one space between"},
-        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[],\"dropout\":0.1}}", "dropout"},
-        {"{\"added_tokens\":[{\"id\":600,\"content\":\"<x>\"},{\"id\":600,\"content\":\"<y>\"}]}", "the same id 600"},
-        {"{\"added_tokens\":[{\"id\":99999999,\"content\":\"x\"}]}", "added_tokens[0]"},
-    };
-    struct err err = {0};
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        json_t *spec;
-        struct tokenizer *t;
-        ck_ok(json_parse(&spec, bad[i].spec, strlen(bad[i].spec), "spec", 0, &err));
-        ck_fails(load_variant(&t, spec, &err), ST_BAD_INPUT, bad[i].message);
-        ck_assert_ptr_null(t);
-        json_decref(spec);
-    }
-}
-END_TEST
-
 START_TEST(invalid_text_and_ids_are_refused)
 {
     static const char *const bad[] = {"\x80",  "a\xC3", "\xC0\x80", "\xED\xA0\x80", "\xF5\x80\x80\x80", "\xE2\x82", "\xF0\x8F\xBF\xBF",
@@ -373,7 +334,6 @@ Suite *suite_tokenizer(void)
     tcase_add_loop_test(c, real_tokenizers_give_the_ids_of_hugging_face, 0, 4);
     tcase_add_loop_test(c, real_tokenizers_pass_the_vectors_of_llama_cpp, 0, 5);
     tcase_add_test(c, a_megabyte_of_one_letter_is_encoded_in_time);
-    tcase_add_test(c, what_is_not_known_is_refused_by_name);
     tcase_add_test(c, invalid_text_and_ids_are_refused);
     tcase_add_test(c, decoding_skips_special_tokens_when_asked);
     suite_add_tcase(s, c);
