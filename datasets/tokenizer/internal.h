@@ -157,11 +157,20 @@ struct bpe_scratch { // grows to the longest piece
         uint32_t end; // byte offset in the piece where the symbol ends
     } * sym;
     size_t cap_sym;
-    struct bpe_cand {
-        uint32_t rank, pos;
-        int32_t id, left, right;
-    } * heap;
-    size_t n_heap, cap_heap;
+    struct bpe_bucket { // all places in the piece where one merge may be done
+        uint32_t rank;
+        int32_t left, right, id;
+        uint32_t slot;        // its own
+        uint32_t first, last; // of its list in node, in order; when empty the bucket is not in the heap
+    } * bucket;
+    struct bpe_node {
+        uint32_t pos, next;
+    } * node;
+    uint32_t *slot; // hash of ranks to buckets
+    uint32_t *heap; // of buckets, the lowest rank on top
+    uint64_t *late; // a heap of rank << 32 | place, for what comes out of order
+    size_t n_bucket, cap_bucket, n_node, cap_node, n_heap, n_late, cap_late;
+    uint32_t free_node, slot_mask;
 };
 void bpe_scratch_free(struct bpe_scratch *s);
 // Appends the ids of a piece; with ends, also where in the piece each token ends. What has no token becomes unk, or nothing if there is
