@@ -10,6 +10,7 @@
 static const struct option options[] = {
     {"model", OPT_STRING, .value = "DIR", .required = true, .help = "the model: a Hugging Face directory or a GGUF file, of which only the tokenizer's files are read"},
     {"decode", OPT_BOOL, .help = "the reverse: arrays of ids in, strings out, special tokens kept"},
+    {"special", OPT_BOOL, .help = "also the ids that the tokenizer's post-processor puts around a text (a BOS, say)"},
     {"chat", OPT_BOOL, .help = "conversations in, rendered by the chat template: {\"text\":…, \"ids\":[…]} out"},
     CHAT_OPTIONS,
     {0}};
@@ -28,13 +29,15 @@ static void put_ids(struct buf *out, const struct ids *ids)
     buf_putc(out, ']');
 }
 
-static enum status encode(const struct tokenizer *t, const json_t *line, struct buf *out, struct err *err)
+static enum status encode(const struct tokenizer *t, const json_t *line, bool special, struct buf *out, struct err *err)
 {
-    struct ids ids = {0};
+    struct ids ids = {0}, full = {0};
     if (!json_is_string(line)) return err_set(err, ST_BAD_INPUT, "wanted a JSON string, as in \"some text\"");
     enum status st = tokenizer_encode(t, json_string_value(line), json_string_length(line), &ids, err);
-    if (!st) put_ids(out, &ids), buf_putc(out, '\n');
+    if (!st && special) tokenizer_add_special(t, ids.v, ids.n, &full);
+    if (!st) put_ids(out, special ? &full : &ids), buf_putc(out, '\n');
     ids_free(&ids);
+    ids_free(&full);
     return st;
 }
 
@@ -85,7 +88,7 @@ static enum status render(const struct chat *c, const json_t *line, struct buf *
     return st;
 }
 
-static enum status run_lines(const struct tokenizer *t, const struct chat *chat, bool reverse, struct err *err)
+static enum status run_lines(const struct tokenizer *t, const struct chat *chat, bool reverse, bool special, struct err *err)
 {
     char *line = NULL;
     size_t cap = 0;
@@ -103,7 +106,7 @@ static enum status run_lines(const struct tokenizer *t, const struct chat *chat,
         }
         if ((st = json_parse(&in, line, (size_t)n, "standard input", number, err))) break;
         buf_clear(&text);
-        st = chat ? render(chat, in, &text, &why) : reverse ? decode(t, in, &text, &why) : encode(t, in, &text, &why);
+        st = chat ? render(chat, in, &text, &why) : reverse ? decode(t, in, &text, &why) : encode(t, in, special, &text, &why);
         json_decref(in);
         if (st) {
             err_set(err, st, "standard input:%ld: %s", number, why.text);
@@ -122,12 +125,13 @@ static enum status run(struct options *o, struct err *err)
 {
     struct tokenizer *t = NULL;
     struct chat *chat = NULL;
-    if (opt_bool(o, "decode") && opt_bool(o, "chat")) return err_set(err, ST_BAD_INPUT, "--decode and --chat exclude each other");
+    if (opt_bool(o, "decode") + opt_bool(o, "chat") + opt_bool(o, "special") > 1)
+        return err_set(err, ST_BAD_INPUT, "--decode, --chat and --special exclude each other");
     if (opt_str(o, "template-vars") && !opt_bool(o, "chat")) return err_set(err, ST_BAD_INPUT, "--template-vars: only with --chat");
     TRY(tokenizer_load(&t, opt_str(o, "model"), err));
     enum status st = opt_bool(o, "chat") ? chat_open(&chat, t, err) : ST_OK;
     if (!st && chat) st = chat_options(chat, o, err);
-    if (!st) st = run_lines(t, chat, opt_bool(o, "decode"), err);
+    if (!st) st = run_lines(t, chat, opt_bool(o, "decode"), opt_bool(o, "special"), err);
     chat_free(chat);
     tokenizer_free(t);
     return st;
@@ -137,7 +141,8 @@ const struct command command_tokenize = {
     .name = "tokenize",
     .summary = "text to token ids and back, with a model's tokenizer",
     .notes = "Reads standard input, a JSON string a line, and writes a JSON array of ids for each. Special tokens\n"
-             "in the text are recognised; none is added. Bytes that are no UTF-8 after --decode become U+FFFD.\n"
+             "in the text are recognised; none is added unless --special. After --decode, bytes that are no UTF-8\n"
+             "become U+FFFD.\n"
              "\n"
              "  echo '\"Hello there\"' | distill tokenize --model DIR\n"
              "  echo '[9906, 1070]' | distill tokenize --model DIR --decode\n"
