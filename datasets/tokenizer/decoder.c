@@ -14,9 +14,9 @@ struct step {
     bool fused; // stands behind a Fuse
     char *from, *to;
     size_t n_from, n_to;
-    struct regexes *regexes; // REPLACE_REGEX: number 0
-    size_t start, stop;      // STRIP: how many of `from` at most
-    bool prefixed;           // METASPACE: those of the first token are dropped
+    struct normalizer *replace; // REPLACE_REGEX
+    size_t start, stop;         // STRIP: how many of `from` at most
+    bool prefixed;              // METASPACE: those of the first token are dropped
 };
 struct decoder {
     struct step *v;
@@ -47,9 +47,7 @@ static enum status load_replace(struct decoder *d, const json_t *spec, const cha
     struct step *s = step_new(d, literal ? REPLACE : REPLACE_REGEX);
     s->to = mem_strndup(json_string_value(content), s->n_to = json_string_length(content));
     if (literal) return s->from = mem_strndup(json_string_value(text), s->n_from = json_string_length(text)), ST_OK;
-    s->regexes = regexes_new();
-    if (regexes_add(s->regexes, json_string_value(regex), json_string_length(regex), where, err) < 0) return ST_BAD_INPUT;
-    return regexes_compile(s->regexes, where, err);
+    return normalizer_load(&s->replace, spec, where, err); // the same part, there for text and here for tokens
 }
 
 static enum status load_strip(struct decoder *d, const json_t *spec, const char *where, struct err *err)
@@ -80,17 +78,9 @@ static enum status load_metaspace(struct decoder *d, const json_t *spec, const c
     return ST_OK;
 }
 
-static enum status load_step(struct decoder *d, const json_t *spec, int depth, const char *where, struct err *err)
+static enum status load_step(struct decoder *d, const json_t *spec, const char *where, struct err *err)
 {
-    const char *type = json_string_value(json_object_get(spec, "type"));
-    if (!type || depth > 8) return err_set(err, ST_BAD_INPUT, "%s: decoder: %s", where, type ? "nested too deeply" : "no type");
-    if (strcmp(type, "Sequence") == 0) {
-        const json_t *list = json_object_get(spec, "decoders"), *one;
-        size_t i;
-        if (!json_is_array(list)) return err_set(err, ST_BAD_INPUT, "%s: decoder: a Sequence without an array \"decoders\"", where);
-        json_array_foreach(list, i, one) TRY(load_step(d, one, depth + 1, where, err));
-        return ST_OK;
-    }
+    const char *type = part_type(spec);
     static const char *const known[] = {"ByteLevel", "ByteFallback", "Fuse", "Strip", "Replace", "Metaspace"};
     size_t k = 0;
     while (k < sizeof known / sizeof *known && strcmp(type, known[k]) != 0) k++;
@@ -114,9 +104,13 @@ enum status decoder_load(struct decoder **out, const json_t *spec, bool byte_lev
 {
     struct decoder *d = *out = NEW(struct decoder);
     d->byte_level = byte_level;
-    if (spec && !json_is_null(spec)) return load_step(d, spec, 0, where, err);
-    if (!byte_level) step_new(d, SPACED); // as Hugging Face's library joins tokens when a file names no decoder
-    return ST_OK;
+    json_t *list, *one;
+    size_t i;
+    enum status st = part_list(&list, spec, "decoder", "decoders", where, err);
+    json_array_foreach(list, i, one) if (!st) st = load_step(d, one, where, err);
+    json_decref(list);
+    if ((!spec || json_is_null(spec)) && !byte_level) step_new(d, SPACED); // as Hugging Face's library joins tokens then
+    return st;
 }
 
 void decoder_free(struct decoder *d)
@@ -125,7 +119,7 @@ void decoder_free(struct decoder *d)
     for (size_t i = 0; i < d->n; i++) {
         mem_free(d->v[i].from);
         mem_free(d->v[i].to);
-        regexes_free(d->v[i].regexes);
+        normalizer_free(d->v[i].replace);
     }
     mem_free(d->v);
     mem_free(d);
@@ -189,24 +183,13 @@ static void replace(const struct step *step, const char *s, size_t n, bool drop,
 
 static void replace_regex(const struct step *step, const char *s, size_t n, struct buf *out)
 {
-    if (utf8_check(s, n) < n) { // a byte of ByteFallback; no pattern can mean it
+    struct normalized z = {0};
+    // A lone byte of ByteFallback is no text, and no pattern can mean it.
+    if (utf8_check(s, n) == n && normalizer_run(step->replace, s, n, &z))
+        buf_put(out, z.text.data ? z.text.data : "", z.text.size);
+    else
         buf_put(out, s, n);
-        return;
-    }
-    uint8_t *cls = mem_alloc(n + 1);
-    struct regex_match *m = regex_match_new();
-    struct regex_walk w = {0};
-    size_t n_char = regexes_classes(step->regexes, s, n, cls), c = 0, b = 0;
-    while (n && regex_next(step->regexes, 0, m, cls, n_char, &w) > 0) {
-        size_t from = b;
-        for (; c < w.lo; c++) b += utf8_len((uint8_t)s[b]);
-        buf_put(out, s + from, b - from);
-        for (; c < w.hi; c++) b += utf8_len((uint8_t)s[b]);
-        buf_put(out, step->to, step->n_to);
-    }
-    buf_put(out, s + b, n - b);
-    regex_match_free(m);
-    mem_free(cls);
+    normalized_free(&z);
 }
 
 // Behind a Fuse: gives on what of the held text cannot change any more, all of it when the text ends.

@@ -83,6 +83,15 @@ struct regex_walk { // zero-initialise
 // over, as Hugging Face's library does.
 int regex_next(const struct regexes *r, int number, struct regex_match *m, const uint8_t *cls, size_t n_char, struct regex_walk *w);
 
+// ---- tokenizer.c: what all parts share -------------------------------------------------------------------------------------------------
+// The parts of a Sequence and of those within it in order, or the one part that spec is, or none for null: a new array of objects that have
+// a "type". part and members are the file's names ("pre_tokenizer", "pretokenizers").
+enum status part_list(json_t **list, const json_t *spec, const char *part, const char *members, const char *where, struct err *err);
+static inline const char *part_type(const json_t *part)
+{
+    return json_string_value(json_object_get(part, "type"));
+}
+
 // ---- scan.c: the vocabulary and merges of the file, as text
 // -------------------------------------------------------------------------------
 enum { BPE_MAX_ID = 1 << 24 }; // far above any real vocabulary: a lying file must not make us reserve gigabytes

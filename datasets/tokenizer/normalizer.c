@@ -76,17 +76,9 @@ static enum status load_text_step(struct normalizer *z, const json_t *spec, bool
     return regexes_compile(s->regexes, where, err);
 }
 
-static enum status load_step(struct normalizer *z, const json_t *spec, int depth, const char *where, struct err *err)
+static enum status load_step(struct normalizer *z, const json_t *spec, const char *where, struct err *err)
 {
-    const char *type = json_string_value(json_object_get(spec, "type"));
-    if (!type || depth > 8) return err_set(err, ST_BAD_INPUT, "%s: normalizer: %s", where, type ? "nested too deeply" : "no type");
-    if (strcmp(type, "Sequence") == 0) {
-        const json_t *list = json_object_get(spec, "normalizers"), *one;
-        size_t i;
-        if (!json_is_array(list)) return err_set(err, ST_BAD_INPUT, "%s: normalizer: a Sequence without an array \"normalizers\"", where);
-        json_array_foreach(list, i, one) TRY(load_step(z, one, depth + 1, where, err));
-        return ST_OK;
-    }
+    const char *type = part_type(spec);
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
         if (strcmp(type, forms[i].name) == 0) return load_form(z, forms[i].options), ST_OK;
     if (strcmp(type, "Lowercase") == 0) return step_new(z, LOWERCASE), ST_OK;
@@ -104,10 +96,13 @@ static enum status load_step(struct normalizer *z, const json_t *spec, int depth
 
 enum status normalizer_load(struct normalizer **out, const json_t *spec, const char *where, struct err *err)
 {
-    *out = NULL;
-    if (!spec || json_is_null(spec)) return ST_OK;
     struct normalizer *z = NEW(struct normalizer);
-    enum status st = load_step(z, spec, 0, where, err);
+    json_t *list, *one;
+    size_t i;
+    enum status st = part_list(&list, spec, "normalizer", "normalizers", where, err);
+    json_array_foreach(list, i, one) if (!st) st = load_step(z, one, where, err);
+    json_decref(list);
+    *out = NULL;
     if (st || !z->n)
         normalizer_free(z);
     else

@@ -84,18 +84,9 @@ static enum status load_metaspace(struct pretokenizer *p, struct regexes *re, co
     return add_split(p, regexes_add_literal(re, step.space, step.n_space, where, err), MERGED_WITH_NEXT, false);
 }
 
-static enum status load_step(struct pretokenizer *p, struct regexes *re, const json_t *spec, int depth, const char *where, struct err *err)
+static enum status load_step(struct pretokenizer *p, struct regexes *re, const json_t *spec, const char *where, struct err *err)
 {
-    const char *type = json_string_value(json_object_get(spec, "type"));
-    if (!type || depth > 8) return err_set(err, ST_BAD_INPUT, "%s: pre_tokenizer: %s", where, type ? "nested too deeply" : "no type");
-    if (strcmp(type, "Sequence") == 0) {
-        const json_t *list = json_object_get(spec, "pretokenizers"), *one;
-        size_t i;
-        if (!json_is_array(list))
-            return err_set(err, ST_BAD_INPUT, "%s: pre_tokenizer: a Sequence without an array \"pretokenizers\"", where);
-        json_array_foreach(list, i, one) TRY(load_step(p, re, one, depth + 1, where, err));
-        return ST_OK;
-    }
+    const char *type = part_type(spec);
     if (p->byte_level)
         return err_set(err, ST_BAD_INPUT, "%s: pre_tokenizer: %s stands after ByteLevel; distill knows ByteLevel only as the last", where,
                        type);
@@ -139,7 +130,11 @@ enum status pretokenizer_load(struct pretokenizer **out, struct regexes *re, con
                               struct err *err)
 {
     struct pretokenizer *p = NEW(struct pretokenizer);
-    enum status st = !spec || json_is_null(spec) ? ST_OK : load_step(p, re, spec, 0, where, err);
+    json_t *list, *one;
+    size_t i;
+    enum status st = part_list(&list, spec, "pre_tokenizer", "pretokenizers", where, err);
+    json_array_foreach(list, i, one) if (!st) st = load_step(p, re, one, where, err);
+    json_decref(list);
     *byte_level = p->byte_level;
     *out = p;
     return st;

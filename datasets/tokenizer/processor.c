@@ -35,25 +35,20 @@ static enum status load_template(struct ids *out, const json_t *spec, const char
     return ST_OK;
 }
 
-static enum status load_step(struct ids *out, const json_t *spec, int depth, const char *where, struct err *err)
-{
-    const char *type = json_string_value(json_object_get(spec, "type"));
-    if (!type || depth > 8) return err_set(err, ST_BAD_INPUT, "%s: post_processor: %s", where, type ? "nested too deeply" : "no type");
-    if (strcmp(type, "Sequence") == 0) {
-        const json_t *list = json_object_get(spec, "processors"), *one;
-        size_t i;
-        if (!json_is_array(list))
-            return err_set(err, ST_BAD_INPUT, "%s: post_processor: a Sequence without an array \"processors\"", where);
-        json_array_foreach(list, i, one) TRY(load_step(out, one, depth + 1, where, err));
-        return ST_OK;
-    }
-    if (strcmp(type, "ByteLevel") == 0) return ST_OK;
-    if (strcmp(type, "TemplateProcessing") == 0) return load_template(out, spec, where, err);
-    return err_set(err, ST_BAD_INPUT, "%s: post_processor %s is not known; distill knows TemplateProcessing, ByteLevel, Sequence", where,
-                   type);
-}
-
 enum status processor_load(struct ids *out, const json_t *spec, const char *where, struct err *err)
 {
-    return spec && !json_is_null(spec) ? load_step(out, spec, 0, where, err) : ST_OK;
+    json_t *list, *one;
+    size_t i;
+    enum status st = part_list(&list, spec, "post_processor", "processors", where, err);
+    json_array_foreach(list, i, one)
+    {
+        if (st) break;
+        if (strcmp(part_type(one), "TemplateProcessing") == 0)
+            st = load_template(out, one, where, err);
+        else if (strcmp(part_type(one), "ByteLevel") != 0)
+            st = err_set(err, ST_BAD_INPUT, "%s: post_processor %s is not known; distill knows TemplateProcessing, ByteLevel, Sequence",
+                         where, part_type(one));
+    }
+    json_decref(list);
+    return st;
 }

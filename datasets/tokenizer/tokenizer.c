@@ -32,6 +32,25 @@ static int32_t vocab_token(const struct vocab *v, const char *token, size_t n)
 
 // ---- loading ---------------------------------------------------------------------------------------------------------------------------
 
+static enum status put_parts(json_t *list, const json_t *spec, const char *part, const char *members, int depth, const char *where,
+                             struct err *err)
+{
+    const char *type = part_type(spec);
+    if (!type || depth > 8) return err_set(err, ST_BAD_INPUT, "%s: %s: %s", where, part, type ? "nested too deeply" : "no type");
+    if (strcmp(type, "Sequence") != 0) return json_array_append(list, (json_t *)(uintptr_t)spec), ST_OK;
+    const json_t *inner = json_object_get(spec, members), *one;
+    size_t i;
+    if (!json_is_array(inner)) return err_set(err, ST_BAD_INPUT, "%s: %s: a Sequence without an array \"%s\"", where, part, members);
+    json_array_foreach((json_t *)(uintptr_t)inner, i, one) TRY(put_parts(list, one, part, members, depth + 1, where, err));
+    return ST_OK;
+}
+
+enum status part_list(json_t **list, const json_t *spec, const char *part, const char *members, const char *where, struct err *err)
+{
+    *list = json_array();
+    return spec && !json_is_null(spec) ? put_parts(*list, spec, part, members, 0, where, err) : ST_OK;
+}
+
 static enum status load_added(struct tokenizer *t, const json_t *list, const char *where, struct err *err)
 {
     t->n_vocab = t->vocab.n;

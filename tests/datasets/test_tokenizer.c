@@ -1,12 +1,10 @@
 // The tokenizer against Hugging Face's: ids of awkward strings (tests/golden/text/tokenizer.py), for the shipped tokenizer, for variants of
 // it that use every known part, and for real ones where the material is at hand; and what must be refused.
 #include "datasets/tokenizer/internal.h"
-#include "tests/test.h"
+#include "tests/datasets/tokenizer_helpers.h"
 
 #include <stdlib.h>
 #include <time.h>
-
-static const char TINY[] = TEST_ROOT "/teacher/tiny/moe";
 
 static json_t *golden(const char *name)
 {
@@ -14,20 +12,6 @@ static json_t *golden(const char *name)
     json_t *root;
     ck_ok(json_read(&root, test_golden(name), &err));
     return root;
-}
-
-// The tiny tokenizer.json in which the keys of spec stand instead.
-static enum status load_variant(struct tokenizer **t, const json_t *spec, struct err *why)
-{
-    struct err err = {0};
-    char *from = path_join(TINY, "tokenizer.json");
-    json_t *root;
-    ck_ok(json_read(&root, from, &err));
-    json_object_update(root, (json_t *)(uintptr_t)spec);
-    enum status st = tokenizer_from_json(t, &(struct tokenizer_source){.tokenizer = root, .where = "variant", .sha256 = "-"}, why);
-    json_decref(root);
-    mem_free(from);
-    return st;
 }
 
 // Ids, the place of each token's end, and the way back for one string.
@@ -74,7 +58,7 @@ START_TEST(shipped_tokenizer_gives_the_ids_of_hugging_face)
     struct tokenizer *t;
     json_t *cases = golden("text/tokenizer_tiny.json"), *c;
     size_t i;
-    ck_ok(tokenizer_load(&t, TINY, &err));
+    ck_ok(tokenizer_load(&t, TINY_TOKENIZER, &err));
     json_array_foreach(cases, i, c)
     {
         const json_t *text = json_object_get(c, "text");
@@ -146,7 +130,7 @@ START_TEST(every_known_part_gives_the_ids_and_text_of_hugging_face)
     {
         struct tokenizer *t;
         const char *name = json_string_value(json_object_get(part, "name"));
-        const enum status st = load_variant(&t, json_object_get(part, "spec"), &err);
+        const enum status st = tokenizer_variant(&t, json_object_get(part, "spec"), &err);
         ck_assert_msg(st == ST_OK, "%s: %s", name, err.text);
         check_cases(t, name, json_object_get(part, "cases"));
         json_array_foreach(json_object_get(part, "with_special"), k, wanted)
@@ -274,7 +258,7 @@ START_TEST(a_megabyte_of_one_letter_is_encoded_in_time)
     struct buf text = {0}, back = {0};
     struct ids ids = {0};
     for (int i = 0; i < 1 << 20; i++) buf_putc(&text, 'a');
-    ck_ok(tokenizer_load(&t, TINY, &err));
+    ck_ok(tokenizer_load(&t, TINY_TOKENIZER, &err));
     const clock_t start = clock();
     ck_ok(tokenizer_encode(t, text.data, text.size, &ids, &err));
     ck_assert_msg(clock() - start < 10 * CLOCKS_PER_SEC, "it took %g s",
@@ -297,7 +281,7 @@ START_TEST(invalid_text_and_ids_are_refused)
     struct ids ids = {0};
     struct buf out = {0};
     const int32_t beyond = 512, negative = -1;
-    ck_ok(tokenizer_load(&t, TINY, &err));
+    ck_ok(tokenizer_load(&t, TINY_TOKENIZER, &err));
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         ck_fails(tokenizer_encode(t, bad[i], strlen(bad[i]), &ids, &err), ST_BAD_INPUT, "not valid UTF-8");
     ck_fails(tokenizer_decode(t, &beyond, 1, false, &out, &err), ST_BAD_INPUT, "id 512");
@@ -314,7 +298,7 @@ START_TEST(decoding_skips_special_tokens_when_asked)
     struct ids ids = {0};
     struct buf out = {0};
     const char text[] = "<|im_start|>user\n<think>x</think><|im_end|>";
-    ck_ok(tokenizer_load(&t, TINY, &err));
+    ck_ok(tokenizer_load(&t, TINY_TOKENIZER, &err));
     ck_ok(tokenizer_encode(t, text, strlen(text), &ids, &err));
     ck_ok(tokenizer_decode(t, ids.v, ids.n, true, &out, &err));
     ck_assert_str_eq(out.data, "user\n<think>x</think>");

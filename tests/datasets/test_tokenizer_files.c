@@ -1,25 +1,9 @@
 // What a tokenizer's files may hold: parts that are not known are refused by name, broken files with the place, and the fast reader of the
 // vocabulary takes nothing that the JSON reader would refuse. Then streams of decoded text.
 #include "datasets/tokenizer/internal.h"
-#include "tests/test.h"
+#include "tests/datasets/tokenizer_helpers.h"
 
 #include <string.h>
-
-static const char TINY[] = TEST_ROOT "/teacher/tiny/moe";
-
-// The tiny tokenizer.json in which the keys of spec stand instead.
-static enum status load_variant(struct tokenizer **t, const json_t *spec, struct err *why)
-{
-    struct err err = {0};
-    char *from = path_join(TINY, "tokenizer.json");
-    json_t *root;
-    ck_ok(json_read(&root, from, &err));
-    json_object_update(root, (json_t *)(uintptr_t)spec);
-    enum status st = tokenizer_from_json(t, &(struct tokenizer_source){.tokenizer = root, .where = "variant", .sha256 = "-"}, why);
-    json_decref(root);
-    mem_free(from);
-    return st;
-}
 
 START_TEST(what_is_not_known_is_refused_by_name)
 {
@@ -75,7 +59,7 @@ START_TEST(what_is_not_known_is_refused_by_name)
         json_t *spec;
         struct tokenizer *t;
         ck_ok(json_parse(&spec, bad[i].spec, strlen(bad[i].spec), "spec", 0, &err));
-        ck_fails(load_variant(&t, spec, &err), ST_BAD_INPUT, bad[i].message);
+        ck_fails(tokenizer_variant(&t, spec, &err), ST_BAD_INPUT, bad[i].message);
         ck_assert_ptr_null(t);
         json_decref(spec);
     }
@@ -164,7 +148,7 @@ START_TEST(a_stream_of_any_ids_is_the_text_of_all_in_whole_characters)
     struct err err = {0};
     struct tokenizer *t;
     uint32_t x = 1;
-    ck_ok(tokenizer_load(&t, TINY, &err));
+    ck_ok(tokenizer_load(&t, TINY_TOKENIZER, &err));
     for (int round = 0; round < 300; round++) {
         struct decode_stream *d = decode_stream_new(t, false);
         struct buf out = {0}, whole = {0};
