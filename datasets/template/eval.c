@@ -371,7 +371,7 @@ static struct value eval_kind(struct eval *e, const struct expr *x)
         struct call c = ev_args(e, &x->args);
         e->line = x->line;
         if (!x->builtin) ev_fail(e, "test '%s' is not known", x->name);
-        return v_bool(((const struct test *)x->builtin)->fn(e, v, &c) != x->negate);
+        return v_bool(test_call(e, x->builtin, v, &c) != x->negate);
     }
     default: {
         v = ev_expr(e, x->a);

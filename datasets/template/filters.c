@@ -428,7 +428,7 @@ static struct value choose(struct eval *e, struct value v, const struct call *c,
     struct call rest = {.v = c->n > at + 1 ? c->v + at + 1 : NULL, .n = c->n > at + 1 ? c->n - at - 1 : 0};
     for (size_t i = 0; i < l->n; i++) {
         struct value x = by_attribute ? attribute(e, l->v[i], c->v[0]) : l->v[i];
-        if ((t ? t->fn(e, x, &rest) : is_true(x)) == wanted) list_push(e, out.list, l->v[i]);
+        if ((t ? test_call(e, t, x, &rest) : is_true(x)) == wanted) list_push(e, out.list, l->v[i]);
         ev_step(e, 1);
     }
     return out;

@@ -332,7 +332,9 @@ struct filter {
 struct test {
     const char *name;
     bool (*fn)(struct eval *e, struct value v, const struct call *c);
+    size_t n_arg;
 };
+bool test_call(struct eval *e, const struct test *t, struct value v, const struct call *c); // fails for another number of arguments
 struct function {
     const char *name;
     struct value (*fn)(struct eval *e, const struct call *c);

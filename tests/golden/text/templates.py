@@ -83,6 +83,9 @@ SMALL = r"""
 {{ '%s' % (1, 2) }}
 {{ l | indent }}
 {{ nothing | int }}
+{{ n is defined(1) }}
+{{ n is eq }}
+{{ l | select('odd', 1) | list }}
 {{ nothing | dictsort }}
 {% set ns = namespace(_a=1) %}
 {% set ns = namespace() %}{% set ns._a = 1 %}
