@@ -85,11 +85,12 @@ static void compare(const struct source_tensor *t, const float *a, const float *
 static void same_weights(const char *dir, const char *path, enum ggml_type type)
 {
     struct err err = {0};
-    struct model_config c;
+    struct model_config c, of_dir;
     const struct arch *arch;
     struct source a, b;
+    ck_ok(model_config_read(&of_dir, &arch, dir, all_archs, &err));
     ck_ok(model_config_read(&c, &arch, path, all_archs, &err));
-    ck_ok(source_open(&a, dir, &c, &err));
+    ck_ok(source_open(&a, dir, &of_dir, &err));
     ck_ok(source_open(&b, path, &c, &err));
     ck_ok(model_check(&c, arch, &b, path, &err));
     for (size_t i = 0; i < b.n; i++) {
@@ -108,6 +109,7 @@ static void same_weights(const char *dir, const char *path, enum ggml_type type)
     }
     source_close(&a);
     source_close(&b);
+    model_config_free(&of_dir);
     model_config_free(&c);
 }
 
@@ -194,6 +196,14 @@ START_TEST(groups_of_experts_and_yarn_of_deepseek_come_back)
         with_config("deepseek_v3", "{\"rope_parameters\": {\"rope_type\": \"yarn\", \"rope_theta\": 10000.0, \"factor\": 4.0, "
                                    "\"original_max_position_embeddings\": 16, \"mscale\": 0.7, \"mscale_all_dim\": 0.7}}");
     const char *path = exported(dir, GGML_F32);
+    same_weights(dir, path, GGML_F32);
+    ck_assert_double_eq(logits_error(dir, path), 0);
+}
+END_TEST
+
+START_TEST(an_fp8_checkpoint_is_exported_dequantised)
+{
+    const char *dir = test_golden("fp8"), *path = exported(dir, GGML_F32);
     same_weights(dir, path, GGML_F32);
     ck_assert_double_eq(logits_error(dir, path), 0);
 }
@@ -397,6 +407,7 @@ Suite *suite_gguf_model(void)
     tcase_add_loop_test(t, f32_gives_the_same_weights_and_logits, 0, N_MODEL);
     tcase_add_loop_test(t, other_types_are_within_their_rounding, 0, N_MODEL);
     tcase_add_test(t, groups_of_experts_and_yarn_of_deepseek_come_back);
+    tcase_add_test(t, an_fp8_checkpoint_is_exported_dequantised);
     tcase_add_test(t, q8_0_of_whole_blocks_takes_kv_b_apart_and_together_again);
     tcase_add_test(t, what_llama_cpp_computes_otherwise_is_refused);
     tcase_add_test(t, values_that_a_type_cannot_hold_are_refused);
