@@ -126,7 +126,7 @@ static struct loading load(const char *dir, enum model_use use, enum dtype dtype
 
 static void measure(const char *dir, const char *path, size_t size, enum model_use use, enum dtype dtype)
 {
-    enum { N = 5 };
+    enum { N = 3 };
     double s[N], read[N], fresh[N], ratio[N], ratio_fresh[N];
     struct loading l = {0};
     size_t peak = 0;
