@@ -189,8 +189,9 @@ static enum status run(struct options *o, struct err *err)
 const struct command command_doctor = {
     .name = "doctor",
     .summary = "what would go wrong with a teacher, a student and data, before an hour is spent",
-    .notes = "Says of each thing: ok, warn (look at it), FAIL (training or generation would break), - (skipped, and\n"
-             "why). Folders may hold only tokenizers: what can be known is told. Exit code 1 with a FAIL.\n"
+    .notes = "Says of each thing: ok, warn (look at it), FAIL (training or generation would break) or that it\n"
+             "was skipped, and why. Folders may hold only tokenizers: what can be known is told. Exit code 1\n"
+             "with a FAIL.\n"
              "\n"
              "  distill doctor --teacher DeepSeek-V3/ --student Qwen3-1.7B/\n"
              "  distill doctor --student Qwen3-1.7B/ --data traces/ --json | jq '.[] | select(.status == \"fail\")'",
