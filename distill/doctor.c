@@ -22,6 +22,7 @@ static const struct option options[] = {
     {"data", OPT_STRINGS, .value = "STORE|F.jsonl[,…]", .help = "what will be learned from, or generated from: stores, conversations, prompts"},
     {"probe", OPT_BOOL, .def = "true", .help = "run the models over a little text, where their weights are there and fit into memory"},
     CHAT_OPTIONS,
+    {"quiet", OPT_BOOL, .group = "Common", .not_a_setting = true, .help = "of the table only what is not fine"},
     {"micro-tokens", OPT_INT, .def = "8192", .range = "[1, 16777216]", .group = "As in gen and train", .help = "of train: tokens a forward and backward"},
     {"max-len", OPT_INT, .range = "[2, 2000000000]", .group = "As in gen and train", .help = "of train (default: the student's context, at most --micro-tokens)"},
     {"batch-tokens", OPT_INT, .def = "128", .range = "[1, 1048576]", .group = "As in gen and train", .help = "of gen: samples that grow together"},
@@ -194,7 +195,7 @@ const struct command command_doctor = {
              "with a FAIL.\n"
              "\n"
              "  distill doctor --teacher DeepSeek-V3/ --student Qwen3-1.7B/\n"
-             "  distill doctor --student Qwen3-1.7B/ --data traces/ --json | jq '.[] | select(.status == \"fail\")'",
+             "  distill doctor --student Qwen3-1.7B/ --data traces/ --json | jq '.[] | select(.status==\"fail\")'",
     .options = options,
     .run = run,
 };

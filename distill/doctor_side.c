@@ -72,7 +72,9 @@ enum status side_open(struct side *s, const char *role, const char *dir, struct 
     if (strstr(dir, "://")) return err_set(err, ST_BAD_INPUT, "--%s %s: an address; only folders can be examined yet", role, dir);
     if (stat(dir, &st)) return err_errno(err, "look at", dir);
     if (!S_ISDIR(st.st_mode))
-        return err_set(err, ST_BAD_INPUT, "--%s %s: a file; wanted a folder with config.json, *.safetensors and tokenizer.json", role, dir);
+        return err_set(err, ST_BAD_INPUT,
+                       "--%s %s: a file (GGUF cannot be examined yet); wanted a folder with config.json, *.safetensors and tokenizer.json",
+                       role, dir);
     s->dir = dir;
     s->has_config = has(dir, "config.json");
     s->has_tokenizer = has(dir, "tokenizer.json");
