@@ -51,6 +51,7 @@ void bpe_text_free(struct bpe_text *x)
 
 enum status bpe_text_json(struct bpe_text *x, const json_t *vocab, const json_t *merges, const char *where, struct err *err)
 {
+    buf_putc(&x->pool, 0); // so that an empty token has an address
     for (void *it = json_object_iter((json_t *)(uintptr_t)vocab); it; it = json_object_iter_next((json_t *)(uintptr_t)vocab, it)) {
         const json_t *id = json_object_iter_value(it);
         size_t at = x->pool.size;
@@ -220,12 +221,34 @@ static bool object(struct scan *x, bool model, struct bpe_text *out, struct buf 
     return ok && next_is(x, '}') && (model ? n_vocab && n_merges : n_model);
 }
 
+// No token stands twice, which the JSON reader would refuse.
+static bool tokens_differ(const struct bpe_text *x)
+{
+    uint32_t mask = 15;
+    while (mask < x->n_token * 2) mask = mask * 2 + 1;
+    uint32_t *slot = NEW_N(uint32_t, (size_t)mask + 1); // index + 1
+    bool differ = true;
+    for (size_t k = 0; k < x->n_token && differ; k++) {
+        const struct bpe_token *a = &x->token[k];
+        const char *s = x->pool.data + a->at;
+        uint32_t i = hash_bytes(s, a->n) & mask;
+        for (; slot[i] && differ; i = (i + 1) & mask) {
+            const struct bpe_token *b = &x->token[slot[i] - 1];
+            differ = a->n != b->n || memcmp(x->pool.data + b->at, s, a->n) != 0;
+        }
+        slot[i] = (uint32_t)k + 1;
+    }
+    mem_free(slot);
+    return differ;
+}
+
 bool bpe_text_scan(struct bpe_text *out, struct buf *rest, const char *text, size_t n)
 {
     if (n > UINT32_MAX || utf8_check(text, n) < n) return false;
     struct scan x = {text, text + n};
+    buf_putc(&out->pool, 0); // so that an empty token has an address
     const char *copied = text;
-    if (!object(&x, false, out, rest, &copied)) return false;
+    if (!object(&x, false, out, rest, &copied) || !tokens_differ(out)) return false;
     buf_put(rest, copied, (size_t)(text + n - copied)); // what follows the object is the JSON reader's to refuse
     return true;
 }

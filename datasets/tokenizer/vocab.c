@@ -107,9 +107,7 @@ static enum status load_tokens(struct vocab *v, const struct bpe_text *text, con
         at += n_raw;
         if (v->foreign[id]) continue;
         uint32_t i = hash_bytes(v->pool + v->begin[id], n_raw) & v->slot_mask;
-        for (int32_t other; (other = v->slot[i]) >= 0; i = (i + 1) & v->slot_mask)
-            if (v->size[other] == n_raw && memcmp(v->pool + v->begin[other], v->pool + v->begin[id], n_raw) == 0)
-                return err_set(err, ST_BAD_INPUT, "%s: model.vocab has \"%.*s\" twice, with ids %d and %d", where, (int)n, key, other, id);
+        while (v->slot[i] >= 0) i = (i + 1) & v->slot_mask;
         v->slot[i] = id;
     }
     return ST_OK;

@@ -34,7 +34,8 @@ says "bytes that are no UTF-8: the line" err "standard input:2:"
 lines "an empty line" 2 '"a"\n\n"b"\n'
 says "an empty line: the line" err "standard input:2: an empty line"
 lines "a NUL byte" 2 '"a"\n"b\000"\n'
-says "a NUL byte: the line" err "standard input:2: not valid JSON: a NUL byte"
+says "a NUL byte: the line" err "standard input:2:"
+says "a NUL byte: what it is" err "not valid JSON: a NUL byte"
 lines "no string" 2 '12\n'
 says "no string: what is wanted" err "wanted a JSON string"
 lines "an id outside the vocabulary" 2 '[1]\n[512]\n' --decode
