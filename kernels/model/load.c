@@ -225,10 +225,12 @@ static const char *mapped_rows(const struct source_tensor *t, int64_t first, int
     return (const char *)t->data + (size_t)(first * cols) * dtype_size(t->type);
 }
 
-// Rows of mapped values that are taken at once.
+// Rows of mapped values that are taken at once: of a small model no more than a twentieth of its weights, which is what loading may take.
 static int64_t mapped_step(const struct model *m, const struct param *p)
 {
-    return rows_of(m, p, m->dev->backend->host_memory ? MAPPED_BYTES : CHUNK_BYTES);
+    int64_t bytes = (int64_t)m->weights.used / 20 / m->dev->n_thread;
+    if (bytes > MAPPED_BYTES) bytes = MAPPED_BYTES;
+    return rows_of(m, p, m->dev->backend->host_memory && bytes > CHUNK_BYTES ? bytes : CHUNK_BYTES);
 }
 
 // The disk is kept busy AHEAD_BYTES in front of us, by a thread of its own: asking the system for pages waits for the disk.
