@@ -7,6 +7,7 @@
 #include "kernels/model/source.h"
 
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 
 // Of f32, a thread, that go to the device at once: what a core's cache holds; where mapped values are packed as they stand, many of the
@@ -137,6 +138,20 @@ static void choose_fp8(struct model *m, const struct source *src, const char *di
     }
 }
 
+static int name_cmp(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+// A layer beyond the model's own predicts a token further (multi-token prediction) if it joins hidden state and embedding; else config.json
+// has too few layers for this checkpoint.
+static bool is_mtp(const struct source *src, long long layer)
+{
+    char name[64];
+    snprintf(name, sizeof name, "model.layers.%lld.eh_proj.weight", layer);
+    return source_find(src, name) != NULL;
+}
+
 // Tensors of the file that the model has no place for. MTP layers (index n_layer and beyond) and rotary tables of old files are passed
 // over.
 static void report_unused(const struct model *m, const struct source *src, const char *dir, struct err *err)
@@ -146,13 +161,14 @@ static void report_unused(const struct model *m, const struct source *src, const
     if (n_known == src->n) return;
     const char **known = NEW_N(const char *, m->n_param + 1);
     for (size_t i = 0; i < m->n_param; i++) known[i] = m->params[i].name;
+    qsort(known, m->n_param, sizeof *known, name_cmp);
     for (size_t i = 0; i < src->n; i++) {
         const char *name = src->v[i].name;
         long long layer = -1;
-        bool fine = sscanf(name, "model.layers.%lld.", &layer) == 1 && layer >= m->config.n_layer;
+        bool fine = sscanf(name, "model.layers.%lld.", &layer) == 1 && layer >= m->config.n_layer && is_mtp(src, layer);
         fine |= strstr(name, "rotary_emb.inv_freq") != NULL || (m->config.tied && !strcmp(name, "lm_head.weight"));
-        for (size_t k = 0; k < m->n_param && !fine; k++) fine = !strcmp(known[k], name);
-        if (!fine) err_add(err, ST_BAD_INPUT, "%s: tensor %s: %s has no place for it", dir, name, m->arch->model_type);
+        if (!fine && !bsearch(&name, known, m->n_param, sizeof *known, name_cmp))
+            err_add(err, ST_BAD_INPUT, "%s: tensor %s: %s has no place for it", dir, name, m->arch->model_type);
     }
     mem_free(known);
 }

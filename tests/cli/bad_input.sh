@@ -35,6 +35,9 @@ exits 2 "an unknown architecture" gen
 says "an unknown architecture: the known ones" err "deepseek_v3, "
 broken -e 's/"num_hidden_layers": [0-9]*/"num_hidden_layers": 2000000000/'
 exits 2 "two billion layers" gen
+broken -e 's/"num_hidden_layers": [0-9]*/"num_hidden_layers": 2/'
+exits 2 "fewer layers than the weights have" gen
+says "fewer layers than the weights have: whose place is missing" err "tensor model.layers.2.input_layernorm.weight: deepseek_v3 has no place for it"
 broken -e 's/"vocab_size": [0-9]*/"vocab_size": 400/'
 exits 2 "a vocabulary that the weights have not" gen
 says "a vocabulary that the weights have not: which tensor" err "tensor model.embed_tokens.weight: found (512, "
