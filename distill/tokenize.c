@@ -101,7 +101,7 @@ static enum status run_lines(const struct tokenizer *t, const struct chat *chat,
         struct err why = {0};
         number++;
         if (strspn(line, " \t\r\n") == (size_t)n) {
-            st = err_set(err, ST_BAD_INPUT, "standard input:%ld: an empty line; an empty text is \"\"", number);
+            st = err_set(err, ST_BAD_INPUT, "standard input:%ld:1: an empty line; an empty text is \"\"", number);
             break;
         }
         if ((st = json_parse(&in, line, (size_t)n, "standard input", number, err))) break;

@@ -32,7 +32,7 @@ says "an unpaired surrogate in a conversation: the line" err "standard input:1:"
 lines "bytes that are no UTF-8" 2 '"a"\n"\377"\n'
 says "bytes that are no UTF-8: the line" err "standard input:2:"
 lines "an empty line" 2 '"a"\n\n"b"\n'
-says "an empty line: the line" err "standard input:2: an empty line"
+says "an empty line: the line" err "standard input:2:1: an empty line"
 lines "a NUL byte" 2 '"a"\n"b\000"\n'
 says "a NUL byte: the line" err "standard input:2:"
 says "a NUL byte: what it is" err "not valid JSON: a NUL byte"
