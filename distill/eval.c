@@ -145,8 +145,7 @@ static enum status generate(struct eval *e, struct err *err)
     return st;
 }
 
-// ---- what it says
-// -------------------------------------------------------------------------------------------------------------------------
+// ---- what it says --------------------------------------------------------------------------------------------------------------------
 
 // The answers of one task vote; what the verifier takes for equal is one party; of equally large parties the one met first wins. Answers
 // from which nothing could be extracted do not vote.

@@ -7,8 +7,7 @@
 
 #include <string.h>
 
-// ---- the model
-// ----------------------------------------------------------------------------------------------------------------------------
+// ---- the model -----------------------------------------------------------------------------------------------------------------------
 
 enum status loaded_model(struct loaded *l, const struct options *o, const char *dir, struct err *err)
 {
@@ -67,8 +66,7 @@ enum status sampling_options(struct sampling *s, const struct options *o, struct
     return sampling_check(s, err);
 }
 
-// ---- prompts
-// ------------------------------------------------------------------------------------------------------------------------------
+// ---- prompts -------------------------------------------------------------------------------------------------------------------------
 
 static enum status render(struct job *job, const struct loaded *l, const struct prompt *p, struct err *err)
 {
@@ -146,8 +144,7 @@ enum status jobs_feed(struct jobs *j, struct engine *e, const struct sampling *s
     return ST_OK;
 }
 
-// ---- answers
-// ------------------------------------------------------------------------------------------------------------------------------
+// ---- answers -------------------------------------------------------------------------------------------------------------------------
 
 // A token may be a part of a character, and a sample may end between two of them.
 static void repair_utf8(struct buf *out, const struct buf *in)

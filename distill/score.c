@@ -52,8 +52,7 @@ struct score {
     int *n_scored;
 };
 
-// ---- reading
-// ------------------------------------------------------------------------------------------------------------------------------
+// ---- reading -------------------------------------------------------------------------------------------------------------------------
 
 static void add_doc(struct score *s, struct doc doc)
 {
@@ -123,8 +122,7 @@ static enum status read_data(void *arg, json_t *row, long line, struct err *err)
     return ST_OK;
 }
 
-// ---- running
-// ------------------------------------------------------------------------------------------------------------------------------
+// ---- running -------------------------------------------------------------------------------------------------------------------------
 
 // Runs the batch that lies in ints; n_tok rows, n_doc segments.
 static void forward(struct score *s, struct tensor hidden, int n_tok, int n_doc, int max_len)
@@ -258,8 +256,7 @@ static enum status score_all(struct score *s, struct err *err)
     return st;
 }
 
-// ---- the two forms
-// ------------------------------------------------------------------------------------------------------------------------
+// ---- the two forms -------------------------------------------------------------------------------------------------------------------
 
 static enum status score_ids(struct score *s, struct err *err)
 {

@@ -180,8 +180,7 @@ void op_sample(struct device *dev, struct tensor out, struct tensor logits, int 
 void op_capture_sampled(struct device *dev, struct tensor ids, struct tensor count, struct tensor log_z, struct tensor logits, int n_vocab,
                         const float *temperature, const struct sample_row *row);
 
-// ---- optimizer
-// ----------------------------------------------------------------------------------------------------------------------------
+// ---- optimizer -----------------------------------------------------------------------------------------------------------------------
 struct adamw {                                  // TRAP: double, as PyTorch's: 1 - 0.999f is off by 1.3e-5 of itself
     double lr, beta1, beta2, eps, weight_decay; // weight_decay already 0 for parameters that do not decay
     float grad_scale;                           // the clipping factor, multiplied into the gradient

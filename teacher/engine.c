@@ -164,8 +164,7 @@ void engine_close(struct engine *e)
     mem_free(e);
 }
 
-// ---- the queue
-// ----------------------------------------------------------------------------------------------------------------------------
+// ---- the queue -----------------------------------------------------------------------------------------------------------------------
 
 enum status engine_room(const struct model *m, const char *id, int n_prompt, int max_tokens, int *max_new, struct err *err)
 {
@@ -234,8 +233,7 @@ enum status engine_add(struct engine *e, const struct engine_request *r, struct 
     return ST_OK;
 }
 
-// ---- admission
-// ----------------------------------------------------------------------------------------------------------------------------
+// ---- admission -----------------------------------------------------------------------------------------------------------------------
 
 // Gives up the group's own hold on its prompt's pages once they are needed by nobody who is still to come.
 static void release_prompt(struct engine *e, struct group *g)
@@ -301,8 +299,7 @@ static void admit(struct engine *e)
     }
 }
 
-// ---- steps
-// --------------------------------------------------------------------------------------------------------------------------------
+// ---- steps ---------------------------------------------------------------------------------------------------------------------------
 
 void sequence_take(struct engine *e, struct sequence *s, int32_t token)
 {
@@ -401,8 +398,7 @@ int engine_n_running(const struct engine *e)
     return e->n_slot;
 }
 
-// ---- what ended
-// ---------------------------------------------------------------------------------------------------------------------------
+// ---- what ended ----------------------------------------------------------------------------------------------------------------------
 
 bool engine_next(struct engine *e, struct generation *out)
 {

@@ -92,8 +92,7 @@ static inline const char *part_type(const json_t *part)
     return json_string_value(json_object_get(part, "type"));
 }
 
-// ---- scan.c: the vocabulary and merges of the file, as text
-// -------------------------------------------------------------------------------
+// ---- scan.c: the vocabulary and merges of the file, as text --------------------------------------------------------------------------
 enum { BPE_MAX_ID = 1 << 24 }; // far above any real vocabulary: a lying file must not make us reserve gigabytes
 struct bpe_text {              // zero-initialise
     struct buf pool;

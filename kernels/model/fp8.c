@@ -6,8 +6,7 @@
 #include <math.h>
 #include <string.h>
 
-// ---- configuration
-// ----------------------------------------------------------------------------------------------------------------------------
+// ---- configuration -------------------------------------------------------------------------------------------------------------------
 
 static void want_word(const json_t *q, const char *key, const char *def, const char *word, const char *where, struct err *err)
 {
@@ -43,8 +42,7 @@ void fp8_config_read(struct fp8_config *c, const json_t *config_json, const char
                 FP8_BLOCK, FP8_BLOCK);
 }
 
-// ---- rows
-// -------------------------------------------------------------------------------------------------------------------------------------
+// ---- rows ----------------------------------------------------------------------------------------------------------------------------
 
 static float scale_value(const void *scale, int type, int64_t i)
 {
@@ -93,8 +91,7 @@ void fp8_weight_values(const struct fp8_weight *w, int64_t first, int64_t n, bf1
     block_values(w->code + first * w->k, 1, n * w->k, DT_BF16, out);
 }
 
-// ---- pairing
-// ---------------------------------------------------------------------------------------------------------------------------------
+// ---- pairing -------------------------------------------------------------------------------------------------------------------------
 
 static const char SUFFIX[] = "_scale_inv";
 

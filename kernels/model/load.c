@@ -15,8 +15,7 @@
 // packing).
 enum { CHUNK_BYTES = 2 << 20, MAPPED_BYTES = 32 << 20 };
 
-// ---- building
-// -----------------------------------------------------------------------------------------------------------------------------
+// ---- building ------------------------------------------------------------------------------------------------------------------------
 
 static size_t param_upper_bound(const struct model_config *c)
 {
@@ -85,8 +84,7 @@ static void derive(struct model *m)
     }
 }
 
-// ---- checking
-// -----------------------------------------------------------------------------------------------------------------------------
+// ---- checking ------------------------------------------------------------------------------------------------------------------------
 
 static void shape_text(char *out, size_t n, int rank, const int64_t *shape)
 {
@@ -173,8 +171,7 @@ static void report_unused(const struct model *m, const struct source *src, const
     mem_free(known);
 }
 
-// ---- filling
-// ------------------------------------------------------------------------------------------------------------------------------
+// ---- filling -------------------------------------------------------------------------------------------------------------------------
 
 // Rows of a parameter that go to the device at once: whole panels, about `bytes` of f32 a thread.
 static int64_t rows_of(const struct model *m, const struct param *p, int64_t bytes)

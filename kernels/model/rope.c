@@ -4,8 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-// ---- reading
-// ------------------------------------------------------------------------------------------------------------------------------
+// ---- reading -------------------------------------------------------------------------------------------------------------------------
 
 static const json_t *object_of(const json_t *root, const char *key)
 {
@@ -115,8 +114,7 @@ void rope_config_read(struct rope_config *r, const json_t *root, const char *whe
         err_add(err, ST_BAD_INPUT, "%s: rope_scaling: wanted 0 < low_freq_factor < high_freq_factor", where);
 }
 
-// ---- frequencies
-// --------------------------------------------------------------------------------------------------------------------------
+// ---- frequencies ---------------------------------------------------------------------------------------------------------------------
 
 // TRAP: in f32, step by step, as DeepSeek's code and transformers do it, the exponent included: at long positions the rounding of a
 // frequency is a visible angle, and a better frequency gives other logits than the model's makers have.

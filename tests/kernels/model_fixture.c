@@ -133,8 +133,7 @@ double max_diff(const float *a, const float *b, int64_t n)
     return m;
 }
 
-// ---- training
-// -----------------------------------------------------------------------------------------------------------------------------
+// ---- training ------------------------------------------------------------------------------------------------------------------------
 
 double trained_step(struct fixture *f, struct trained *t, const int32_t *ids, const int *length, int n_doc, const float *g,
                     enum recompute recompute, bool backward)

@@ -159,8 +159,7 @@ static void ref_copy(struct op_case *c)
     for (int64_t i = 0; i < N(0); i++) arg_set(&c->arg[0], i, R(1)[i]);
 }
 
-// ---- element-wise and row-wise
-// ------------------------------------------------------------------------------------------------------------
+// ---- element-wise and row-wise -------------------------------------------------------------------------------------------------------
 
 static void setup_add(struct op_case *c)
 {

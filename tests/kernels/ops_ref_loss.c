@@ -19,8 +19,7 @@ static double log_sum_exp(const double *z, int64_t n, double t)
     return max / t + log(sum);
 }
 
-// ---- loss: dim rows, columns, vocabulary, k, mix, temperature * 10
-// ------------------------------------------------------------------------------
+// ---- loss: dim rows, columns, vocabulary, k, mix, temperature * 10 -------------------------------------------------------------------
 
 enum { MIX_CE, MIX_FKL, MIX_RKL, MIX_JSD_1, MIX_JSD_5, MIX_JSD_9, MIX_JSD_0, MIX_JSD_10, MIX_BOTH };
 static struct loss_mix mix_of(const struct op_case *c)
@@ -150,8 +149,7 @@ static void ref_loss(struct op_case *c)
     }
 }
 
-// ---- capture: dim rows, columns, vocabulary, k or draws, temperatures, many ties
-// ------------------------------------------------------------------
+// ---- capture: dim rows, columns, vocabulary, k or draws, temperatures, many ties -----------------------------------------------------
 
 static const float temperatures[] = {1, 0.5f, 2, 1.5f};
 
@@ -305,8 +303,7 @@ static void ref_sampled(struct op_case *c)
     }
 }
 
-// ---- optimizer: dim n, w is the master itself
-// ---------------------------------------------------------------------------------------------------
+// ---- optimizer: dim n, w is the master itself ----------------------------------------------------------------------------------------
 
 static const struct adamw adamw_case = {
     .lr = 0.01, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.1, .grad_scale = 0.5f, .step = 3};

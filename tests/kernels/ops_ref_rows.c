@@ -20,8 +20,7 @@ static struct tensor packed(struct device *dev, struct tensor w)
     return p;
 }
 
-// ---- products: dim rows, n, k, packed, bias
-// --------------------------------------------------------------------------------------------------
+// ---- products: dim rows, n, k, packed, bias ------------------------------------------------------------------------------------------
 
 static void setup_linear(struct op_case *c)
 {
@@ -115,8 +114,7 @@ static void ref_head_linear(struct op_case *c)
     }
 }
 
-// ---- attention: dim segments' set, heads, kv heads, dk, dv, window
-// ------------------------------------------------------------------------------
+// ---- attention: dim segments' set, heads, kv heads, dk, dv, window -------------------------------------------------------------------
 
 static const struct seg_set {
     int n_seg;
@@ -365,8 +363,7 @@ static void ref_paged(struct op_case *c)
     }
 }
 
-// ---- mixture of experts
-// -------------------------------------------------------------------------------------------------------------------
+// ---- mixture of experts --------------------------------------------------------------------------------------------------------------
 
 // dim: rows, experts, top_k, groups, groups taken, softmax without bias
 static struct router router_of(const struct op_case *c)

@@ -41,8 +41,7 @@ static struct model_config parsed(const char *source, const char *patch)
     return c;
 }
 
-// ---- released files
-// -----------------------------------------------------------------------------------------------------------------------
+// ---- released files ------------------------------------------------------------------------------------------------------------------
 
 // Their own keys and values, those that say nothing of the numbers included.
 static const char v2_lite[] =
@@ -147,8 +146,7 @@ START_TEST(released_configs_of_qwen_and_mistral_are_read)
 }
 END_TEST
 
-// ---- two ways to say a thing
-// --------------------------------------------------------------------------------------------------------------
+// ---- two ways to say a thing ---------------------------------------------------------------------------------------------------------
 
 START_TEST(rope_scaling_and_rope_parameters_mean_the_same)
 {
@@ -293,8 +291,7 @@ START_TEST(ends_of_both_files_count)
 }
 END_TEST
 
-// ---- refusals
-// -----------------------------------------------------------------------------------------------------------------------------
+// ---- refusals ------------------------------------------------------------------------------------------------------------------------
 
 static const struct {
     const char *golden, *patch, *message;

@@ -7,8 +7,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-// ---- a checkpoint of several chunks
-// ---------------------------------------------------------------------------------------------------------
+// ---- a checkpoint of several chunks --------------------------------------------------------------------------------------------------
 
 static const char config[] =
     "{\"architectures\": [\"Qwen3ForCausalLM\"], \"model_type\": \"qwen3\", \"vocab_size\": 17001, \"hidden_size\": 512, "
@@ -200,8 +199,7 @@ START_TEST(data_at_an_odd_byte_is_the_same_data)
 }
 END_TEST
 
-// ---- shards
-// ---------------------------------------------------------------------------------------------------------------------------------
+// ---- shards --------------------------------------------------------------------------------------------------------------------------
 
 static enum status open_shards(const char *dir, struct err *err)
 {

@@ -92,8 +92,7 @@ START_TEST(packed_documents_equal_alone)
 }
 END_TEST
 
-// ---- backward
-// -----------------------------------------------------------------------------------------------------------------------------
+// ---- backward ------------------------------------------------------------------------------------------------------------------------
 
 // Moves each parameter along a direction and compares the loss's slope with the gradient's: independent of PyTorch.
 START_TEST(gradients_equal_finite_differences)
@@ -161,8 +160,7 @@ START_TEST(recompute_gives_the_same_bits)
 }
 END_TEST
 
-// ---- loading
-// ------------------------------------------------------------------------------------------------------------------------------
+// ---- loading -------------------------------------------------------------------------------------------------------------------------
 
 static const struct {
     const char *file, *from, *to, *message;

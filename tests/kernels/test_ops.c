@@ -157,8 +157,7 @@ START_TEST(every_op_agrees_with_its_reference) // _i: family
 }
 END_TEST
 
-// ---- gradients
-// ----------------------------------------------------------------------------------------------------------------------------
+// ---- gradients -----------------------------------------------------------------------------------------------------------------------
 
 // For the forward's output y and the backward's dout: the derivative of Σ dout · y by finite differences of the reference forward.
 struct grad_row {
@@ -241,8 +240,7 @@ START_TEST(reference_gradients_agree_with_finite_differences)
 }
 END_TEST
 
-// ---- errors
-// -------------------------------------------------------------------------------------------------------------------------------
+// ---- errors --------------------------------------------------------------------------------------------------------------------------
 
 START_TEST(wrong_arguments_are_named_and_stick)
 {

@@ -161,8 +161,7 @@ static void assert_same(const struct made *a, const struct made *b, int n_sample
         for (int s = 0; s < n_sample; s++) assert_same_generation(&a->g[i][s], &b->g[i][s], i, s);
 }
 
-// ---- what shares the batch does not matter
-// ------------------------------------------------------------------------------------------------
+// ---- what shares the batch does not matter -------------------------------------------------------------------------------------------
 
 static const struct {
     const char *dir;
@@ -254,8 +253,7 @@ START_TEST(a_resume_makes_what_was_missing_and_the_same)
 }
 END_TEST
 
-// ---- what is made is what the model says
-// --------------------------------------------------------------------------------------------------
+// ---- what is made is what the model says ---------------------------------------------------------------------------------------------
 
 // Logits of a whole document, by scoring flat: another path through the model (no cache, MLA expanded).
 static float *flat_logits(struct fixture *f, const int32_t *ids, int n)
@@ -331,8 +329,7 @@ START_TEST(greedy_is_the_argmax_of_scoring_and_targets_are_its_softmax)
 }
 END_TEST
 
-// ---- slots and pages
-// ----------------------------------------------------------------------------------------------------------------------
+// ---- slots and pages -----------------------------------------------------------------------------------------------------------------
 
 START_TEST(samples_of_a_prompt_share_its_pages_and_its_prefill)
 {
@@ -445,8 +442,7 @@ START_TEST(closing_with_samples_in_flight_frees_them)
 }
 END_TEST
 
-// ---- refusals
-// -----------------------------------------------------------------------------------------------------------------------------
+// ---- refusals ------------------------------------------------------------------------------------------------------------------------
 
 START_TEST(a_prompt_longer_than_the_context_is_refused_by_name)
 {
