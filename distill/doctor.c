@@ -1,6 +1,6 @@
 // distill doctor: what would go wrong in a distillation, said before an hour is spent on it.
 //
-//   teacher, student   folders, as much of them as there is      doctor_side.c
+//   teacher, student   folders, as much of them as there is, or GGUF files   doctor_side.c
 //   data               stores and JSONL, read through once       doctor_data.c
 //   checks             the table in doctor.h; by subject         doctor_files.c, _tokenizer.c, _template.c, _probe.c, _memory.c, _licence.c
 //   report             a table, or JSON                          doctor_report.c
@@ -17,7 +17,7 @@
 
 // clang-format off
 static const struct option options[] = {
-    {"teacher", OPT_STRING, .value = "DIR", .help = "the teacher: a Hugging Face directory, or as much of one as there is"},
+    {"teacher", OPT_STRING, .value = "DIR", .help = "the teacher: a Hugging Face directory, or as much of one as there is, or a GGUF file"},
     {"student", OPT_STRING, .value = "DIR", .help = "the student, likewise"},
     {"data", OPT_STRINGS, .value = "STORE|F.jsonl[,…]", .help = "what will be learned from, or generated from: stores, conversations, prompts"},
     {"probe", OPT_BOOL, .def = "true", .help = "run the models over a little text, where their weights are there and fit into memory"},
@@ -40,21 +40,22 @@ static const struct check checks[] = {DOCTOR_CHECKS(LIST_CHECK)};
 static bool side_lacks(const struct side *s, unsigned needs, struct finding *f)
 {
     if (!s->dir) return false;
+    const char *config = side_config_name(s), *tokenizer = side_tokenizer_name(s);
     const struct {
         unsigned need;
         bool there, file;
-        const char *what, *broken;
+        const char *what, *broken; // broken: after the file's name
     } table[] = {
-        {NEEDS_CONFIG, s->config, s->has_config, "config.json", "config.json cannot be read (see files)"},
-        {NEEDS_ARCH, s->arch, s->has_config, "config.json", "its config.json is not one that can be run (see architecture)"},
-        {NEEDS_TOKENIZER, s->tok, s->has_tokenizer, "tokenizer.json", "tokenizer.json cannot be read (see files)"},
-        {NEEDS_TEMPLATE, s->chat, s->has_tokenizer, "tokenizer.json", "there is no chat template that can be run (see chat template)"},
-        {NEEDS_WEIGHTS, s->weights.n, s->has_weights, "weights", "the weight files cannot be read (see files)"},
+        {NEEDS_CONFIG, s->config, s->has_config, config, "cannot be read (see files)"},
+        {NEEDS_ARCH, s->arch, s->has_config, config, "not such that it can be run (see architecture)"},
+        {NEEDS_TOKENIZER, s->tok, s->has_tokenizer, tokenizer, "cannot be read (see files)"},
+        {NEEDS_TEMPLATE, s->chat, s->has_tokenizer, tokenizer, "no chat template that can be run (see chat template)"},
+        {NEEDS_WEIGHTS, s->n_weight, s->has_weights, "weights", "cannot be read (see files)"},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         if (!(needs & table[i].need) || table[i].there) continue;
         if (table[i].file)
-            say(f, V_SKIP, "the %s: %s", s->role, table[i].broken);
+            say(f, V_SKIP, "the %s's %s: %s", s->role, table[i].what, table[i].broken);
         else
             say(f, V_SKIP, "the %s has no %s", s->role, table[i].what);
         return true;
@@ -66,6 +67,15 @@ static bool side_lacks(const struct side *s, unsigned needs, struct finding *f)
 static const struct side *wanted(const struct exam *x, unsigned needs)
 {
     return needs & NEEDS_STUDENT ? &x->student : &x->teacher;
+}
+
+// A fix names files of a folder; a GGUF file has none, and nothing here edits one.
+static void fix_gguf(struct finding *f, const struct side *s)
+{
+    static const char *const names[] = {".json", "chat_template.jinja", "README.md", "LICENSE"};
+    bool names_file = false;
+    for (int i = 0; f->fix.size && i < 4; i++) names_file |= strstr(f->fix.data, names[i]) != NULL;
+    if (s->is_gguf && names_file) fix(f, "%s is one GGUF file: do so in the folder it was made from, and convert that again", s->dir);
 }
 
 static void run_check(struct exam *x, struct findings *all, const struct check *c, const char *of)
@@ -82,6 +92,10 @@ static void run_check(struct exam *x, struct findings *all, const struct check *
     else
         lacks = side_lacks(x->side, c->needs, f);
     if (!lacks) c->run(x, f);
+    if (c->scope == OF_PAIR)
+        fix_gguf(f, &x->teacher), fix_gguf(f, &x->student);
+    else if (c->scope != EACH_DATA)
+        fix_gguf(f, x->side);
     all->n_verdict[f->verdict]++;
 }
 
@@ -124,7 +138,7 @@ static enum status open_exam(struct exam *x, struct err *err)
     TRY(open_device(&x->dev, o, err));
     json_t *a = NULL, *b = NULL;
     struct err ignored = {0};
-    if (x->teacher.weights.n && x->student.weights.n && !identity_of_model(&a, teacher, &ignored) &&
+    if (x->teacher.n_weight && x->student.n_weight && !identity_of_model(&a, teacher, &ignored) &&
         !identity_of_model(&b, student, &ignored))
         x->same_model = json_equal(a, b);
     json_decref(a);

@@ -4,6 +4,7 @@
 #include "datasets/chat.h"
 #include "datasets/rows.h"
 #include "distill/options.h"
+#include "kernels/base/gguf.h"
 #include "kernels/model/model.h"
 
 // ---- findings ---------------------------------------------------------------------------------------------------------------------------
@@ -40,24 +41,38 @@ void findings_free(struct findings *all);
 
 // ---- what is examined -------------------------------------------------------------------------------------------------------------------
 
-// A model's folder: what could be read of it, and why the rest could not.
+// A tensor as it stands in the files, under their name for it.
+struct weight {
+    const char *name, *dtype; // "BF16", "F8_E4M3", "Q8_0"
+    const uint8_t *data;
+    size_t size_bytes;
+};
+
+// A model's folder or GGUF file: what could be read of it, and why the rest could not.
 struct side {
     const char *role, *dir;      // dir NULL: not given
+    bool is_gguf;                // dir is a file: its keys stand for config.json, tokenizer.json and the template
     json_t *config, *generation; // config.json, generation_config.json; NULL: absent or broken
     struct model_config shape;   // of an architecture that we know
     const struct arch *arch;     // NULL: none
     struct tokenizer *tok;
     struct chat *chat;
-    struct st_set weights;
+    struct weight *weight; // (n_weight)
+    size_t n_weight, n_weight_file;
+    struct st_set folder; // what weight points into: of a folder, of a GGUF file
+    struct gguf file;
     bool has_config, has_tokenizer, has_weights; // the files are there, be they whole or not
     struct err config_err, generation_err, arch_err, tok_err, chat_err, weights_err;
     struct ids stops; // tokens that the files say end an answer
     int32_t turn_end; // the token with which the template ends an assistant's turn; -1: none
     json_t *licence;  // {"id", "from"}; NULL: none found
 };
-// Never fails but for a folder that is not there or holds nothing of a model (ST_BAD_INPUT): what is broken is a finding.
+// Never fails but for a folder or file that is not there or holds nothing of a model (ST_BAD_INPUT): what is broken is a finding.
 enum status side_open(struct side *s, const char *role, const char *dir, struct err *err);
 void side_close(struct side *s);
+// What a message calls the place of its configuration and tokenizer: "config.json", or what stands for it in a GGUF file.
+const char *side_config_name(const struct side *s);
+const char *side_tokenizer_name(const struct side *s);
 int64_t side_int(const json_t *object, const char *key); // -1: absent, or no integer
 int64_t side_vocab(const struct side *s);                // rows of the embedding by config.json; 0: not known
 int64_t side_context(const struct side *s);              // 0: not known

@@ -12,9 +12,9 @@ void check_files(struct exam *x, struct finding *f)
         const char *name;
         bool has, read;
         const struct err *err;
-    } files[] = {{"config.json", s->has_config, s->config, &s->config_err},
-                 {"tokenizer.json", s->has_tokenizer, s->tok, &s->tok_err},
-                 {"weights", s->has_weights, s->weights.n, &s->weights_err},
+    } files[] = {{side_config_name(s), s->has_config, s->config, &s->config_err},
+                 {side_tokenizer_name(s), s->has_tokenizer, s->tok, &s->tok_err},
+                 {"weights", s->has_weights, s->n_weight, &s->weights_err},
                  {"generation_config.json", s->generation || s->generation_err.code, s->generation, &s->generation_err}};
     struct buf there = {0}, missing = {0};
     for (int i = 0; i < 4; i++) {
@@ -25,10 +25,11 @@ void check_files(struct exam *x, struct finding *f)
         if (files[i].has) buf_printf(&there, "%s%s", there.size ? ", " : "", files[i].name);
         if (!files[i].has && i < 3) buf_printf(&missing, "%s%s", missing.size ? ", " : "", files[i].name);
     }
-    if (f->verdict < V_FAIL) say(f, missing.size ? V_WARN : V_OK, "there: %s", there.data);
+    if (f->verdict < V_FAIL) say(f, missing.size ? V_WARN : V_OK, "%s: %s", s->is_gguf ? "a GGUF file with" : "there", there.data);
     if (missing.size) {
         say(f, V_WARN, "missing: %s", missing.data);
-        fix(f, "fetch them before training; until then what needs them is skipped here");
+        fix(f, s->is_gguf ? "take a file with all of a model; what needs them is skipped here"
+                          : "fetch them before training; until then what needs them is skipped here");
     }
     buf_free(&there);
     buf_free(&missing);
@@ -64,9 +65,9 @@ void check_weights(struct exam *x, struct finding *f)
         return;
     }
     size_t bytes = 0;
-    for (size_t i = 0; i < s->weights.n; i++) bytes += s->weights.v[i].size_bytes;
-    say(f, V_OK, "%.4g M parameters, %s in %zu file%s, every shape as config.json says", (double)model_n_weight(m) * 1e-6,
-        size_text(bytes).s, s->weights.n_map, s->weights.n_map == 1 ? "" : "s");
+    for (size_t i = 0; i < s->n_weight; i++) bytes += s->weight[i].size_bytes;
+    say(f, V_OK, "%.4g M parameters, %s in %zu file%s, every shape as %s say%s", (double)model_n_weight(m) * 1e-6, size_text(bytes).s,
+        s->n_weight_file, s->n_weight_file == 1 ? "" : "s", s->is_gguf ? "the keys" : "config.json", s->is_gguf ? "" : "s");
     number(f, "parameters", (double)model_n_weight(m));
     number(f, "file_bytes", (double)bytes);
     model_free(m);
@@ -87,12 +88,12 @@ void check_dtype(struct exam *x, struct finding *f)
     enum { N = 16 };
     const char *name[N];
     size_t bytes[N] = {0}, most = 0, n = 0;
-    for (size_t i = 0; i < s->weights.n; i++) {
+    for (size_t i = 0; i < s->n_weight; i++) {
         size_t k = 0;
-        while (k < n && strcmp(name[k], s->weights.v[i].dtype) != 0) k++;
+        while (k < n && strcmp(name[k], s->weight[i].dtype) != 0) k++;
         if (k == N) continue;
-        if (k == n) name[n++] = s->weights.v[i].dtype;
-        bytes[k] += s->weights.v[i].size_bytes;
+        if (k == n) name[n++] = s->weight[i].dtype;
+        bytes[k] += s->weight[i].size_bytes;
     }
     struct buf list = {0};
     for (size_t k = 0; k < n; k++) {
@@ -104,10 +105,14 @@ void check_dtype(struct exam *x, struct finding *f)
     for (size_t k = 0; k < n; k++) {
         bool fp8 = !strncmp(name[k], "F8_", 3), plain = !strcmp(name[k], "F32") || !strcmp(name[k], "BF16") || !strcmp(name[k], "F16");
         if (plain || (fp8 && s != &x->student)) continue; // whether a teacher's FP8 is read, the loader says under "weights"
+        if (s->is_gguf && !strcmp(name[k], "Q8_0")) {
+            if (s == &x->student) say(f, V_OK, "Q8_0 is dequantised; what is trained is saved as BF16");
+            continue;
+        }
         say(f, V_FAIL, "%s weights cannot be %s", name[k], s == &x->student ? "trained" : "read");
         fix(f, "take the BF16 weights of the model, not a quantised version");
     }
-    const char *config = config_dtype(s);
+    const char *config = s->is_gguf ? NULL : config_dtype(s); // a GGUF file says it of each tensor alone
     if (config && strcmp(config, name[most]) != 0 && strncmp(name[most], "F8_", 3) != 0)
         say(f, V_WARN, "config.json says %s: other loaders convert", config), fix(f, "set \"torch_dtype\" to what the files hold");
     if (!strcmp(name[most], "F16") && run_dtype(x->o) == DT_BF16) {
@@ -118,7 +123,14 @@ void check_dtype(struct exam *x, struct finding *f)
 
 // ---- tied head --------------------------------------------------------------------------------------------------------------------------
 
-static bool same_tensor(const struct st_tensor *a, const struct st_tensor *b)
+static const struct weight *weight_find(const struct side *s, const char *name)
+{
+    for (size_t i = 0; i < s->n_weight; i++)
+        if (!strcmp(s->weight[i].name, name)) return &s->weight[i];
+    return NULL;
+}
+
+static bool same_tensor(const struct weight *a, const struct weight *b)
 {
     return !strcmp(a->dtype, b->dtype) && a->size_bytes == b->size_bytes && (!a->size_bytes || !memcmp(a->data, b->data, a->size_bytes));
 }
@@ -126,7 +138,11 @@ static bool same_tensor(const struct st_tensor *a, const struct st_tensor *b)
 void check_tied_head(struct exam *x, struct finding *f)
 {
     const struct side *s = x->side;
-    const struct st_tensor *head = st_find(&s->weights, "lm_head.weight"), *embed = st_find(&s->weights, "model.embed_tokens.weight");
+    if (s->is_gguf) { // no key says whether it is tied, so nothing can disagree
+        say(f, V_SKIP, "a GGUF file ties the head by having no output.weight, so nothing can disagree");
+        return;
+    }
+    const struct weight *head = weight_find(s, "lm_head.weight"), *embed = weight_find(s, "model.embed_tokens.weight");
     const bool tied = json_is_true(json_object_get(s->config, "tie_word_embeddings"));
     if (tied && !head)
         say(f, V_OK, "tied, as in config.json: the embedding is the head");

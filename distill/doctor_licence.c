@@ -13,6 +13,11 @@ void check_licence(struct exam *x, struct finding *f)
 {
     const struct side *s = x->side;
     if (!s->licence) {
+        if (s->is_gguf) {
+            say(f, V_WARN, "none is named: no key general.license");
+            fix(f, "look where the file came from: the student's card can name only what the file does");
+            return;
+        }
         say(f, V_WARN, "none is named: no license in README.md's front matter, no LICENSE that is known, none in config.json");
         fix(f, "fetch README.md and LICENSE of the model: the student's card names them");
         return;
@@ -36,7 +41,7 @@ void check_licences(struct exam *x, struct finding *f)
 {
     const char *t = id_of(&x->teacher), *s = id_of(&x->student);
     if (!t && !s) {
-        say(f, V_SKIP, "neither folder names a licence");
+        say(f, V_SKIP, "neither model names a licence");
         return;
     }
     say(f, t && s ? V_OK : V_WARN, "the student's card will name %s for the student and %s for the teacher", s ? s : "nothing",

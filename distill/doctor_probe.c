@@ -323,7 +323,7 @@ static struct probe *probe(struct exam *x)
         const struct side *s = sides[i];
         if (!opt_bool(x->o, "probe"))
             err_set(&halves[i]->why, ST_FAIL, "--no-probe was given");
-        else if (s->dir && s->arch && s->weights.n)
+        else if (s->dir && s->arch && s->n_weight)
             run_side(x, p, s, halves[i], i ? &p->teacher : NULL);
         else
             err_set(&halves[i]->why, ST_FAIL, "the %s cannot be run", s->role);

@@ -277,7 +277,7 @@ void check_bos_token(struct exam *x, struct finding *f)
     const int64_t config = side_int(s->config, "bos_token_id");
     const bool adds = json_is_true(json_object_get(tokenizer_config(s->tok), "add_bos_token"));
     if (bos < 0) {
-        say(f, V_OK, "none in tokenizer_config.json");
+        say(f, V_OK, s->is_gguf ? "none in the tokenizer keys" : "none in tokenizer_config.json");
         return;
     }
     char *name = shown(s->tok, bos);

@@ -1,5 +1,7 @@
-// Licences: which one a folder names, and what its text says of models that learn from output. Facts, no advice.
+// Licences: which one a model names, and what its text says of models that learn from output. Facts, no advice.
 #include "distill/licence.h"
+
+#include "kernels/base/gguf.h"
 
 #include <ctype.h>
 #include <string.h>
@@ -116,8 +118,31 @@ static bool heading_of(const struct buf *text, char id[80])
     return false;
 }
 
+// "general.license"; "other" points on to "general.license.name", as in a model card.
+static json_t *licence_of_gguf(const char *path)
+{
+    static const char *const keys[] = {"general.license.name", "general.license"};
+    struct gguf g;
+    struct err ignored = {0};
+    json_t *found = NULL;
+    if (gguf_open(&g, path, &ignored)) return NULL;
+    json_t *all = gguf_json(&g, "general.license");
+    gguf_close(&g);
+    for (int i = 0; !found && i < 2; i++) {
+        const char *s = json_string_value(json_object_get(all, keys[i]));
+        char id[80];
+        size_t n = 0;
+        for (; s && s[n] && n < sizeof id - 1; n++) id[n] = (char)tolower((unsigned char)s[n]);
+        id[n] = '\0';
+        if (n) found = json_pack("{s:s, s:s}", "id", id, "from", keys[i]); // NULL if cut within a character: no id of ours is that long
+    }
+    json_decref(all);
+    return found;
+}
+
 json_t *licence_of(const char *dir)
 {
+    if (gguf_is(dir)) return licence_of_gguf(dir);
     static const char *const files[] = {"LICENSE", "LICENSE.txt", "LICENSE.md", "LICENSE-MODEL", "USE_POLICY.md"};
     struct buf text = {0};
     char id[80];

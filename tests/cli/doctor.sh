@@ -17,6 +17,16 @@ says "--json: an array of findings" out '"check": "tokenizer"'
 says "--json: their status" out '"status": "ok"'
 [ "$(head -c 1 "$TMP/out")" = "[" ] && [ "$(tail -n 1 "$TMP/out")" = "]" ] && ok "--json: nothing else on stdout" || failed "--json: not one array"
 
+# GGUF files stand where folders do.
+exits 0 "export of the teacher" "$DISTILL" export --model $moe --gguf "$TMP/moe.gguf" --quiet
+exits 0 "export of the student" "$DISTILL" export --model $base --gguf "$TMP/base.gguf" --type q8_0 --quiet
+exits 0 "a pair of GGUF files" "$DISTILL" doctor --teacher "$TMP/moe.gguf" --student "$TMP/base.gguf"
+says "a pair of GGUF files: the probe ran" out "ok    logit shift"
+says "a pair of GGUF files: their types" out "Q8_0"
+head -c 9000 "$TMP/base.gguf" >"$TMP/cut.gguf"
+exits 2 "a GGUF file cut short" "$DISTILL" doctor --student "$TMP/cut.gguf"
+says "a GGUF file cut short: named" err "--student: $TMP/cut.gguf"
+
 # What would break training: exit 1, the fix beside it.
 cp -r $base "$TMP/broken"
 sed 's/"tie_word_embeddings": true/"tie_word_embeddings": false/' $base/config.json >"$TMP/broken/config.json"

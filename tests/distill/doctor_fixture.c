@@ -95,6 +95,20 @@ void rewrite(const char *dir, struct rewrite how)
     st_close(&set);
 }
 
+const char *gguf_of(const char *model, const char *type)
+{
+    struct err err = {0};
+    struct options *o;
+    static char path[2][512]; // a teacher's and a student's
+    static int n;
+    char *out = path[n++ % 2], *argv[] = {"--model", (char *)(uintptr_t)model, "--gguf", out, "--type", (char *)(uintptr_t)type, "--quiet"};
+    snprintf(out, sizeof path[0], "%s/model.gguf", test_tmpdir());
+    ck_ok(options_parse(&o, &command_export, 7, argv, &err));
+    ck_ok(command_export.run(o, &err));
+    options_free(o);
+    return out;
+}
+
 // ---- running --------------------------------------------------------------------------------------------------------------------------
 
 static struct options *options; // of the run in hand: findings refer to them

@@ -6,7 +6,7 @@
 
 #define TEACHER TEST_ROOT "/teacher/tiny/moe"
 #define STUDENT TEST_ROOT "/teacher/tiny/base"
-extern const struct command command_doctor, command_gen;
+extern const struct command command_doctor, command_gen, command_export;
 
 // ---- folders; paths live until the test ends
 
@@ -25,6 +25,9 @@ struct rewrite {
     uint16_t value;
 };
 void rewrite(const char *dir, struct rewrite how);
+
+// `distill export` of a model's folder to a GGUF file of its own; type as --type takes it.
+const char *gguf_of(const char *model, const char *type);
 
 // Chat templates of the shipped form in parts: with reasoning in all turns, in the last, or (TURN_BEGIN TURN_END) in none.
 #define TURN_BEGIN "{% for m in messages %}<|im_start|>{{ m.role }}\n"

@@ -49,6 +49,70 @@ START_TEST(only_config_and_weights_still_tell_what_can_be_known)
 }
 END_TEST
 
+START_TEST(gguf_files_are_examined_as_folders_are)
+{
+    const char *t = copy_of(TEACHER), *s = copy_of(STUDENT);
+    put(t, "README.md", "---\nlicense: other\nlicense_name: Llama3.1\n---\n");
+    put(s, "README.md", "---\nlicense: MIT\n---\n");
+    const char *teacher = gguf_of(t, "bf16"), *student = gguf_of(s, "q8_0");
+    RUN("--teacher", teacher, "--student", student);
+    ck_assert_int_eq(all.n_verdict[V_FAIL], 0);
+    ck_assert_int_eq(all.n_verdict[V_WARN], 1); // the terms of llama3.1
+    expect("files", V_OK, "model keys, tokenizer keys, weights");
+    expect("architecture", V_OK, "deepseek_v3");
+    expect("weights", V_OK, "as the keys say");
+    expect("dtype", V_OK, "BF16");
+    expect("tied_head", V_SKIP, "output.weight");
+    expect("tokenizer", V_OK, "the same file");
+    expect("vocabulary", V_OK, "rows");
+    expect("end_token", V_OK, "<|im_end|>");
+    expect("chat_templates", V_OK, "come out the same");
+    expect("loss_mask", V_OK, "");
+    expect("same_numbers", V_OK, "");
+    expect("logit_shift", V_OK, "KL");
+    expect("memory_gen", V_OK, "weights");
+    expect("memory_train", V_OK, "weights");
+    expect("licence", V_WARN, "llama3.1 (general.license.name)");
+    expect("licences", V_OK, "mit for the student");
+    RUN_STUDENT(student);
+    expect("dtype", V_OK, "Q8_0 is dequantised");
+    expect("licence", V_OK, "mit (general.license)");
+    RUN_STUDENT(gguf_of(STUDENT, "f32"));
+    expect("licence", V_WARN, "no key general.license");
+}
+END_TEST
+
+START_TEST(what_a_gguf_file_lacks_is_said_in_its_own_words)
+{
+    struct err err = {0};
+    const char *dir = copy_of(STUDENT);
+    set(dir, "generation_config.json", "eos_token_id", "0");
+    set(dir, "config.json", "eos_token_id", "0");
+    set(dir, "tokenizer_config.json", "chat_template", "-");
+    const char *file = gguf_of(dir, "f32");
+    RUN_STUDENT(file);
+    expect("chat_template", V_WARN, "is one GGUF file: do so in the folder it was made from");
+    expect("reasoning", V_SKIP, "the student's tokenizer keys: no chat template");
+
+    struct gguf_writer *w;
+    char *path = path_join(dir, "few.gguf");
+    ck_ok(gguf_create(&w, path, &err));
+    gguf_put_string(w, "general.architecture", "qwen3");
+    ck_ok(gguf_begin(w, &err));
+    ck_ok(gguf_finish(w, &err));
+    RUN_STUDENT(path);
+    expect("files", V_FAIL, "qwen3: block_count: missing");
+    expect("tied_head", V_SKIP, "the student's model keys: cannot be read");
+    expect("end_token", V_SKIP, "the student has no tokenizer keys");
+    ck_ok(gguf_create(&w, path, &err));
+    gguf_put_string(w, "general.name", "nothing");
+    ck_ok(gguf_begin(w, &err));
+    ck_ok(gguf_finish(w, &err));
+    ck_fails(try_run(&err, (const char *const[]){"--student", path, NULL}), ST_BAD_INPUT, "neither keys nor tensors");
+    mem_free(path);
+}
+END_TEST
+
 START_TEST(what_cannot_be_examined_is_bad_input)
 {
     struct err err = {0};
@@ -57,7 +121,7 @@ START_TEST(what_cannot_be_examined_is_bad_input)
     ck_fails(try_run(&err, (const char *const[]){"--teacher", "https://api.example.org/v1", NULL}), ST_BAD_INPUT, "only folders");
     ck_fails(try_run(&err, (const char *const[]){"--student", "/no/such/folder", NULL}), ST_BAD_INPUT, "/no/such/folder");
     ck_fails(try_run(&err, (const char *const[]){"--student", none, NULL}), ST_BAD_INPUT, "none of config.json");
-    ck_fails(try_run(&err, (const char *const[]){"--student", TEST_ROOT "/README.md", NULL}), ST_BAD_INPUT, "a file");
+    ck_fails(try_run(&err, (const char *const[]){"--student", TEST_ROOT "/README.md", NULL}), ST_BAD_INPUT, "GGUF");
     ck_fails(try_run(&err, (const char *const[]){"--student", STUDENT, "--data", "/no/such/data", NULL}), ST_BAD_INPUT, "/no/such/data");
 }
 END_TEST
@@ -322,6 +386,8 @@ Suite *suite_doctor(void)
     tcase_add_test(t, the_shipped_models_are_fine);
     tcase_add_test(t, only_tokenizers_still_tell_what_can_be_known);
     tcase_add_loop_test(t, only_config_and_weights_still_tell_what_can_be_known, 0, 7);
+    tcase_add_test(t, gguf_files_are_examined_as_folders_are);
+    tcase_add_test(t, what_a_gguf_file_lacks_is_said_in_its_own_words);
     tcase_add_test(t, what_cannot_be_examined_is_bad_input);
     tcase_add_test(t, broken_files_are_named);
     tcase_add_test(t, an_unknown_architecture_and_one_that_cannot_be_trained);
