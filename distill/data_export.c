@@ -1,13 +1,12 @@
 // distill data export: a store as files that others load: messages as JSONL, token ids and targets as one safetensors file.
 #include "distill/command.h"
 #include "distill/data.h"
+#include "distill/signals.h"
 #include "kernels/base/rng.h"
 #include "kernels/model/safetensors.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 struct place {
     size_t first, index; // where the prompt first appeared; the sample
@@ -42,22 +41,29 @@ size_t *data_order(const struct store *s)
     return order;
 }
 
+// Ctrl-C before sample i: what was written of the file goes.
+static enum status go_on(const struct store *s, size_t i, const char *path, struct err *err)
+{
+    if (!stop_requested()) return ST_OK;
+    return err_set(err, ST_INTERRUPTED, "stopped after %zu of %zu samples; %s was not written", i, store_n_sample(s), path);
+}
+
 // ---- messages
 
-static enum status put_message_lines(const struct store *s, const size_t *order, FILE *f, const char *path, struct err *err)
+static enum status put_message_lines(const struct store *s, const size_t *order, struct file_out *f, const char *path, struct err *err)
 {
     struct buf line = {0};
     enum status st = ST_OK;
     for (size_t i = 0; !st && i < store_n_sample(s); i++) {
         struct sample x;
-        if ((st = store_read(s, order[i], &x, NULL, err))) break;
+        if ((st = go_on(s, i, path, err)) || (st = store_read(s, order[i], &x, NULL, err))) break;
         // The same members with the same types in every line: `datasets` makes columns of them.
         json_t *row = json_pack("{s:s, s:i, s:O, s:s, s:s?}", "id", x.id, "sample", x.sample, "messages", x.messages, "finish_reason",
                                 x.finish_reason, "answer", x.answer);
         buf_clear(&line);
         json_append_line(&line, row);
         json_decref(row);
-        if (fwrite(line.data, 1, line.size, f) != line.size) st = err_errno(err, "write", path);
+        st = file_out_put(f, line.data, line.size, err);
         sample_free(&x);
     }
     buf_free(&line);
@@ -66,13 +72,11 @@ static enum status put_message_lines(const struct store *s, const size_t *order,
 
 static enum status export_messages(const struct store *s, const size_t *order, const char *path, struct err *err)
 {
-    char *tmp = mem_printf("%s.tmp.%ld", path, (long)getpid());
-    FILE *f = fopen(tmp, "wb");
-    enum status st = f ? put_message_lines(s, order, f, tmp, err) : err_errno(err, "write", tmp);
-    if (f && fclose(f) && !st) st = err_errno(err, "write", tmp);
-    if (!st && rename(tmp, path)) st = err_errno(err, "write", path);
-    if (st && f) unlink(tmp);
-    mem_free(tmp);
+    struct file_out *f;
+    TRY(file_out_open(&f, path, err));
+    enum status st = put_message_lines(s, order, f, path, err);
+    if (!st) return file_out_commit(f, err);
+    file_out_abort(f);
     return st;
 }
 
@@ -120,10 +124,11 @@ static enum status put_offsets(const struct store *s, const size_t *order, struc
     return ST_OK;
 }
 
-static enum status put_token_ids(const struct store *s, const size_t *order, struct st_writer *w, struct err *err)
+static enum status put_token_ids(const struct store *s, const size_t *order, struct st_writer *w, const char *path, struct err *err)
 {
     for (size_t i = 0; i < store_n_sample(s); i++) {
         struct sample x;
+        TRY(go_on(s, i, path, err));
         TRY(store_read(s, order[i], &x, NULL, err));
         enum status st = st_put(w, x.token_ids, sizeof(int32_t) * (size_t)x.n_tok, err);
         sample_free(&x);
@@ -132,10 +137,12 @@ static enum status put_token_ids(const struct store *s, const size_t *order, str
     return ST_OK;
 }
 
-static enum status put_column(const struct store *s, const size_t *order, const struct column *c, struct st_writer *w, struct err *err)
+static enum status put_column(const struct store *s, const size_t *order, const struct column *c, struct st_writer *w, const char *path,
+                              struct err *err)
 {
     for (size_t i = 0; i < store_n_sample(s); i++) {
         struct targets t;
+        TRY(go_on(s, i, path, err));
         TRY(store_read_targets(s, order[i], &t, err));
         enum status st = st_put(w, c->rows(&t), 4 * (size_t)t.n_tok * (size_t)c->width, err); // all are of 4 bytes
         targets_free(&t);
@@ -181,8 +188,8 @@ static enum status export_targets(const struct store *s, const size_t *order, co
     put_metadata(w, spec);
     enum status st = st_begin(w, err);
     if (!st) st = put_offsets(s, order, w, err);
-    if (!st) st = put_token_ids(s, order, w, err);
-    for (int k = 0; !st && k < n_column; k++) st = put_column(s, order, &c[k], w, err);
+    if (!st) st = put_token_ids(s, order, w, path, err);
+    for (int k = 0; !st && k < n_column; k++) st = put_column(s, order, &c[k], w, path, err);
     if (!st) return st_finish(w, err);
     st_abort(w);
     return st;
@@ -236,5 +243,6 @@ const struct command command_data_export = {
     .notes = "Samples stand by prompt, in the order in which the prompts first appear in the store, then by\n"
              "sample number. offsets[i] is the first row of sample i, its last element the number of rows.\n",
     .options = options,
+    .saves_on_stop = true,
     .run = run,
 };

@@ -4,6 +4,7 @@
 #include "distill/export_card.h"
 #include "distill/progress.h"
 #include "distill/registry.h"
+#include "distill/signals.h"
 #include "kernels/model/gguf.h"
 #include "kernels/model/model.h"
 #include "kernels/model/source.h"
@@ -37,10 +38,11 @@ static enum ggml_type type_of(const char *name)
     return !strcmp(name, "f32") ? GGML_F32 : !strcmp(name, "f16") ? GGML_F16 : !strcmp(name, "bf16") ? GGML_BF16 : GGML_Q8_0;
 }
 
-static void on_tensor(void *arg, size_t n)
+static bool on_tensor(void *arg, size_t n)
 {
     struct export *x = arg;
     progress_step(&x->progress, (int64_t)n, 0, NULL);
+    return !stop_requested();
 }
 
 // Keys and declarations; what cannot be said in GGUF is found here, before the first byte of a tensor.
@@ -66,6 +68,7 @@ static enum status write_all(struct export *x, struct err *err)
     x->progress.plain_every_s = 5;
     enum status st = gguf_write_tensors(x->w, x->plan, on_tensor, x, err);
     progress_end(&x->progress);
+    if (st == ST_INTERRUPTED) err_prefix(err, "%s was not written", x->path);
     if (st) return st;
     struct gguf_writer *w = x->w;
     x->w = NULL;
@@ -113,5 +116,6 @@ const struct command command_export = {
              "  distill export --model runs/student --gguf student.gguf --type q8_0\n"
              "  llama-cli -m student.gguf\n",
     .options = options,
+    .saves_on_stop = true,
     .run = run,
 };

@@ -9,7 +9,7 @@ static volatile sig_atomic_t stop, on_terminal;
 
 static void handle(int sig)
 {
-    static const char note[] = "\nstopping after the step in hand and saving; once more: stop at once\n";
+    static const char note[] = "\nstopping after the step in hand; once more: stop at once\n";
     if (stop) {
         signal(sig, SIG_DFL);
         raise(sig); // taken when this handler returns

@@ -1,4 +1,5 @@
-// Ctrl-C and SIGTERM: the first asks the job to finish the sample or step in hand and save, the second ends the process at once.
+// Ctrl-C and SIGTERM: the first asks the job to finish the sample or step in hand and save, or, if it has nothing to resume, to take away
+// the file it began; the second ends the process at once.
 #pragma once
 #include <stdbool.h>
 

@@ -58,11 +58,12 @@ bool gguf_encode(uint8_t *out, enum ggml_type type, const float *v, int64_t n);
 
 // The tensors of a model for the file: declared by gguf_plan_tensors (the source holds what model_check wants, and outlives the plan),
 // written by gguf_write_tensors after gguf_begin. One-dimensional tensors, norms and the router's gate are F32; a matrix whose rows are no
-// whole blocks of Q8_0 is F16. `done` (may be NULL) hears how many tensors are written.
+// whole blocks of Q8_0 is F16. `done` (may be NULL) hears how many tensors are written
+// and says whether to go on; ST_INTERRUPTED if it says no before the last.
 struct source;
 struct gguf_plan;
 struct gguf_plan *gguf_plan_tensors(struct gguf_writer *w, const struct source *src, const struct model_config *c, enum ggml_type type);
 size_t gguf_plan_count(const struct gguf_plan *p);
-enum status gguf_write_tensors(struct gguf_writer *w, const struct gguf_plan *p, void (*done)(void *arg, size_t n), void *arg,
+enum status gguf_write_tensors(struct gguf_writer *w, const struct gguf_plan *p, bool (*done)(void *arg, size_t n), void *arg,
                                struct err *err);
 void gguf_plan_free(struct gguf_plan *p); // NULL is fine

@@ -221,7 +221,7 @@ static enum status put_tensor(struct gguf_writer *w, const struct gguf_plan *p, 
     return ST_OK;
 }
 
-enum status gguf_write_tensors(struct gguf_writer *w, const struct gguf_plan *p, void (*done)(void *arg, size_t n), void *arg,
+enum status gguf_write_tensors(struct gguf_writer *w, const struct gguf_plan *p, bool (*done)(void *arg, size_t n), void *arg,
                                struct err *err)
 {
     int64_t most = CHUNK, head = p->c->mla ? p->c->d_nope * p->c->kv_lora_rank : 0;
@@ -234,7 +234,8 @@ enum status gguf_write_tensors(struct gguf_writer *w, const struct gguf_plan *p,
     for (size_t i = 0; !st && i < p->n; i++) {
         st = put_tensor(w, p, &p->v[i], &s, err);
         for (int64_t k = 0; k < p->v[i].n_from && p->src->kind->done; k++) p->src->kind->done(p->src, p->v[i].from[k]);
-        if (!st && done) done(arg, i + 1);
+        if (!st && done && !done(arg, i + 1) && i + 1 < p->n)
+            st = err_set(err, ST_INTERRUPTED, "stopped after %zu of %zu tensors", i + 1, p->n);
     }
     mem_free(s.value);
     mem_free(s.head);

@@ -1,12 +1,15 @@
 // distill data …: what a store holds comes out in the files that others load.
 #include "distill/command.h"
+#include "distill/signals.h"
 #include "kernels/model/safetensors.h"
 #include "tests/datasets/store_helpers.h"
 
+#include <dirent.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-extern const struct command command_data_verify, command_data_export, command_data_show, command_data_stats;
+extern const struct command command_data_verify, command_data_export, command_data_show, command_data_stats, command_export;
 
 // Runs a command with up to five arguments (NULL: fewer); what it prints goes to *out (may be NULL: thrown away).
 static enum status run(const struct command *c, struct buf *out, struct err *err, const char *a0, const char *a1, const char *a2,
@@ -202,6 +205,39 @@ START_TEST(show_and_stats_print)
 }
 END_TEST
 
+static int n_file(const char *dir)
+{
+    DIR *d = opendir(dir);
+    int n = 0;
+    for (struct dirent *e; (e = readdir(d));) n += e->d_name[0] != '.';
+    closedir(d);
+    return n;
+}
+
+// A stop asked for before the first sample or tensor: the part that was begun goes, the file of before stays.
+START_TEST(exports_that_are_stopped_leave_nothing)
+{
+    struct err err = {0};
+    const char *store = test_tmpdir(), *dir = test_tmpdir(), *model = TEST_ROOT "/teacher/tiny/base";
+    fill_shuffled(store, &spec_topk);
+    char *old = path_join(dir, "old"), *new = path_join(dir, "new");
+    ck_ok(file_write_atomic(old, "as it was", 9, &err));
+    ck_assert(command_data_export.saves_on_stop && command_export.saves_on_stop);
+    signals_install(true);
+    raise(SIGINT);
+    ck_fails(run(&command_data_export, NULL, &err, store, "--messages", old, NULL, NULL), ST_INTERRUPTED, "old was not written");
+    ck_fails(run(&command_data_export, NULL, &err, store, "--targets", new, NULL, NULL), ST_INTERRUPTED, "after 0 of 6 samples");
+    ck_fails(run(&command_export, NULL, &err, "--model", model, "--gguf", new, "--quiet"), ST_INTERRUPTED, "new was not written: stopped");
+    ck_assert_int_eq(n_file(dir), 1);
+    struct buf text = {0};
+    ck_ok(file_read(&text, old, 100, &err));
+    ck_assert_str_eq(text.data, "as it was");
+    buf_free(&text);
+    mem_free(old);
+    mem_free(new);
+}
+END_TEST
+
 Suite *suite_data(void);
 Suite *suite_data(void)
 {
@@ -210,6 +246,7 @@ Suite *suite_data(void)
     tcase_add_loop_test(c, export_writes_what_was_captured_by_prompt_then_sample, 0, 3);
     tcase_add_test(c, verify_tells_damage_and_judges);
     tcase_add_test(c, show_and_stats_print);
+    tcase_add_test(c, exports_that_are_stopped_leave_nothing);
     suite_add_tcase(s, c);
     return s;
 }
