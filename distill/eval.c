@@ -250,13 +250,18 @@ static enum status run(struct options *o, struct err *err)
     struct eval e = {.o = o};
     enum status st = prepare(&e, err);
     if (!st) st = generate(&e, err);
-    if (!st && e.out) st = write_answers(&e, err);
-    if (!st && e.n_done < e.jobs.n_sample) {
-        st = err_set(err, ST_INTERRUPTED, "stopped after %zu of %zu samples, %zu of them right%s%s", e.n_done, e.jobs.n_sample, e.n_correct,
-                     opt_str(o, "out") ? "; they are in " : "", opt_str(o, "out") ? opt_str(o, "out") : "");
-    } else if (!st) {
+    const bool generated = !st;
+    if (generated && e.out) st = write_answers(&e, err);
+    const bool kept = opt_str(o, "out") && !st, whole = generated && e.n_done == e.jobs.n_sample;
+    if (whole) { // also where the answers could not be written: the table took longer to come by
         struct result r = summarize(&e);
         print_result(&e, &r);
+        if (st) err_add(err, st, "The answers are not kept; the result, on standard output, is of all of them");
+    } else if (generated && st) {
+        err_add(err, st, "Stopped after %zu of %zu samples, %zu of them right; they are not kept", e.n_done, e.jobs.n_sample, e.n_correct);
+    } else if (generated) {
+        st = err_set(err, ST_INTERRUPTED, "stopped after %zu of %zu samples, %zu of them right%s%s", e.n_done, e.jobs.n_sample, e.n_correct,
+                     kept ? "; they are in " : "", kept ? opt_str(o, "out") : "");
     }
     file_out_abort(e.out);
     engine_close(e.engine);

@@ -353,10 +353,7 @@ static enum status loop(struct job *j, struct err *err)
     enum status st = ST_OK;
     while (!st && t->step < n_step) {
         struct step_result *r = &j->last;
-        if ((st = trainer_step(t, r, err))) {
-            progress_end(&p);
-            return saved > 0 ? (err_add(err, st, "The save of step %lld in %s is intact", (long long)saved, j->dir.path), st) : st;
-        }
+        if ((st = trainer_step(t, r, err))) break;
         j->pos.step = t->step;
         j->pos.n_tok += r->n_tok;
         j->pos.t_s += r->t_s;
@@ -374,6 +371,9 @@ static enum status loop(struct job *j, struct err *err)
                          (long long)t->step, (long long)n_step, j->dir.path);
     }
     progress_end(&p);
+    if (st && st != ST_INTERRUPTED && saved > 0)
+        err_add(err, st, "The save of step %lld in %s is intact; the same command with --resume goes on from there", (long long)saved,
+                j->dir.path);
     return st;
 }
 

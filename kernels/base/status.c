@@ -92,8 +92,7 @@ enum status err_errno(struct err *err, const char *what, const char *path)
     switch (e) {
     case ENOSPC:
     case EDQUOT:
-        return err_set(err, ST_FAIL, "%s %s: disk full: free some space and run the same command again; nothing written so far is lost",
-                       what, path);
+        return err_set(err, ST_FAIL, "%s %s: disk full: free some space and run the same command again", what, path);
     case EFBIG:
         return err_set(err, ST_FAIL, "%s %s: %s (see `ulimit -f`, or a limit of the file system)", what, path, strerror(e));
     case ENOENT:

@@ -61,6 +61,7 @@ START_TEST(a_full_disk_says_what_to_do)
     ck_assert_int_eq(err_errno(&err, "write", "out/x"), ST_FAIL);
     ck_assert_ptr_nonnull(strstr(err.text, "out/x"));
     ck_assert_ptr_nonnull(strstr(err.text, "free some space and run the same command again"));
+    ck_assert_ptr_null(strstr(err.text, "lost")); // what is kept, each command knows alone
     errno = ENOENT;
     ck_assert_int_eq(err_errno(&err, "open", "nowhere"), ST_BAD_INPUT);
     ck_assert_str_eq(err.text, "open nowhere: No such file or directory");

@@ -89,7 +89,7 @@ while [ $i -lt 24 ]; do
     printf '{"messages":[{"role":"user","content":"What is %d plus %d?"},{"role":"assistant","content":"It is %d."}]}\n' $i $((i * 3)) $((i * 4))
     i=$((i + 1))
 done >"$TMP/chats.jsonl"
-train() { "$DISTILL" train --student $base --data "$TMP/chats.jsonl" --lr 1e-3 --batch-tokens 256 --steps 4 --save-every 2 --dtype f32 --quiet "$@"; }
+train() { "$DISTILL" train --student $base --data "$TMP/chats.jsonl" --lr 1e-3 --batch-tokens 256 --schedule constant --steps ${steps:-4} --save-every 2 --dtype f32 --quiet "$@"; }
 exits 0 "train on a disk with room" train --out "$TMP/t"
 # Room for the model, 1.7 MB, not for the optimizer's state, 6 times that.
 full() { (ulimit -f 4000 && train --out "$TMP/tfull"); }
@@ -97,6 +97,14 @@ exits 1 "train on a full disk" full
 says "train on a full disk: says so" err "File too large"
 exits 0 "train goes on when there is room" train --out "$TMP/tfull" --resume
 same "train goes on: the same weights" "$TMP/t/model.safetensors" "$TMP/tfull/model.safetensors"
+steps=2
+exits 0 "train, two steps" train --out "$TMP/later"
+steps=4
+full() { (ulimit -f 4000 && train --out "$TMP/later" --resume); }
+exits 1 "train on a disk that is full later" full
+says "train on a disk that is full later: what is kept" err "The save of step 2 in $TMP/later is intact; the same command with --resume goes on"
+exits 0 "train goes on from there" train --out "$TMP/later" --resume
+same "train goes on from there: the same weights" "$TMP/t/model.safetensors" "$TMP/later/model.safetensors"
 [ -z "$(find "$TMP/tfull" -name '*.tmp.*')" ] && ok "train on a full disk: no leftovers" || failed "train on a full disk leaves $(find "$TMP/tfull" -name '*.tmp.*')"
 
 # ---- score and eval, which have nothing to resume: all of the result or none of it ----
@@ -106,6 +114,12 @@ full() { (ulimit -f 2000 && "$DISTILL" score --model $base --ids "$TMP/ids.jsonl
 exits 1 "score on a full disk" full
 says "score on a full disk: says so" err "File too large"
 [ -z "$(ls "$TMP/out.d")" ] && ok "score on a full disk: no leftovers" || failed "score on a full disk leaves $(ls "$TMP/out.d")"
+full() { (ulimit -f 1 && "$DISTILL" eval --model $base --tasks teacher/tiny/test.jsonl --limit 20 --max-tokens 16 --out "$TMP/out.d/answers.jsonl" --quiet); }
+exits 1 "eval on a full disk" full
+says "eval on a full disk: says so" err "File too large"
+says "eval on a full disk: says what is not kept" err "The answers are not kept; the result, on standard output"
+says "eval on a full disk: the result is told all the same" out "pass@1"
+[ -z "$(ls "$TMP/out.d")" ] && ok "eval on a full disk: no leftovers" || failed "eval on a full disk leaves $(ls "$TMP/out.d")"
 # stopped CODE NAME FILE command…: Ctrl-C once FILE* is there (or something was said), then exit code and leftovers.
 stopped() {
     name=$1
