@@ -101,9 +101,10 @@ void check_vocabulary(struct exam *x, struct finding *f)
         fix(f, "fetch config.json again");
     } else if (rows < ids) {
         say(f, V_FAIL,
-            "tokenizer.json has ids up to %lld, but the embedding only %lld rows (vocab_size in config.json): they do not belong together",
+            "the tokenizer has ids up to %lld, but the embedding only %lld rows (vocab_size): they do not belong together, and train, gen "
+            "and eval refuse them",
             (long long)ids - 1, (long long)rows);
-        fix(f, "take the tokenizer that came with the weights");
+        fix(f, "take the tokenizer that came with the weights, or resize the embedding where the tokens were added");
     } else if (rows == ids)
         say(f, V_OK, "%lld rows, a token each", (long long)rows);
     else

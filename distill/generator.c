@@ -1,6 +1,7 @@
 // What gen and eval share. See generator.h.
 #include "distill/generator.h"
 
+#include "datasets/tokenizer/compare.h"
 #include "distill/chat_options.h"
 #include "distill/compute.h"
 #include "distill/registry.h"
@@ -34,11 +35,7 @@ enum status loaded_text(struct loaded *l, const struct options *o, const char *d
     if (st) return err_prefix(err, "%s", dir), st;
     TRY(chat_options(l->chat, o, err));
     TRY(loaded_model(l, o, dir, err));
-    if (tokenizer_n_vocab(l->tok) > l->n_vocab)
-        return err_set(err, ST_BAD_INPUT,
-                       "%s: tokenizer.json has ids up to %d, but the model knows only %d tokens (vocab_size in config.json): they do not "
-                       "belong together",
-                       dir, tokenizer_n_vocab(l->tok) - 1, l->n_vocab);
+    TRY(tokenizer_fits(l->tok, l->n_vocab, dir, err));
     l->n_vocab = tokenizer_n_vocab(l->tok);
     for (int i = 0; i < l->model->config.n_eos; i++) add_eos(l, l->model->config.eos[i]);
     add_eos(l, tokenizer_eos(l->tok));

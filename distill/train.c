@@ -1,5 +1,6 @@
 // distill train: a dense student learns from traces. Reads settings and data, sets up trainer and folder, runs the loop; the step itself
 // is student/trainer.c.
+#include "datasets/tokenizer/compare.h"
 #include "distill/chat_options.h"
 #include "distill/command.h"
 #include "distill/compute.h"
@@ -199,6 +200,7 @@ static enum status load_data(struct job *j, struct err *err)
     TRY(model_config_read(&j->config, &j->arch, student, all_archs, err));
     TRY(read_settings(j, err));
     TRY(tokenizer_load(&j->tokenizer, student, err));
+    TRY(tokenizer_fits(j->tokenizer, j->config.n_vocab, student, err)); // though no row may use such an id: eval would refuse the result
     if (!chat_open(&j->chat, j->tokenizer, &j->chat_err)) TRY(chat_options(j->chat, j->o, err)); // stores need none
     struct rows_options ro = {.max_len = (int)opt_int(j->o, "max-len"),
                               .n_vocab = (int)j->config.n_vocab,

@@ -126,3 +126,17 @@ void tokenizer_show(const struct tokenizer *t, int32_t id, struct buf *out)
     free(quoted);
     json_decref(text);
 }
+
+enum status tokenizer_fits(const struct tokenizer *t, int64_t n_row, const char *path, struct err *err)
+{
+    const int32_t n = tokenizer_n_vocab(t);
+    if (n <= n_row) return ST_OK;
+    struct buf token = {0};
+    tokenizer_show(t, n - 1, &token);
+    err_set(err, ST_BAD_INPUT,
+            "%s: the tokenizer has ids up to %d, %s, but the embedding only %lld rows (vocab_size): they do not belong together; take the "
+            "tokenizer that came with the weights, or resize the embedding where the tokens were added",
+            path, (int)n - 1, token.data, (long long)n_row);
+    buf_free(&token);
+    return ST_BAD_INPUT;
+}

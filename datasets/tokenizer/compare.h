@@ -1,4 +1,4 @@
-// Two tokenizers side by side: do their ids mean the same, and if not, how far are they apart.
+// Two tokenizers side by side: do their ids mean the same, and if not, how far are they apart; and a tokenizer beside an embedding.
 #pragma once
 #include "datasets/tokenizer/tokenizer.h"
 
@@ -20,3 +20,7 @@ void tokenizer_compare(struct tokenizer_diff *out, const struct tokenizer *a, co
 bool tokenizer_compatible(const struct tokenizer_diff *d);
 // Appends the token's text quoted, and its id: "<|im_end|>" (151645). An id without a token: (151700, no token).
 void tokenizer_show(const struct tokenizer *t, int32_t id, struct buf *out);
+
+// Refuses a tokenizer with ids for which the model at `path` has no row, be they used or not: any text may hold them. Fewer ids than rows
+// are fine: the rest is padding. ST_BAD_INPUT names the largest such id and its token.
+enum status tokenizer_fits(const struct tokenizer *t, int64_t n_row, const char *path, struct err *err);

@@ -48,9 +48,23 @@ exits 2 "a NaN in the weights" gen
 says "a NaN in the weights: the tensor" err "values are NaN or infinite"
 [ -e "$TMP/none" ] && failed "refusals leave a store behind" || ok "refusals leave no store behind"
 
+# A token more than the embedding has rows, used or not: gen, train and eval say the same.
+for m in moe base; do
+    cp -r teacher/tiny/$m "$TMP/more-$m" && chmod -R u+w "$TMP/more-$m"
+    sed -i 's/^  "added_tokens": \[/&{"id": 512, "content": "<extra>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true},/' "$TMP/more-$m/tokenizer.json"
+done
+more='the tokenizer has ids up to 512, "<extra>" (512), but the embedding only 512 rows (vocab_size)'
+printf '{"messages":[{"role":"user","content":"What is 1 plus 3?"},{"role":"assistant","content":"It is 4."}]}\n' >"$TMP/one.jsonl"
+exits 2 "gen: more tokens than rows" "$DISTILL" gen --teacher "$TMP/more-moe" --prompts $prompts --limit 2 --max-tokens 8 --out "$TMP/none" --quiet
+says "gen: more tokens than rows: both counts" err "more-moe: $more"
+exits 2 "train: more tokens than rows" "$DISTILL" train --student "$TMP/more-base" --data "$TMP/one.jsonl" --steps 1 --out "$TMP/none" --quiet
+says "train: more tokens than rows: the same" err "more-base: $more"
+exits 2 "eval: more tokens than rows" "$DISTILL" eval --model "$TMP/more-base" --tasks teacher/tiny/test.jsonl --limit 1 --quiet
+says "eval: more tokens than rows: the same" err "more-base: $more"
+[ -e "$TMP/none" ] && failed "refusals leave a folder behind" || ok "refusals leave no folder behind"
+
 # ---- memory: known before anything is made ----
 cp -r $base "$TMP/huge" && chmod -R u+w "$TMP/huge"
-printf '{"messages":[{"role":"user","content":"What is 1 plus 3?"},{"role":"assistant","content":"It is 4."}]}\n' >"$TMP/one.jsonl"
 huge() { "$DISTILL" train --student "$TMP/huge" --init random --data "$TMP/one.jsonl" --steps 1 --out "$TMP/none" --quiet; }
 sed -i -e 's/"hidden_size": [0-9]*/"hidden_size": 65536/' -e 's/"intermediate_size": [0-9]*/"intermediate_size": 1000000/' "$TMP/huge/config.json"
 exits 1 "a model larger than memory" huge
