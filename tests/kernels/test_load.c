@@ -230,6 +230,19 @@ START_TEST(missing_shards_are_all_named)
 }
 END_TEST
 
+// 482287 values at two bytes each: DeepSeek's own index of FP8 shards counts so.
+START_TEST(an_index_of_fp8_may_count_its_values_as_bf16)
+{
+    struct err err = {0};
+    const char *dir = test_tmpdir();
+    copied_folder(test_golden("fp8"), dir);
+    edited_text(dir, "model.safetensors.index.json", "\"total_size\": 500698", "\"total_size\": 964574");
+    ck_ok(open_shards(dir, &err));
+    edited_text(dir, "model.safetensors.index.json", "\"total_size\": 964574", "\"total_size\": 964576");
+    ck_fails(open_shards(dir, &err), ST_BAD_INPUT, "metadata.total_size: found 964576, but the tensors of its shards have 500698 bytes");
+}
+END_TEST
+
 static const struct {
     const char *from, *to, *message;
 } index_lies[] = {
@@ -276,6 +289,7 @@ Suite *suite_load(void)
     suite_add_tcase(s, t);
     t = tcase_create("shards");
     tcase_add_test(t, missing_shards_are_all_named);
+    tcase_add_test(t, an_index_of_fp8_may_count_its_values_as_bf16);
     tcase_add_loop_test(t, an_index_that_lies_is_refused_by_name, 0, sizeof index_lies / sizeof *index_lies);
     tcase_add_test(t, a_tensor_in_two_shards_is_refused_with_both);
     suite_add_tcase(s, t);
