@@ -176,7 +176,9 @@ void check_context(struct exam *x, struct finding *f)
     number(f, "context", (double)n);
     if (!s->arch) return;
     const struct rope_config *r = &s->shape.rope;
-    if (r->scaling != ROPE_PLAIN)
+    if (r->scaling == ROPE_LINEAR)
+        say(f, V_OK, "positions divided by %g", r->factor);
+    else if (r->scaling != ROPE_PLAIN)
         say(f, V_OK, "stretched from %lld by %s", (long long)r->original_max_position, r->scaling == ROPE_YARN ? "YaRN" : "Llama 3's rule");
     if (s->shape.window) say(f, V_OK, "a query sees the last %d tokens in layers with a sliding window", s->shape.window);
     const int64_t stretched = (int64_t)((double)r->original_max_position * r->factor);
