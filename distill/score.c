@@ -153,7 +153,8 @@ static void head(struct score *s, struct tensor hidden, int first, int n)
     } else {
         struct tensor label = dev_1d(dev, DT_I32, n), ce = dev_1d(dev, DT_F32, n), kd = dev_1d(dev, DT_F32, n);
         struct loss_targets none = {0};
-        struct loss_mix mix = {.ce_weight = 1, .temperature = 1, .n_vocab = s->loaded.n_vocab};
+        // All columns of the head count, those beyond the tokenizer's ids too: as in training, and in PyTorch's cross-entropy.
+        struct loss_mix mix = {.ce_weight = 1, .temperature = 1, .n_vocab = (int)m->config.n_vocab};
         op_upload(dev, label, s->label + first);
         op_loss(dev, logits, ce, kd, logits, label, &none, &mix);
         op_download(dev, s->host, ce);

@@ -36,6 +36,21 @@ printf '{"messages":[{"role":"user","content":"hi"},{"role":"assistant","content
 exits 2 "score --data: no messages" "$DISTILL" score --model $moe --data "$TMP/bad.jsonl" --out "$TMP/no.jsonl"
 says "score --data: no messages: where" err "bad.jsonl:2"
 
+# A head wider than the tokenizer: what score says of a row is the loss that training begins with.
+mkdir "$TMP/wide" && cp $base/tokenizer.json $base/tokenizer_config.json "$TMP/wide"
+sed 's/"vocab_size": 512/"vocab_size": 600/; s/"torch_dtype": "bfloat16"/"torch_dtype": "float32"/' $base/config.json >"$TMP/wide/config.json"
+head -1 "$TMP/messages.jsonl" >"$TMP/one.jsonl"
+exits 0 "train of a wide head, at rate 0" "$DISTILL" train --student "$TMP/wide" --init random --data "$TMP/one.jsonl" --out "$TMP/wide-out" \
+    --loss ce --steps 1 --lr 0 --dtype f32 --quiet
+exits 0 "score of a wide head" "$DISTILL" score --model "$TMP/wide-out" --data "$TMP/one.jsonl" --out "$TMP/wide.jsonl" --dtype f32 --quiet --json
+trained=$(sed 's/.*"loss": *\([0-9.]*\).*/\1/' "$TMP/wide-out/metrics.jsonl")
+scored=$(sed 's/.*"nll_mean": *\([0-9.]*\).*/\1/' "$TMP/out")
+if awk -v a="$trained" -v b="$scored" 'BEGIN { exit !(a > 5 && (a - b) ^ 2 < 1e-10) }'; then
+    ok "score of a wide head: the loss of training"
+else
+    failed "score of a wide head: $scored, training's loss is $trained"
+fi
+
 # ---- eval ----
 exits 0 "eval" "$DISTILL" eval --model $base --tasks teacher/tiny/test.jsonl --limit 40 --out "$TMP/answers.jsonl" --quiet
 says "eval: the table" out "pass@1"
