@@ -140,6 +140,11 @@ static enum status read_file(json_t **root, struct bpe_text *bpe, bool *scanned,
 {
     struct buf text = {0}, rest = {0};
     struct err ignored = {0};
+    if (!file_exists(path))
+        return err_set(err, ST_BAD_INPUT,
+                       "%s: no such file. Models that come with tiktoken's or SentencePiece's file only get one by transformers: "
+                       "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)",
+                       path);
     enum status st = file_read(&text, path, (size_t)1 << 30, err);
     if (st) return st;
     const char *s = text.data ? text.data : "";

@@ -290,6 +290,9 @@ static void common_read(struct model_config *c, const struct arch *a, const json
                 (long long)c->n_head, (long long)c->n_kv_head);
     fp8_config_read(&c->fp8, root, where, err);
     rope_config_read(&c->rope, root, where, err);
+    // YaRN switched on by hand, as Qwen documents it, leaves max_position_embeddings at the original context.
+    const double stretched = c->rope.scaling == ROPE_YARN ? c->rope.factor * (double)c->rope.original_max_position : 0;
+    if (stretched > (double)c->max_position && stretched <= INT32_MAX) c->max_position = (int64_t)stretched;
     c->bos = (int32_t)json_get_int(root, "bos_token_id", -1, false, where, err);
 }
 

@@ -225,8 +225,10 @@ static void index_check(const struct st_set *s, const json_t *root, const char *
     const uint64_t size = (uint64_t)json_integer_value(said);
     if (size != total && !(fp8 && size == as_bf16))
         err_add(err, ST_BAD_INPUT,
-                "%s: metadata.total_size: found %lld, but the tensors of its shards have %llu bytes: they are not of one version", index,
-                (long long)json_integer_value(said), (unsigned long long)total);
+                "%s: metadata.total_size: found %lld, but the tensors of its shards have %llu bytes: they are not of one version (if the "
+                "shards are "
+                "whole, take total_size out of the index)",
+                index, (long long)json_integer_value(said), (unsigned long long)total);
 }
 
 // The shards of an index, all of them opened and checked against it; all that is wrong is told.

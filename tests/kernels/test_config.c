@@ -385,6 +385,19 @@ START_TEST(all_mismatches_are_told_at_once)
 }
 END_TEST
 
+START_TEST(yarn_switched_on_by_hand_stretches_the_context)
+{
+    static const char yarn[] = "{\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4.0, \"original_max_position_embeddings\": 40960}}";
+    struct model_config plain = parsed(qwen3_30b, "{}"), on = parsed(qwen3_30b, yarn), v2 = parsed(v2_lite, "{}");
+    ck_assert_int_eq(plain.max_position, 40960);
+    ck_assert_int_eq(on.max_position, 4 * 40960);
+    ck_assert_int_eq(v2.max_position, 163840); // says so itself
+    model_config_free(&plain);
+    model_config_free(&on);
+    model_config_free(&v2);
+}
+END_TEST
+
 Suite *suite_config(void)
 {
     Suite *s = suite_create("config");
@@ -394,6 +407,7 @@ Suite *suite_config(void)
     tcase_add_test(t, rope_scaling_and_rope_parameters_mean_the_same);
     tcase_add_test(t, a_length_beside_rope_scaling_goes_before_one_inside);
     tcase_add_loop_test(t, frequencies_of_released_models_are_transformers, 0, sizeof rotations / sizeof *rotations);
+    tcase_add_test(t, yarn_switched_on_by_hand_stretches_the_context);
     tcase_add_test(t, number_of_experts_has_aliases);
     tcase_add_test(t, dense_layers_of_moe_families);
     tcase_add_test(t, layer_types_are_the_truth_of_qwen);
