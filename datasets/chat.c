@@ -6,25 +6,28 @@
 enum status chat_open(struct chat **out, const struct tokenizer *tok, struct err *err)
 {
     *out = NULL;
-    const char *text = tokenizer_chat_template(tok);
+    const char *text = tokenizer_chat_template(tok), *tool_text = tokenizer_tool_template(tok);
     if (!text)
         return err_set(
             err, ST_BAD_INPUT,
             "the tokenizer has no chat template: neither chat_template.jinja nor \"chat_template\" in tokenizer_config.json; a base model "
             "may borrow the one of its instruct version");
-    struct template *t;
-    TRY(template_parse(&t, text, strlen(text), err));
     struct chat *c = NEW(struct chat);
     c->tok = tok;
-    c->template = t;
-    *out = c;
-    return ST_OK;
+    enum status st = template_parse(&c->template, text, strlen(text), err);
+    if (!st && tool_text) st = template_parse(&c->tool_template, tool_text, strlen(tool_text), err);
+    if (st)
+        chat_free(c);
+    else
+        *out = c;
+    return st;
 }
 
 void chat_free(struct chat *c)
 {
     if (!c) return;
     template_free(c->template);
+    template_free(c->tool_template);
     json_decref(c->vars);
     mem_free(c);
 }
@@ -93,11 +96,17 @@ static enum status check_messages(const json_t *messages, struct err *err)
     return ST_OK;
 }
 
+const struct template *chat_template_for(const struct chat *c, const json_t *vars)
+{
+    const json_t *tools = json_object_get(vars, "tools");
+    return c->tool_template && tools && !json_is_null(tools) ? c->tool_template : c->template;
+}
+
 enum status chat_render_spans(const struct chat *c, const json_t *request, struct buf *text, struct buf *spans, struct err *err)
 {
     TRY(check_messages(json_object_get(request, "messages"), err));
     json_t *vars = template_vars(c, request);
-    enum status st = template_render_spans(c->template, vars, text, spans, err);
+    enum status st = template_render_spans(chat_template_for(c, vars), vars, text, spans, err);
     json_decref(vars);
     return st;
 }

@@ -6,9 +6,11 @@
 
 struct chat {
     const struct tokenizer *tok;
-    struct template *template;
-    json_t *vars; // of every rendering; NULL: none
+    struct template *template, *tool_template; // the second for requests with tools; NULL: the first serves them, too
+    json_t *vars;                              // of every rendering; NULL: none
 };
+// The template that renders a request with these variables.
+const struct template *chat_template_for(const struct chat *c, const json_t *vars);
 // Appends the text, and to spans (may be NULL) what the template's {% generation %} blocks wrote: pairs of size_t.
 enum status chat_render_spans(const struct chat *c, const json_t *request, struct buf *text, struct buf *spans, struct err *err);
 

@@ -291,10 +291,10 @@ enum status chat_training_row(const struct chat *c, const json_t *row, struct id
                               struct err *err)
 {
     struct buf full = {0}, text = {0}, spans = {0}, ends = {0};
-    const bool told = template_has_generation(c->template);
     const size_t first = ids->n;
     bool added = false;
     json_t *vars = chat_row_vars(row), *messages = json_object_get(row, "messages");
+    const bool told = template_has_generation(chat_template_for(c, vars));
     *mask = NULL;
     json_object_set(vars, "messages", messages);
     enum status st = chat_render_spans(c, vars, &full, told ? &spans : NULL, err);

@@ -25,6 +25,11 @@ enum status config_read(const char *dir, json_t **config, struct buf *jinja, boo
     return st;
 }
 
+static char *template_dup(const json_t *text)
+{
+    return json_is_string(text) ? mem_strndup(json_string_value(text), json_string_length(text)) : NULL;
+}
+
 void config_apply(struct tokenizer *t, const json_t *config, const char *chat_template)
 {
     t->config = json_incref((json_t *)(uintptr_t)config);
@@ -36,15 +41,18 @@ void config_apply(struct tokenizer *t, const json_t *config, const char *chat_te
         return;
     }
     const json_t *tpl = json_object_get(config, "chat_template"), *one;
-    if (json_is_array(tpl)) { // several by name: "default" is the one for chats
-        size_t i;
-        const json_t *list = tpl;
-        tpl = NULL;
-        json_array_foreach(list, i, one)
-        {
-            const char *name = json_string_value(json_object_get(one, "name"));
-            if (name && strcmp(name, "default") == 0) tpl = json_object_get(one, "template");
-        }
+    if (!json_is_array(tpl)) {
+        t->template_text = template_dup(tpl);
+        return;
     }
-    if (json_is_string(tpl)) t->template_text = mem_strndup(json_string_value(tpl), json_string_length(tpl));
+    size_t i; // several by name: "tool_use" where a request has tools, "default" else, as transformers chooses
+    json_array_foreach(tpl, i, one)
+    {
+        const char *name = json_string_value(json_object_get(one, "name"));
+        char **text = !name                       ? NULL
+                      : !strcmp(name, "default")  ? &t->template_text
+                      : !strcmp(name, "tool_use") ? &t->tool_template_text
+                                                  : NULL;
+        if (text && !*text) *text = template_dup(json_object_get(one, "template"));
+    }
 }

@@ -294,7 +294,7 @@ struct tokenizer {
     struct vocab vocab;
     int32_t n_vocab, bos, eos, pad;
     json_t *config;
-    char *template_text;
+    char *template_text, *tool_template_text; // the second NULL unless the file has one by the name of "tool_use"
     char sha256[65];
 };
 

@@ -195,6 +195,7 @@ void tokenizer_free(struct tokenizer *t)
     vocab_free(&t->vocab);
     json_decref(t->config);
     mem_free(t->template_text);
+    mem_free(t->tool_template_text);
     mem_free(t);
 }
 
@@ -363,6 +364,10 @@ int32_t tokenizer_pad(const struct tokenizer *t)
 const char *tokenizer_chat_template(const struct tokenizer *t)
 {
     return t->template_text;
+}
+const char *tokenizer_tool_template(const struct tokenizer *t)
+{
+    return t->tool_template_text;
 }
 const json_t *tokenizer_config(const struct tokenizer *t)
 {

@@ -54,6 +54,8 @@ bool tokenizer_is_special(const struct tokenizer *t, int32_t id);
 int32_t tokenizer_eos(const struct tokenizer *t); // tokenizer_config.json's eos_token, -1 if none
 int32_t tokenizer_bos(const struct tokenizer *t);
 int32_t tokenizer_pad(const struct tokenizer *t);
+const char *
+tokenizer_tool_template(const struct tokenizer *t); // text of the one for requests with tools, where there are several by name; else NULL
 const char *tokenizer_chat_template(const struct tokenizer *t); // text, NULL if none; chat_template.jinja wins over tokenizer_config.json
 const json_t *tokenizer_config(const struct tokenizer *t);      // tokenizer_config.json, NULL if missing (borrowed)
 const char *tokenizer_sha256(const struct tokenizer *t);        // of tokenizer.json: two models share a vocabulary iff equal

@@ -23,6 +23,16 @@ lines "a conversation" 0 '{"messages":[{"role":"user","content":"Hi"}],"add_gene
 says "a conversation: text and ids" out '<|im_start|>assistant\n","ids":['
 lines "--special without a post-processor that adds" 0 '"a"\n' --special
 
+# Several templates by name, as transformers chooses among them: tool_use where the request has tools.
+mkdir "$TMP/named" && cp $model/tokenizer.json "$TMP/named"
+printf '{"chat_template":[{"name":"default","template":"plain"},{"name":"tool_use","template":"with {{ tools | length }} tools"}]}' >"$TMP/named/tokenizer_config.json"
+model=$TMP/named
+lines "named templates" 0 '{"messages":[{"role":"user","content":"Hi"}]}\n{"messages":[],"tools":[{"type":"function"}]}\n{"messages":[],"tools":null}\n' --chat
+says "named templates: the default one" out '{"text":"plain",'
+says "named templates: the one for tools" out '{"text":"with 1 tools",'
+[ "$(grep -c plain "$TMP/out")" = 2 ] && ok "named templates: no tools are none" || failed "named templates: no tools are none"
+model=teacher/tiny/moe
+
 lines "an unpaired surrogate" 2 '"a"\n"b\\ud800"\n'
 says "an unpaired surrogate: the line" err "standard input:2:"
 lines "an unpaired low surrogate" 2 '"a"\n"b"\n"\\udc00x"\n'
