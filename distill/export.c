@@ -55,7 +55,7 @@ static enum status declare(struct export *x, struct err *err)
     TRY(gguf_create(&x->w, x->path, err));
     TRY(gguf_put_config(x->w, &x->config, x->type, &note, x->dir, err));
     TRY(export_card(x->w, x->dir, err));
-    TRY(gguf_put_tokenizer(x->w, x->dir, (int32_t)x->config.n_vocab, x->config.bos, x->config.n_eos ? x->config.eos[0] : -1, err));
+    TRY(gguf_put_tokenizer(x->w, x->dir, (int32_t)x->config.n_vocab, x->config.bos, x->config.eos, x->config.n_eos, err));
     x->plan = gguf_plan_tensors(x->w, &x->src, &x->config, x->type);
     if (note && !opt_bool(x->o, "quiet")) fprintf(stderr, "distill export: %s\n", note);
     return ST_OK;

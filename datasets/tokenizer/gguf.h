@@ -26,5 +26,7 @@ enum status gguf_tokenizer_json(json_t **tokenizer, json_t **config, const struc
 enum status tokenizer_load_gguf(struct tokenizer **out, const char *path, struct err *err);
 
 // Declares the keys of the tokenizer of the model at `path`, a directory or a GGUF file. n_vocab: rows of the embedding; ids without a
-// token become [PAD…]. bos, eos: of config.json, for what the tokenizer does not name; -1 none. Refused by name: what has no exact form.
-enum status gguf_put_tokenizer(struct gguf_writer *w, const char *path, int32_t n_vocab, int32_t bos, int32_t eos, struct err *err);
+// token become [PAD…]. bos (-1 none) and the n_eos ids that end a generation: of config.json; the tokenizer's own go first. GGUF has keys
+// for three ends: eos, eot and eom. Refused by name: what has no exact form.
+enum status gguf_put_tokenizer(struct gguf_writer *w, const char *path, int32_t n_vocab, int32_t bos, const int32_t *eos, int n_eos,
+                               struct err *err);

@@ -208,13 +208,17 @@ static bool template_adds_first(const json_t *post)
     return json_object_get(json_array_get(json_object_get(post, "single"), 0), "SpecialToken") != NULL;
 }
 
-static void put_roles(struct gguf_writer *w, const struct tokenizer *t, const json_t *root, int32_t bos, int32_t eos)
+static void put_roles(struct gguf_writer *w, const struct tokenizer *t, const json_t *root, int32_t bos, const int32_t *eos, int n_eos)
 {
+    static const char *const ends[] = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"};
+    int n_end = 0;
     const json_t *config = tokenizer_config(t);
     if (tokenizer_bos(t) >= 0) bos = tokenizer_bos(t);
-    if (tokenizer_eos(t) >= 0) eos = tokenizer_eos(t);
+    const int32_t own = tokenizer_eos(t);
     if (bos >= 0) gguf_put_u32(w, "tokenizer.ggml.bos_token_id", (uint32_t)bos);
-    if (eos >= 0) gguf_put_u32(w, "tokenizer.ggml.eos_token_id", (uint32_t)eos);
+    if (own >= 0) gguf_put_u32(w, ends[n_end++], (uint32_t)own);
+    for (int i = 0; i < n_eos && n_end < 3; i++)
+        if (eos[i] != own) gguf_put_u32(w, ends[n_end++], (uint32_t)eos[i]);
     if (tokenizer_pad(t) >= 0) gguf_put_u32(w, "tokenizer.ggml.padding_token_id", (uint32_t)tokenizer_pad(t));
     bool first = template_adds_first(json_object_get(root, "post_processor"));
     gguf_put_bool(w, "tokenizer.ggml.add_bos_token", bos >= 0 && (first || flag(config, "add_bos_token", false)));
@@ -240,7 +244,8 @@ static enum status read_root(json_t **root, const char *path, struct err *err)
     return st;
 }
 
-enum status gguf_put_tokenizer(struct gguf_writer *w, const char *path, int32_t n_vocab, int32_t bos, int32_t eos, struct err *err)
+enum status gguf_put_tokenizer(struct gguf_writer *w, const char *path, int32_t n_vocab, int32_t bos, const int32_t *eos, int n_eos,
+                               struct err *err)
 {
     struct tokenizer *t;
     json_t *root = NULL;
@@ -254,7 +259,7 @@ enum status gguf_put_tokenizer(struct gguf_writer *w, const char *path, int32_t 
         st = put_tokens(w, root, n_vocab, path, err);
     }
     if (!st) st = put_merges(w, root, path, err);
-    if (!st) put_roles(w, t, root, bos, eos);
+    if (!st) put_roles(w, t, root, bos, eos, n_eos);
     if (!st) gguf_put_string(w, GGUF_TOKENIZER_SHA256, tokenizer_sha256(t));
     json_decref(root);
     tokenizer_free(t);

@@ -31,6 +31,8 @@ same "the same text and ids" "$TMP/t1" "$TMP/t2"
 head -n 2 teacher/tiny/prompts.jsonl >"$TMP/p.jsonl"
 exits 0 "gen by a GGUF teacher" "$DISTILL" gen --teacher "$TMP/base.gguf" --prompts "$TMP/p.jsonl" --out "$TMP/store" --max-tokens 16 --targets topk:4 --quiet
 exits 0 "train a GGUF student" "$DISTILL" train --student "$TMP/base.gguf" --data "$TMP/store" --out "$TMP/run" --steps 1 --quiet
+ends=$(tr -d ' \n' <"$TMP/run/config.json" | sed 's/.*"eos_token_id":\(\[[0-9,]*\]\).*/\1/')
+[ "$ends" = "[509,507]" ] && ok "both ids that end a generation came through the file" || failed "the ids that end a generation came through the file as $ends"
 exits 0 "train a folder on the same store: the tokenizer is known again" "$DISTILL" train --student $base --data "$TMP/store" --out "$TMP/run2" --steps 1 --quiet
 exits 0 "eval of what was trained" "$DISTILL" eval --model "$TMP/run" --tasks "$TMP/p.jsonl" --max-tokens 4 --quiet
 exits 0 "export of what was trained" "$DISTILL" export --model "$TMP/run" --gguf "$TMP/run.gguf" --type q8_0 --quiet

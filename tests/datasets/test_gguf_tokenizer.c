@@ -21,7 +21,7 @@ static const char *exported(const char *dir, int32_t n_vocab)
     struct gguf_writer *w;
     snprintf(path, sizeof path, "%s/tokenizer.gguf", test_tmpdir());
     ck_ok(gguf_create(&w, path, &err));
-    ck_ok(gguf_put_tokenizer(w, dir, n_vocab, -1, -1, &err));
+    ck_ok(gguf_put_tokenizer(w, dir, n_vocab, -1, NULL, 0, &err));
     ck_ok(gguf_begin(w, &err));
     ck_ok(gguf_finish(w, &err));
     return path;
@@ -173,7 +173,7 @@ START_TEST(a_tokenizer_that_gguf_cannot_say_is_refused)
         char path[256];
         snprintf(path, sizeof path, "%s/no.gguf", test_tmpdir());
         ck_ok(gguf_create(&w, path, &err));
-        ck_fails(gguf_put_tokenizer(w, variant(cases[i].changes), 512, -1, -1, &err), ST_BAD_INPUT, cases[i].part);
+        ck_fails(gguf_put_tokenizer(w, variant(cases[i].changes), 512, -1, NULL, 0, &err), ST_BAD_INPUT, cases[i].part);
         gguf_abort(w);
     }
 }
