@@ -6,7 +6,6 @@
 #include "kernels/model/model.h"
 #include "kernels/model/source.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -246,82 +245,23 @@ static int64_t mapped_step(const struct model *m, const struct param *p)
     return rows_of(m, p, m->dev->backend->host_memory && bytes > CHUNK_BYTES ? bytes : CHUNK_BYTES);
 }
 
-// The disk is kept busy AHEAD_BYTES in front of us, by a thread of its own: asking the system for pages waits for the disk.
-struct ahead {
-    const struct model *m;
-    const struct source *src;
-    pthread_t thread;
-    bool running;
-    pthread_mutex_t lock;
-    pthread_cond_t taken; // bytes became less, or stop
-    int64_t bytes;        // asked for and not taken yet; below zero where loading is in front
-    bool stop;
-};
-
-static bool ahead_may(struct ahead *a, size_t size)
+// All of p from where it stands mapped. The disk is kept AHEAD steps in front of us, and what was read leaves our memory.
+static void put_mapped(struct model *m, const struct param *p, const struct source_tensor *t, struct tensor bad)
 {
-    enum { AHEAD_BYTES = 256 << 20 };
-    pthread_mutex_lock(&a->lock);
-    while (!a->stop && a->bytes >= AHEAD_BYTES) pthread_cond_wait(&a->taken, &a->lock);
-    a->bytes += (int64_t)size;
-    const bool go = !a->stop;
-    pthread_mutex_unlock(&a->lock);
-    return go;
-}
-
-static void *ahead_run(void *arg)
-{
-    struct ahead *a = arg;
-    for (size_t i = 0; i < a->m->n_param; i++) {
-        const struct param *p = &a->m->params[i];
-        const struct source_tensor *t = source_find(a->src, p->name);
-        const int64_t rows = p->shape[0], step = mapped_step(a->m, p);
-        for (int64_t first = 0; t->data && first < rows; first += step) {
-            size_t size;
-            const char *soon = mapped_rows(t, first, rows - first < step ? rows - first : step, n_col(p), &size);
-            if (!ahead_may(a, size)) return NULL;
+    enum { AHEAD = 4 };
+    const int64_t rows = p->shape[0], step = mapped_step(m, p), cols = n_col(p);
+    size_t size;
+    for (int64_t first = -AHEAD * step; first < rows; first += step) {
+        const int64_t next = first + AHEAD * step;
+        if (next < rows) {
+            const char *soon = mapped_rows(t, next, rows - next < step ? rows - next : step, cols, &size);
             file_map_ahead(soon, size);
         }
-    }
-    return NULL;
-}
-
-static void ahead_begin(struct ahead *a, const struct model *m, const struct source *src)
-{
-    *a = (struct ahead){.m = m, .src = src};
-    pthread_mutex_init(&a->lock, NULL);
-    pthread_cond_init(&a->taken, NULL);
-    a->running = pthread_create(&a->thread, NULL, ahead_run, a) == 0; // without it loading is only slower
-}
-
-static void ahead_take(struct ahead *a, size_t size, bool stop)
-{
-    pthread_mutex_lock(&a->lock);
-    a->bytes -= (int64_t)size;
-    a->stop = stop;
-    pthread_cond_signal(&a->taken);
-    pthread_mutex_unlock(&a->lock);
-}
-
-static void ahead_end(struct ahead *a)
-{
-    ahead_take(a, 0, true);
-    if (a->running) pthread_join(a->thread, NULL);
-    pthread_cond_destroy(&a->taken);
-    pthread_mutex_destroy(&a->lock);
-}
-
-// All of p from where it stands mapped; what was read leaves our memory.
-static void put_mapped(struct model *m, const struct param *p, const struct source_tensor *t, struct ahead *ahead, struct tensor bad)
-{
-    const int64_t rows = p->shape[0], step = mapped_step(m, p);
-    for (int64_t first = 0, n; first < rows; first += n) {
-        n = rows - first < step ? rows - first : step;
-        size_t size;
-        const char *from = mapped_rows(t, first, n, n_col(p), &size);
+        if (first < 0) continue;
+        const int64_t n = rows - first < step ? rows - first : step;
+        const char *from = mapped_rows(t, first, n, cols, &size);
         put_rows(m, p, first, n, from, t->type, bad);
         file_map_forget(from, size);
-        ahead_take(ahead, size, false);
     }
 }
 
@@ -338,11 +278,11 @@ static void put_converted(struct model *m, const struct param *p, const struct s
     if (p->in_fp8) put_scales(m, p, t->fp8, host);
 }
 
-static void put(struct model *m, const struct param *p, const struct source *src, struct ahead *ahead, void *host, struct tensor bad)
+static void put(struct model *m, const struct param *p, const struct source *src, void *host, struct tensor bad)
 {
     const struct source_tensor *t = source_find(src, p->name);
     if (t->data)
-        put_mapped(m, p, t, ahead, bad);
+        put_mapped(m, p, t, bad);
     else
         put_converted(m, p, src, t, host, bad);
     if (src->kind->done) src->kind->done(src, t);
@@ -382,15 +322,12 @@ static enum status fill(struct model *m, const struct source *src, const struct 
     float *host = mem_alloc(stage);
     struct tensor bad = dev_1d(m->dev, DT_I32, (int64_t)m->n_param); // values that are not finite
     op_zero(m->dev, bad);
-    struct ahead ahead;
-    if (!opt->random_init) ahead_begin(&ahead, m, src);
     for (size_t i = 0; i < m->n_param; i++) {
         if (opt->random_init)
             put_random(m, &m->params[i], opt->seed, host, tensor_rows(bad, (int64_t)i, 1));
         else
-            put(m, &m->params[i], src, &ahead, host, tensor_rows(bad, (int64_t)i, 1));
+            put(m, &m->params[i], src, host, tensor_rows(bad, (int64_t)i, 1));
     }
-    if (!opt->random_init) ahead_end(&ahead);
     int32_t *n_bad = NEW_N(int32_t, m->n_param);
     op_download(m->dev, n_bad, bad);
     for (size_t i = 0; i < m->n_param; i++)
