@@ -23,10 +23,10 @@ endif
 
 ROOMS ?= distill teacher student kernels datasets
 TESTS ?= tests
-SRC := $(shell find $(ROOMS) -name '*.c' -not -path 'kernels/cpu/isa/*' | LC_ALL=C sort)
+SRC := $(shell find $(ROOMS) -name '*.c' -not -path 'kernels/cpu/isa/*' -not -path 'kernels/cuda/*' | LC_ALL=C sort)
 ISA_SRC := $(if $(filter kernels kernels/cpu,$(ROOMS)),$(sort $(wildcard kernels/cpu/isa/*.c)))
 # A suite a file: tests/ROOM/test_NAME.c defines `Suite *suite_NAME(void)`. Other .c files under tests/ are helpers of the suites.
-TEST_SRC := $(shell find tests/main.c tests/paths.c $(TESTS) -name '*.c' -not -path 'tests/bench/*' -not -path 'tests/golden/*' -not -path 'tests/fuzz/*' | LC_ALL=C sort -u)
+TEST_SRC := $(shell find tests/main.c tests/paths.c $(TESTS) -name '*.c' -not -path 'tests/bench/*' -not -path 'tests/golden/*' -not -path 'tests/fuzz/*' -not -path 'tests/simt/*' | LC_ALL=C sort -u)
 BENCH_SRC := $(sort $(wildcard tests/bench/*.c))
 SUITES := $(patsubst test_%.c,%,$(notdir $(filter %.c,$(foreach f,$(TEST_SRC),$(if $(filter test_%,$(notdir $f)),$f)))))
 
@@ -39,6 +39,16 @@ ISA_FLAGS_generic :=
 ISA_FLAGS_avx2 := -mavx2 -mfma -mf16c
 ISA_FLAGS_avx512 := $(ISA_FLAGS_avx2) -mavx512f -mavx512bw -mavx512dq -mavx512vl
 ISA_FLAGS_avx512bf16 := $(ISA_FLAGS_avx512) -mavx512bf16
+
+# kernels/cuda is compiled twice: by nvcc into the program, where the CUDA Toolkit is (CUDA=0: not), and by g++ into the tests, where
+# tests/simt runs each of its threads.
+NVCC ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
+CUDA ?= $(if $(NVCC),1,0)
+CUDA_ON := $(filter-out 0,$(CUDA))
+CU_SRC := $(if $(filter kernels,$(ROOMS)),$(sort $(wildcard kernels/cuda/*.cu)))
+CU_TABLE := $(if $(CU_SRC),$B/obj/kernels/cuda/table.o)
+CU_OBJ := $(if $(CUDA_ON),$(CU_SRC:%.cu=$B/obj/%.cu.o) $(CU_TABLE))
+SIMT_OBJ := $(if $(CU_SRC),$(CU_SRC:%.cu=$B/obj/simt/%.o) $(patsubst %,$B/obj/%.o,$(wildcard tests/simt/*.cc tests/simt/*.c)) $(CU_TABLE))
 
 OBJ := $(SRC:%.c=$B/obj/%.o) $(foreach isa,$(ISAS),$(ISA_SRC:%.c=$B/obj/%.$(isa).o))
 LIB_OBJ := $(filter-out $B/obj/distill/main.o,$(OBJ))
@@ -59,6 +69,15 @@ ISA_COMMON := -O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math
 INCLUDES := -I. -D_GNU_SOURCE
 LIBS := -ldnnl -ljansson -lpcre2-8 -lutf8proc -lcrypto -lm
 CHECK_LIBS := $(shell pkg-config --libs check 2>/dev/null || echo -lcheck -lsubunit -lrt -lm) -pthread
+# Machine code for A100, L40 and H100, PTX for what is newer. CUDA_ARCHS=90a builds for one only.
+CUDA_ARCHS ?= 90a 80 89 100
+CUDA_HOME = $(patsubst %/bin/nvcc,%,$(NVCC))
+CUDA_GENCODE = $(foreach a,$(CUDA_ARCHS),$(if $(filter 100 120,$a),-gencode=arch=compute_$a$(comma)code=compute_$a,-gencode=arch=compute_$a$(comma)code=sm_$a))
+CUDA_FLAGS = -std=c++17 -O3 -lineinfo $(CUDA_GENCODE) -Xcompiler=-Wall,-Wextra,-Wno-unused-function -Wno-deprecated-gpu-targets $(if $(WERROR),-Werror=all-warnings)
+CUDA_LIBS = -L$(CUDA_HOME)/lib64 -lcudart_static -ldl -lrt -lstdc++ -pthread
+NVCOMPILE = $(NVCC) $(CUDA_FLAGS) $(INCLUDES)
+comma := ,
+SIMT_COMPILE = $(CXX) -x c++ -std=gnu++17 -ffp-contract=off -Wall -Wextra -Wno-unused-function $(if $(WERROR),-Werror) $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer) $(CFLAGS) $(INCLUDES) -Itests/simt/include $(CPPFLAGS)
 COMPILE = $(CC) $(FLAGS) $(CFLAGS) $(INCLUDES) $(CPPFLAGS)
 DEPGEN = -MMD -MP
 
@@ -72,16 +91,32 @@ define stamp
 endef
 $B/flags: FORCE
 	$(call stamp,$(COMPILE) $(ISA_COMMON) $(LDFLAGS) $(LIBS))
+$B/cuda-flags: FORCE
+	$(call stamp,$(NVCOMPILE))
+$B/simt-flags: FORCE
+	$(call stamp,$(SIMT_COMPILE))
 $B/sources: FORCE
-	$(call stamp,$(OBJ))
+	$(call stamp,$(OBJ) $(CU_OBJ))
 $B/test-sources: FORCE
 	$(call stamp,$(TEST_SRC))
 # Headers and libraries, looked for before the first file is compiled: a missing one is named with its package.
 $B/deps.ok: $B/flags .ci/deps
 	@CC='$(CC)' CPPFLAGS='$(CPPFLAGS)' LDFLAGS='$(LDFLAGS)' sh .ci/deps check build && touch $@
 
-$B/distill: $(OBJ) $B/sources
-	$(COMPILE) $(LDFLAGS) -o $@ $(OBJ) $(LIBS)
+$B/distill: $(OBJ) $(CU_OBJ) $B/sources
+	$(COMPILE) $(LDFLAGS) -o $@ $(OBJ) $(CU_OBJ) $(LIBS) $(if $(CU_OBJ),$(CUDA_LIBS))
+$B/obj/kernels/cuda/%.cu.o: kernels/cuda/%.cu $B/cuda-flags
+	@mkdir -p $(@D)
+	$(NVCOMPILE) -MD -MP -MF $(@:.o=.d) -c -o $@ $<
+$B/obj/simt/%.o: %.cu $B/simt-flags
+	@mkdir -p $(@D)
+	$(SIMT_COMPILE) $(DEPGEN) -c -o $@ $<
+$B/obj/tests/simt/%.cc.o: tests/simt/%.cc $B/simt-flags
+	@mkdir -p $(@D)
+	$(SIMT_COMPILE) $(DEPGEN) -c -o $@ $<
+$B/obj/tests/simt/%.c.o: tests/simt/%.c $B/flags
+	@mkdir -p $(@D)
+	$(COMPILE) $(DEPGEN) -DTEST_ROOT='"$(CURDIR)"' -c -o $@ $<
 $B/obj/%.o: %.c $B/flags $B/deps.ok
 	@mkdir -p $(@D)
 	$(COMPILE) $(DEPGEN) -c -o $@ $<
@@ -94,9 +129,13 @@ $(foreach isa,$(ISAS),$(eval $(call isa_rule,$(isa))))
 
 # ---- tests ----
 
-$B/tests/run-all: $(LIB_OBJ) $(TEST_OBJ) $B/sources $B/test-sources
+$B/tests/run-all: $(LIB_OBJ) $(TEST_OBJ) $(SIMT_OBJ) $B/sources $B/test-sources
 	@mkdir -p $(@D)
-	$(COMPILE) $(LDFLAGS) -o $@ $(LIB_OBJ) $(TEST_OBJ) $(LIBS) $(CHECK_LIBS)
+	$(COMPILE) $(LDFLAGS) -o $@ $(LIB_OBJ) $(TEST_OBJ) $(SIMT_OBJ) $(LIBS) $(CHECK_LIBS) $(if $(SIMT_OBJ),-lstdc++)
+# The program with the emulated GPU: what tests/cli runs with --device cuda. DISTILL_SIMT=1 gives it one.
+$B/tests/distill-simt: $(OBJ) $(SIMT_OBJ) $B/sources
+	@mkdir -p $(@D)
+	$(COMPILE) $(LDFLAGS) -o $@ $(OBJ) $(SIMT_OBJ) $(LIBS) -lstdc++
 $B/tests/suites.c: $B/test-sources
 	@mkdir -p $(@D)
 	@{ echo '#include "tests/test.h"'; for s in $(SUITES); do echo "Suite *suite_$$s(void);"; done; echo 'const struct suite_entry all_suites[] = {'; \
@@ -174,4 +213,4 @@ check-format:
 clean:
 	rm -rf build
 
--include $(OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(BENCH_OBJ:.o=.d) $(FUZZ_TARGETS:%=$B/obj/tests/fuzz/%.d)
+-include $(OBJ:.o=.d) $(CU_OBJ:.o=.d) $(SIMT_OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(BENCH_OBJ:.o=.d) $(FUZZ_TARGETS:%=$B/obj/tests/fuzz/%.d)

@@ -45,7 +45,7 @@ static void plan_gen(struct exam *x, struct finding *f, struct model *m)
         return;
     }
     const size_t weights = m->weights.peak, least = weights + p.step_bytes + (size_t)p.n_page_least * p.page_bytes,
-                 all = weights + p.step_bytes + (size_t)p.n_page * p.page_bytes, free_bytes = mem_available_bytes();
+                 all = weights + p.step_bytes + (size_t)p.n_page * p.page_bytes, free_bytes = dev_available_bytes(&x->dev);
     say(f, V_OK, "weights %s in %s, step %s, keys and values %s for one sample of %d tokens, %s for %d together; %s are free",
         size_text(weights).s, dtype_name(m->dtype), size_text(p.step_bytes).s, size_text((size_t)p.n_page_least * p.page_bytes).s,
         eo.max_len, size_text((size_t)p.n_page * p.page_bytes).s, eo.batch_tokens, size_text(free_bytes).s);
@@ -121,7 +121,7 @@ static void plan_train(struct exam *x, struct finding *f, struct model *m)
         say(f, V_FAIL, "%s", err.text);
         return;
     }
-    const size_t free_bytes = mem_available_bytes();
+    const size_t free_bytes = dev_available_bytes(&x->dev);
     int policy = RECOMPUTE_NONE;
     while (policy < RECOMPUTE_LAYER && need_of(&p[policy]) > free_bytes) policy++;
     say(f, V_OK,

@@ -125,7 +125,7 @@ static enum status runner_open(struct runner *r, struct exam *x, const struct si
     *r = (struct runner){.dev = &x->dev, .max_tok = max_tok};
     struct model *plan = plan_model(x, s, use, err);
     if (!plan) return ST_FAIL;
-    const size_t need = plan->weights.peak + plan->weights.peak / 10, have = mem_available_bytes();
+    const size_t need = plan->weights.peak + plan->weights.peak / 10, have = dev_available_bytes(r->dev);
     model_free(plan);
     if (need > have) return err_set(err, ST_FAIL, "loading the %s takes %s and %s are free", s->role, size_text(need).s, size_text(have).s);
     struct model_options mo = {.archs = all_archs, .use = use, .dtype = run_dtype(x->o)};

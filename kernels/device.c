@@ -2,37 +2,38 @@
 #include "kernels/device.h"
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/cuda/cuda.h"
 #include "kernels/ops.h"
 
 #include <stdio.h>
 #include <string.h>
 
-// The backends compiled in, by the word before the colon. A new one: its row here and its folder.
+// The backends, by the word before the colon; NULL: not compiled in. A new one: its row here and its folder.
 static const struct {
     const char *name;
     enum status (*pick)(const struct backend **out, const char *name, struct err *err);
 } family[] = {
     {"cpu", cpu_backend},
+    {"cuda", cuda_backend},
 };
-static const char *const not_compiled[] = {"cuda"}; // names we know, for a better sentence than "unknown"
 
 enum status dev_open(struct device *dev, const char *name, int n_thread, struct err *err)
 {
     memset(dev, 0, sizeof *dev);
+    if (!strcmp(name, "auto")) name = cuda_device_count && cuda_device_count() ? "cuda" : "cpu";
     size_t len = strcspn(name, ":");
     for (size_t i = 0; i < sizeof family / sizeof *family; i++) {
         if (len != strlen(family[i].name) || memcmp(name, family[i].name, len)) continue;
+        if (!family[i].pick)
+            return err_set(err, ST_BAD_INPUT, "device %s: this distill was built without %s. Use --device cpu", name, family[i].name);
         TRY(family[i].pick(&dev->backend, name, err));
         dev->n_thread = n_thread;
         dev->arena.name = dev->backend->name;
         return dev->backend->open(dev, err);
     }
-    for (size_t i = 0; i < sizeof not_compiled / sizeof *not_compiled; i++)
-        if (len == strlen(not_compiled[i]) && !memcmp(name, not_compiled[i], len))
-            return err_set(err, ST_BAD_INPUT, "device %s: this distill was built without %s. Use --device cpu", name, not_compiled[i]);
     return err_set(err, ST_BAD_INPUT,
                    "device %s: not known. Known: cpu (the best this machine has), cpu:generic, cpu:avx2, cpu:avx512, "
-                   "cpu:avx512bf16",
+                   "cpu:avx512bf16, cuda, cuda:N",
                    name);
 }
 
@@ -55,7 +56,22 @@ enum status dev_reserve(struct device *dev, size_t size_bytes, struct err *err)
 {
     if (dev->arena.base && !dev->arena.measuring) arena_free(&dev->arena);
     dev->measuring = false;
-    return arena_init(&dev->arena, dev->backend->name, size_bytes, err);
+    return dev_arena(dev, &dev->arena, dev->backend->name, size_bytes, err);
+}
+
+enum status dev_arena(struct device *dev, struct arena *a, const char *name, size_t size_bytes, struct err *err)
+{
+    if (dev->backend->host_memory) return arena_init(a, name, size_bytes, err);
+    void *base;
+    *a = (struct arena){.name = name};
+    TRY(dev->backend->mem_take(dev, &base, size_bytes, name, err));
+    *a = (struct arena){.base = base, .size = size_bytes, .name = name, .give = dev->backend->mem_give};
+    return ST_OK;
+}
+
+size_t dev_available_bytes(struct device *dev)
+{
+    return dev->backend->host_memory ? mem_available_bytes() : dev->backend->mem_free_bytes(dev);
 }
 
 enum status dev_check(struct device *dev, struct err *err)
@@ -75,6 +91,22 @@ void dev_fail(struct device *dev, const char *op, const char *fmt, ...)
     vsnprintf(why, sizeof why, fmt, ap);
     va_end(ap);
     err_set(&dev->error, ST_FAIL, "%s on %s: %s", op, dev->backend ? dev->backend->name : "?", why);
+}
+
+void dev_fail_op(struct device *dev, const char *fmt, ...)
+{
+    if (dev->error.code) return;
+    char why[2048];
+    va_list ap;
+    va_start(ap, fmt);
+    size_t at = (size_t)vsnprintf(why, sizeof why, fmt, ap);
+    va_end(ap);
+    for (int i = 0; i < dev->n_seen && at < sizeof why - 128; i++) {
+        char text[96];
+        tensor_describe(dev->seen[i], text, sizeof text);
+        at += (size_t)snprintf(why + at, sizeof why - at, "%s%s", i ? ", " : "; its tensors: ", text);
+    }
+    dev_fail(dev, dev->op ? dev->op : "device", "%s", why);
 }
 
 void *dev_scratch(struct device *dev, size_t size_bytes)

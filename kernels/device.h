@@ -17,16 +17,28 @@ struct device {
     int n_thread;
     struct err error; // sticky
     void *state;      // the backend's own (streams, handles, caches of compiled primitives)
+    // The op that was checked last, and its tensors: what a failure of the backend is told with.
+    const char *op;
+    int n_seen;
+    bool seen_all; // its check is over
+    struct tensor seen[8];
 };
 
-// Opens "cpu" (later "cuda", "cuda:N"). n_thread 0: as many as the process may run on. The arena is empty: dev_reserve or dev_measure it.
+// Opens "cpu", "cpu:avx2" …, "cuda", "cuda:1" …; "auto": cuda if there is a GPU, else cpu. n_thread 0: as many as the process may run on.
+// The arena is empty: dev_reserve or dev_measure it.
 enum status dev_open(struct device *dev, const char *name, int n_thread, struct err *err);
 void dev_close(struct device *dev);
+// Memory of the device for an arena of any use (weights, cache, gradients). ST_FAIL: needed against free. arena_free gives it back, and
+// must come before dev_close.
+enum status dev_arena(struct device *dev, struct arena *a, const char *name, size_t size_bytes, struct err *err);
+size_t dev_available_bytes(struct device *dev); // what could still be taken
 void dev_measure(struct device *dev);                                            // until dev_reserve
 enum status dev_reserve(struct device *dev, size_t size_bytes, struct err *err); // real memory for the arena; ends measuring
 enum status dev_check(struct device *dev, struct err *err);                      // moves the sticky error out; ST_OK if none
 void dev_fail(struct device *dev, const char *op, const char *fmt, ...)
     __attribute__((format(printf, 3, 4))); // for ops; the first one sticks
+void dev_fail_op(struct device *dev, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3))); // for backends: of the op that runs, with the shapes of its tensors
 
 // Step memory. Contents are undefined until written (ops that accumulate say so; clear with op_zero).
 struct tensor dev_1d(struct device *dev, enum dtype t, int64_t a);

@@ -23,6 +23,10 @@ static void describe_want(char *buf, size_t n, int types, int flags, int rank, c
 bool op_want(struct device *dev, const char *op, const char *arg, struct tensor t, int types, int flags, int rank, const int64_t shape[4])
 {
     if (dev->error.code) return false;
+    if (dev->op != op || dev->seen_all) dev->n_seen = 0;
+    dev->op = op;
+    dev->seen_all = false;
+    if (dev->n_seen < (int)(sizeof dev->seen / sizeof *dev->seen)) dev->seen[dev->n_seen++] = t;
     if (tensor_none(t) && t.rank == 0 && (flags & OPT)) return true;
     bool ok = t.rank == rank && ((types >> t.dtype) & 1), empty = false;
     for (int i = 0; i < rank && ok; i++) {
@@ -46,6 +50,7 @@ bool op_want(struct device *dev, const char *op, const char *arg, struct tensor 
 
 bool op_ready(struct device *dev, const char *op, bool entry_there)
 {
+    dev->seen_all = true;
     if (dev->error.code) return false;
     if (!entry_there) dev_fail(dev, op, "this backend does not have it");
     return entry_there;

@@ -205,6 +205,10 @@ struct backend {
     void (*close)(struct device *dev);
     void (*sync)(
         struct device *dev); // waits until all ops have ended, moving their failures to dev->error. NULL: they end before they return
+    // Without host_memory: memory of the device, mapped for good; needed against free in the message.
+    enum status (*mem_take)(struct device *dev, void **out, size_t size_bytes, const char *name, struct err *err);
+    void (*mem_give)(void *p);
+    size_t (*mem_free_bytes)(struct device *dev);
     size_t (*pack_bytes)(const struct device *dev, enum dtype t, int64_t n, int64_t k);
     __typeof__(op_upload) *upload;
     __typeof__(op_download) *download;

@@ -37,7 +37,7 @@ enum status plan_fit(struct trainer *t, const struct batch *b, const struct targ
     TRY(measure(t, b, use, mix, backward, &keep, &step, err));
     if (keep > t->keep.size) {
         arena_free(&t->keep);
-        TRY(arena_init(&t->keep, "kept for backward", keep, err));
+        TRY(dev_arena(t->dev, &t->keep, "kept for backward", keep, err));
         t->plan.keep = keep;
     }
     if (step > t->dev->arena.size) {
@@ -86,7 +86,7 @@ static struct loss_mix mix_of(const struct trainer *t)
 static enum status choose(struct trainer *t, struct err *err)
 {
     const struct loss_mix mix = mix_of(t);
-    const size_t free_bytes = mem_available_bytes();
+    const size_t free_bytes = dev_available_bytes(t->dev);
     const int from = t->opt.recompute == RECOMPUTE_AUTO ? RECOMPUTE_NONE : t->opt.recompute;
     const int to = t->opt.recompute == RECOMPUTE_AUTO ? RECOMPUTE_LAYER : t->opt.recompute;
     t->batch.m = t->plan.bounds;
@@ -107,10 +107,10 @@ enum status plan_reserve(struct trainer *t, struct err *err)
     t->plan.weights = m->weights.peak;
     measure_state(t);
     TRY(choose(t, err));
-    TRY(arena_init(&t->state, "gradients and optimizer", t->plan.state, err));
+    TRY(dev_arena(t->dev, &t->state, "gradients and optimizer", t->plan.state, err));
     model_alloc_grads(m, &t->state);
     optimizer_alloc(&t->optimizer, m, &t->state);
-    TRY(arena_init(&t->keep, "kept for backward", t->plan.keep, err));
+    TRY(dev_arena(t->dev, &t->keep, "kept for backward", t->plan.keep, err));
     return dev_reserve(t->dev, t->plan.step, err);
 }
 

@@ -79,7 +79,7 @@ static enum status take_memory(struct engine *e, struct err *err)
 {
     struct engine_plan p;
     TRY(plan_memory(e, &p, err));
-    const size_t free_bytes = mem_available_bytes(), least = (size_t)p.n_page_least, need = p.step_bytes + least * p.page_bytes;
+    const size_t free_bytes = dev_available_bytes(e->m->dev), least = (size_t)p.n_page_least, need = p.step_bytes + least * p.page_bytes;
     if (need > free_bytes)
         return err_set(
             err, ST_FAIL,

@@ -76,7 +76,9 @@ enum status arena_init(struct arena *a, const char *name, size_t size_bytes, str
 
 void arena_free(struct arena *a)
 {
-    if (a->base && !a->measuring) {
+    if (a->give) {
+        a->give(a->base);
+    } else if (a->base && !a->measuring) {
         UNPOISON(a->base, a->size);
         munmap(a->base, a->size);
     }
@@ -96,7 +98,7 @@ void *arena_alloc(struct arena *a, size_t size_bytes)
     void *p = (void *)((uintptr_t)a->base + a->used);
     a->used += n;
     if (a->used > a->peak) a->peak = a->used;
-    if (!a->measuring) UNPOISON(p, n);
+    if (!a->measuring && !a->give) UNPOISON(p, n);
     return p;
 }
 
@@ -108,7 +110,7 @@ size_t arena_mark(const struct arena *a)
 void arena_release(struct arena *a, size_t mark)
 {
     if (mark > a->used) BUG("arena %s released to %zu, beyond the %zu bytes used", a->name, mark, a->used);
-    if (!a->measuring && a->base) POISON(a->base + mark, a->used - mark);
+    if (!a->measuring && !a->give && a->base) POISON(a->base + mark, a->used - mark);
     a->used = mark;
 }
 

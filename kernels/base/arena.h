@@ -17,6 +17,7 @@ struct arena {
     size_t peak;      // the most ever handed out
     bool measuring;   // no memory behind
     const char *name; // for messages; static or outliving the arena
+    void (*give)(void *base); // NULL: the host's memory. Else a device's (dev_arena), which this takes back; it is never read here
 };
 
 void arena_measure(struct arena *a, const char *name);

@@ -380,7 +380,7 @@ static enum status load(struct model *m, struct source *src, const char *dir, co
     derive(m);
     if (opt->plan) return dev_check(m->dev, err);
     size_t need = m->weights.peak;
-    TRY(arena_init(&m->weights, "weights", need, err));
+    TRY(dev_arena(m->dev, &m->weights, "weights", need, err));
     place_weights(m);
     return fill(m, src, opt, err);
 }

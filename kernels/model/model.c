@@ -115,7 +115,7 @@ enum status kv_open(struct kv_cache *kv, const struct model *m, int n_page, int 
     const struct model_config *c = &m->config;
     *kv = (struct kv_cache){.n_page = n_page, .page_len = page_len};
     size_t slack = (size_t)c->n_layer * 2 * ARENA_ALIGN;
-    TRY(arena_init(&kv->arena, "KV cache", kv_bytes_per_page(m, page_len) * (size_t)n_page + slack, err));
+    TRY(dev_arena(m->dev, &kv->arena, "KV cache", kv_bytes_per_page(m, page_len) * (size_t)n_page + slack, err));
     kv->keys = NEW_N(struct tensor, c->n_layer);
     kv->values = NEW_N(struct tensor, c->n_layer);
     const int64_t n_kv = c->mla ? 1 : c->n_kv_head, width = c->mla ? c->kv_lora_rank + c->d_rope : c->d_head;

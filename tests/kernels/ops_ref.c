@@ -109,6 +109,16 @@ static void setup_pair(struct op_case *c)
     arg_add(c, OUT, c->dtype, 1, 0, rows(c), c->dim[1], END)->len = 0;
     arg_add(c, IN, c->dtype, 1, 0, rows(c), c->dim[1], END);
 }
+static void setup_upload(struct op_case *c)
+{
+    setup_pair(c);
+    c->arg[1].flags |= HOST;
+}
+static void setup_download(struct op_case *c)
+{
+    setup_pair(c);
+    c->arg[0].flags |= HOST;
+}
 static void call_upload(struct device *dev, const struct op_case *c, struct tensor *x)
 {
     (void)c;
@@ -378,8 +388,8 @@ static void ref_nonfinite(struct op_case *c)
 }
 
 const struct op_row op_rows_plain[] = {
-    {OP_ROW(upload), setup_pair, call_upload, ref_same, {{1, 1}, {3, 7}, {NO_ROWS, 4}, {150, 901}}},
-    {OP_ROW(download), setup_pair, call_download, ref_same, {{1, 1}, {3, 7}, {NO_ROWS, 4}, {150, 901}}},
+    {OP_ROW(upload), setup_upload, call_upload, ref_same, {{1, 1}, {3, 7}, {NO_ROWS, 4}, {150, 901}}},
+    {OP_ROW(download), setup_download, call_download, ref_same, {{1, 1}, {3, 7}, {NO_ROWS, 4}, {150, 901}}},
     {OP_ROW(zero), setup_pair, call_zero, ref_zero, {{1, 1}, {3, 7}, {NO_ROWS, 4}, {150, 901}}},
     {OP_ROW(copy),
      setup_copy,

@@ -9,6 +9,7 @@ enum { // of an argument
     IN = 0,
     OUT = 1,    // compared after the call. What it holds before is random: ops that accumulate add to it
     BY_ROW = 2, // its first dimension is the op's rows: one row alone must give the same bits
+    HOST = 4,   // stays in the host's memory, on every device
 };
 enum { MAX_ARG = 12, MAX_DIM = 6, MAX_SHAPE = 7 };
 

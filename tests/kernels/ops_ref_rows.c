@@ -481,7 +481,9 @@ static void call_grouped(struct device *dev, const struct op_case *c, struct ten
     const void *slot[64] = {0};
     for (int64_t i = 0; i < e; i++)
         if (i % 3 != 1 || i + 1 == e) slot[i] = packed(dev, tensor_rows(x[2], i * n, n)).data;
-    struct expert_weights w = {.n_expert = (int)e, .n = n, .k = k, .dtype = x[2].dtype, .slot = slot};
+    struct tensor table = dev_1d(dev, DT_U8, (int64_t)sizeof slot);
+    op_upload(dev, table, slot);
+    struct expert_weights w = {.n_expert = (int)e, .n = n, .k = k, .dtype = x[2].dtype, .slot = table.data};
     op_grouped_linear(dev, x[0], x[1], &w, x[3]);
 }
 static void ref_grouped(struct op_case *c)

@@ -3,14 +3,18 @@
 // give, and for row ops with the bits of a row alone. Reference gradients are compared with finite differences of the reference forwards.
 #include "kernels/base/mem.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/cuda/cuda.h"
 #include "tests/kernels/ops_ref.h"
+#include "tests/simt/simt_state.h"
 #include "tests/test.h"
 
 #include <float.h>
 #include <math.h>
+#include <stdlib.h>
 
-static const struct backend *isa[N_CPU_ISA];
-static int n_isa;
+// Every backend there is: the instruction sets that this machine runs, and the GPU, emulated in the suites.
+static const struct backend *backends[N_CPU_ISA + 1];
+static int n_backend;
 enum { N_FAMILY = 4 };
 static const struct op_row *const all_rows[N_FAMILY] = {op_rows_plain, op_rows_heads, op_rows_loss, op_rows_fp8};
 #define FOR_ALL_ROWS(row)                                                                                                                  \
@@ -24,39 +28,62 @@ START_TEST(every_entry_of_the_table_has_a_row)
         FOR_ALL_ROWS(row) found += row->offset == off;
         ck_assert_msg(found == 1, "the entry at offset %zu of struct backend has %d rows in tests/kernels/ops_ref*.c", off, found);
         void *entry;
-        memcpy(&entry, (const char *)isa[_i] + off, sizeof entry);
-        ck_assert_msg(entry != NULL, "%s lacks the entry at offset %zu", isa[_i]->name, off);
+        memcpy(&entry, (const char *)backends[_i] + off, sizeof entry);
+        ck_assert_msg(entry != NULL, "%s lacks the entry at offset %zu", backends[_i]->name, off);
     }
 }
 END_TEST
 
 // What a call leaves in the arguments' memory. first, n_row: only these rows of the BY_ROW arguments (n_row -1: all).
 struct outcome {
-    void *mem[MAX_ARG];
+    void *mem[MAX_ARG]; // on the host, after the call
     struct tensor x[MAX_ARG];
 };
+// An argument where the device reads it: memory of its own, so that one beyond its end is seen where the device can see it.
+static struct tensor on_device(struct device *dev, struct arena *a, const struct op_arg *arg, void *host)
+{
+    struct tensor t = arg->t;
+    struct err err = {0};
+    t.data = host;
+    if (dev->backend->host_memory || (arg->flags & HOST)) return t;
+    ck_ok(dev_arena(dev, a, "an argument", arg->size ? (arg->size + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN : ARENA_ALIGN, &err));
+    t.data = a->base;
+    op_upload(dev, tensor_1d(t.data, DT_U8, (int64_t)arg->size), host);
+    return t;
+}
 static struct outcome run(const struct op_row *row, const struct op_case *c, const char *device, int n_thread, int64_t first, int64_t n_row)
 {
     struct outcome o = {0};
     struct err err = {0};
     struct device dev;
+    struct tensor x[MAX_ARG];
+    struct arena mem[MAX_ARG] = {0};
     ck_ok(dev_open(&dev, device, n_thread, &err));
     for (int i = 0; i < c->n_arg; i++) {
         o.mem[i] = mem_alloc(c->arg[i].size + 64);
         memcpy(o.mem[i], c->arg[i].init, c->arg[i].size);
+        x[i] = on_device(&dev, &mem[i], &c->arg[i], o.mem[i]);
         o.x[i] = c->arg[i].t;
         o.x[i].data = o.mem[i];
-        if (n_row >= 0 && (c->arg[i].flags & BY_ROW)) o.x[i] = tensor_rows(o.x[i], first, n_row);
+        if (n_row < 0 || !(c->arg[i].flags & BY_ROW)) continue;
+        x[i] = tensor_rows(x[i], first, n_row);
+        o.x[i] = tensor_rows(o.x[i], first, n_row);
     }
     dev_measure(&dev);
-    row->call(&dev, c, o.x);
+    row->call(&dev, c, x);
     for (int i = 0; i < c->n_arg; i++)
         ck_assert_msg(!memcmp(o.mem[i], c->arg[i].init, c->arg[i].size), "%s wrote to memory while measuring", row->name);
     size_t plan = dev.arena.peak;
     ck_ok(dev_reserve(&dev, plan, &err));
-    row->call(&dev, c, o.x);
+    row->call(&dev, c, x);
     ck_ok(dev_check(&dev, &err));
     ck_assert_msg(dev.arena.peak == plan, "%s: planned %zu bytes, took %zu", row->name, plan, dev.arena.peak);
+    for (int i = 0; i < c->n_arg; i++)
+        if (mem[i].base) {
+            op_download(&dev, o.mem[i], tensor_1d(mem[i].base, DT_U8, (int64_t)c->arg[i].size));
+            arena_free(&mem[i]);
+        }
+    ck_ok(dev_check(&dev, &err));
     dev_close(&dev);
     return o;
 }
@@ -133,24 +160,35 @@ static void check_row_alone(const char *what, const struct op_row *row, const st
 // The reference is made once for all instruction sets.
 static void check_case(const struct op_row *row, struct op_case *c)
 {
-    struct outcome one[N_CPU_ISA];
+    struct outcome one[N_CPU_ISA + 1];
     char what[160];
     row->setup(c);
-    for (int i = 0; i < n_isa; i++) one[i] = run(row, c, isa[i]->name, 1, 0, -1);
+    for (int i = 0; i < n_backend; i++) one[i] = run(row, c, backends[i]->name, 1, 0, -1);
     row->ref(c);
-    for (int i = 0; i < n_isa; i++) {
-        case_name(what, sizeof what, row, c, isa[i]->name);
+    for (int i = 0; i < n_backend; i++) {
+        case_name(what, sizeof what, row, c, backends[i]->name);
         compare(what, c, &one[i]);
-        check_threads(what, row, c, isa[i]->name, &one[i]);
-        check_row_alone(what, row, c, isa[i]->name, &one[i]);
+        if (backends[i]->host_memory) check_threads(what, row, c, backends[i]->name, &one[i]);
+        check_row_alone(what, row, c, backends[i]->name, &one[i]);
         outcome_free(&one[i], c);
     }
     case_free(c);
 }
 
+// OPS="add,rope": these alone, while a kernel is being written.
+static bool asked_for(const char *name)
+{
+    const char *list = getenv("OPS");
+    const size_t n = strlen(name);
+    for (const char *p = list; p && *p; p += strcspn(p, ","), p += *p == ',')
+        if (strcspn(p, ",") == n && !memcmp(p, name, n)) return true;
+    return !list;
+}
+
 START_TEST(every_op_agrees_with_its_reference) // _i: family
 {
     for (const struct op_row *row = all_rows[_i]; row->name; row++) {
+        if (!asked_for(row->name)) continue;
         for (int s = 0; s < MAX_SHAPE && row->dim[s][0]; s++)
             for (int d = 0; d < 2; d++) check_case(row, &(struct op_case){.dtype = d ? DT_BF16 : DT_F32, .dim = row->dim[s]});
     }
@@ -280,10 +318,13 @@ END_TEST
 
 Suite *suite_ops(void)
 {
-    n_isa = cpu_backend_list(isa);
+    n_backend = cpu_backend_list(backends);
+    struct err err = {0};
+    if (cuda_backend && !cuda_backend(&backends[n_backend], "cuda", &err)) n_backend++;
+    simt_devices(1);
     Suite *s = suite_create("ops");
     TCase *t = tcase_create("ops");
-    tcase_add_loop_test(t, every_entry_of_the_table_has_a_row, 0, n_isa);
+    tcase_add_loop_test(t, every_entry_of_the_table_has_a_row, 0, n_backend);
     tcase_add_loop_test(t, every_op_agrees_with_its_reference, 0, N_FAMILY);
     tcase_add_test(t, reference_gradients_agree_with_finite_differences);
     tcase_add_test(t, wrong_arguments_are_named_and_stick);

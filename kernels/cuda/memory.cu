@@ -1,0 +1,168 @@
+// Moving values: between host and device, between strides and dtypes, and into panels.
+//
+// A panel here is the plain rows of the weight, each begun at 16 bytes: the library's products read it as well as our own.
+#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/panel.cuh"
+
+extern "C" size_t cuda_pack_bytes(const struct device *dev, enum dtype t, int64_t n, int64_t k)
+{
+    (void)dev;
+    return (size_t)(n * panel_stride(t, k)) * dtype_size(t);
+}
+
+// Through pinned memory in two halves: the host's is free when this returns, and the device is not waited for.
+extern "C" void cuda_upload(struct device *dev, struct tensor out, const void *host)
+{
+    struct cuda_state *s = cuda_of(dev);
+    const size_t size = tensor_bytes(out);
+    for (size_t at = 0; at < size; at += STAGE_BYTES) {
+        const size_t n = size - at < STAGE_BYTES ? size - at : STAGE_BYTES;
+        const int i = s->stage.next;
+        s->stage.next = !i;
+        if (!cuda_ok(dev, cudaEventSynchronize(s->stage.free[i]), "waiting to upload")) return;
+        memcpy(s->stage.host[i], (const char *)host + at, n);
+        if (!cuda_ok(dev, cudaMemcpyAsync((char *)out.data + at, s->stage.host[i], n, cudaMemcpyHostToDevice, s->stream), "uploading"))
+            return;
+        if (!cuda_ok(dev, cudaEventRecord(s->stage.free[i], s->stream), "uploading")) return;
+    }
+}
+
+extern "C" void cuda_download(struct device *dev, void *host, struct tensor x)
+{
+    if (!cuda_ok(dev, cudaMemcpyAsync(host, x.data, tensor_bytes(x), cudaMemcpyDeviceToHost, cuda_stream(dev)), "downloading")) return;
+    cuda_sync(dev);
+}
+
+extern "C" void cuda_zero(struct device *dev, struct tensor out)
+{
+    cuda_ok(dev, cudaMemsetAsync(out.data, 0, tensor_bytes(out), cuda_stream(dev)), "clearing");
+}
+
+// ---- copies
+// -------------------------------------------------------------------------------------------------------------------------------
+
+struct strided {
+    int64_t shape[3], out[3], x[3]; // elements; rank 3, with ones in front
+};
+static struct strided strided_of(struct tensor out, struct tensor x)
+{
+    struct strided s = {{1, 1, 1}, {0, 0, 0}, {0, 0, 0}};
+    for (int d = 0; d < x.rank; d++) {
+        const int to = 3 - x.rank + d;
+        s.shape[to] = x.shape[d];
+        s.out[to] = out.stride[d];
+        s.x[to] = x.stride[d];
+    }
+    return s;
+}
+
+template <class To, class From> __device__ __forceinline__ To convert(From x)
+{
+    return cu_from<To>(cu_f32(x));
+}
+template <> __device__ __forceinline__ int32_t convert<int32_t, int32_t>(int32_t x)
+{
+    return x;
+}
+template <> __device__ __forceinline__ uint8_t convert<uint8_t, uint8_t>(uint8_t x)
+{
+    return x;
+}
+template <> __device__ __forceinline__ bf16 convert<bf16, bf16>(bf16 x)
+{
+    return x;
+}
+template <> __device__ __forceinline__ half_t convert<half_t, half_t>(half_t x)
+{
+    return x;
+}
+
+template <class To, class From> __global__ void copy_kernel(To *out, const From *x, struct strided s, int64_t n)
+{
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (int64_t)gridDim.x * blockDim.x) {
+        const int64_t c = i % s.shape[2], r = i / s.shape[2], b = r % s.shape[1], a = r / s.shape[1];
+        out[a * s.out[0] + b * s.out[1] + c * s.out[2]] = convert<To>(x[a * s.x[0] + b * s.x[1] + c * s.x[2]]);
+    }
+}
+template <class To, class From> static void copy_as(struct device *dev, struct tensor out, struct tensor x)
+{
+    const int64_t n = tensor_numel(x);
+    unsigned grid = cu_blocks(n, 256 * 4), most = (unsigned)cuda_of(dev)->n_sm * 16;
+    CU_LAUNCH(dev, (copy_kernel<To, From>), grid < most ? grid : most, 256, 0, (To *)out.data, (const From *)x.data, strided_of(out, x), n);
+}
+template <class From> static void copy_from(struct device *dev, struct tensor out, struct tensor x)
+{
+    if (out.dtype == DT_F32)
+        copy_as<float, From>(dev, out, x);
+    else
+        copy_as<bf16, From>(dev, out, x);
+}
+
+extern "C" void cuda_copy(struct device *dev, struct tensor out, struct tensor x)
+{
+    if (out.dtype == x.dtype && tensor_contiguous(out) && tensor_contiguous(x)) {
+        cuda_ok(dev, cudaMemcpyAsync(out.data, x.data, tensor_bytes(x), cudaMemcpyDeviceToDevice, cuda_stream(dev)), "copying");
+        return;
+    }
+    switch (x.dtype) {
+    case DT_F32:
+        copy_from<float>(dev, out, x);
+        break;
+    case DT_BF16:
+        copy_from<bf16>(dev, out, x);
+        break;
+    case DT_F16:
+        if (out.dtype == DT_F16)
+            copy_as<half_t, half_t>(dev, out, x);
+        else
+            copy_from<half_t>(dev, out, x);
+        break;
+    case DT_I32:
+        copy_as<int32_t, int32_t>(dev, out, x);
+        break;
+    default:
+        copy_as<uint8_t, uint8_t>(dev, out, x);
+        break;
+    }
+}
+
+// ---- panels, and what is not finite
+// -------------------------------------------------------------------------------------------------------
+
+template <class From> __global__ void nonfinite_kernel(int32_t *count, const From *x, int64_t n, int64_t cols, int64_t stride)
+{
+    CU_SHARED(int, room, 32);
+    int bad = 0;
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (int64_t)gridDim.x * blockDim.x)
+        bad += !isfinite(cu_f32(x[i / cols * stride + i % cols]));
+    bad = cu_block_reduce(bad, cu_add(), 0, room);
+    if (threadIdx.x == 0 && bad) atomicAdd(count, bad); // of integers: any order gives the same
+}
+static void count_nonfinite(struct device *dev, struct tensor count, struct tensor x, int64_t cols, int64_t stride)
+{
+    const int64_t n = tensor_numel(x);
+    unsigned grid = cu_blocks(n, 256 * 8), most = (unsigned)cuda_of(dev)->n_sm * 8;
+    if (grid > most) grid = most;
+    if (x.dtype == DT_F32)
+        CU_LAUNCH(dev, nonfinite_kernel<float>, grid, 256, 0, (int32_t *)count.data, (const float *)x.data, n, cols, stride);
+    else if (x.dtype == DT_BF16)
+        CU_LAUNCH(dev, nonfinite_kernel<bf16>, grid, 256, 0, (int32_t *)count.data, (const bf16 *)x.data, n, cols, stride);
+    else
+        CU_LAUNCH(dev, nonfinite_kernel<half_t>, grid, 256, 0, (int32_t *)count.data, (const half_t *)x.data, n, cols, stride);
+}
+extern "C" void cuda_nonfinite(struct device *dev, struct tensor count, struct tensor x)
+{
+    count_nonfinite(dev, count, x, tensor_numel(x), 0);
+}
+extern "C" void cuda_pack(struct device *dev, struct tensor out, struct tensor w, struct tensor nonfinite)
+{
+    struct tensor rows = out;
+    rows.layout = LAYOUT_ROWS;
+    rows.stride[0] = panel_stride(out.dtype, out.shape[1]);
+    rows.stride[1] = 1;
+    if (rows.stride[0] != out.shape[1]) // the rows' ends are multiplied, by zeros
+        cuda_ok(dev, cudaMemsetAsync(out.data, 0, cuda_pack_bytes(dev, out.dtype, out.shape[0], out.shape[1]), cuda_stream(dev)),
+                "clearing");
+    cuda_copy(dev, rows, w);
+    if (!tensor_none(nonfinite)) count_nonfinite(dev, nonfinite, w, w.shape[1], w.stride[0]);
+}

@@ -1,0 +1,353 @@
+// The CUDA runtime as the emulation has it: memory of the device between guard pages, copies at once, failures on demand.
+#include "cuda_runtime.h"
+#include "tests/simt/simt_state.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <vector>
+
+namespace
+{
+struct block {
+    unsigned char *map, *p;
+    size_t map_size, size;
+};
+std::vector<block> blocks;
+int n_device;
+size_t total_bytes = (size_t)4 << 30, taken_bytes;
+bool is_open;
+enum { PAGE = 4096, PROTECT_MAX = 1 << 20 }; // large memory stays open: closing it takes time by the page
+
+struct planned_failure {
+    char call[40];
+    int nth, error;
+} planned[8];
+int n_planned;
+cudaError_t last_error, sticky_error; // sticky: the context is lost, as after a fault in a kernel
+
+__attribute__((constructor)) void init()
+{
+    const char *s = getenv("DISTILL_SIMT");
+    if (s) n_device = atoi(s);
+    // DISTILL_SIMT_FAIL=cudaMalloc:3:2,launch:100:700
+    char call[40];
+    int nth, error, n;
+    for (s = getenv("DISTILL_SIMT_FAIL"); s && sscanf(s, "%39[^:]:%d:%d%n", call, &nth, &error, &n) == 3; s += n + (s[n] == ',')) {
+        simt_fail(call, nth, error);
+        if (!s[n]) break;
+    }
+}
+
+// Whether this call is one that is to fail.
+cudaError_t injected(const char *call)
+{
+    if (sticky_error) return sticky_error;
+    for (int i = 0; i < n_planned; i++) {
+        if (strcmp(planned[i].call, call) || planned[i].nth <= 0 || --planned[i].nth) continue;
+        last_error = (cudaError_t)planned[i].error;
+        if (last_error == cudaErrorIllegalAddress || last_error == cudaErrorECCUncorrectable || last_error == cudaErrorLaunchFailure)
+            sticky_error = last_error;
+        return last_error;
+    }
+    return cudaSuccess;
+}
+
+void protect(const block &b, bool open)
+{
+    if (b.map_size <= PROTECT_MAX) mprotect(b.map, b.map_size - PAGE, open ? PROT_READ | PROT_WRITE : PROT_NONE);
+}
+
+cudaError_t no_device()
+{
+    return last_error = cudaErrorNoDevice;
+}
+#define CALL(name)                                                                                                                         \
+    if (cudaError_t e_ = injected(#name)) return e_;                                                                                       \
+    if (!n_device) return no_device()
+
+void on_fault(int sig, siginfo_t *info, void *)
+{
+    signal(sig, SIG_DFL);
+    for (const block &b : blocks)
+        if ((unsigned char *)info->si_addr >= b.map && (unsigned char *)info->si_addr < b.map + b.map_size) {
+            if (!is_open) {
+                fprintf(stderr, "the host touches memory of the device, at byte %td of %zu\n", (unsigned char *)info->si_addr - b.p,
+                        b.size);
+                abort();
+            }
+            simt::fail("memory of the device out of bounds: byte %td of %zu", (unsigned char *)info->si_addr - b.p, b.size);
+        }
+    if (is_open) simt::fail("touches %p, which is no memory of the device", info->si_addr);
+    raise(sig);
+}
+} // namespace
+
+namespace simt
+{
+void device_open(bool open)
+{
+    if (is_open == open) return;
+    is_open = open;
+    for (const block &b : blocks) protect(b, open);
+}
+void *device_alloc(size_t size)
+{
+    size_t whole = (size + PAGE - 1) / PAGE * PAGE + PAGE;
+    if (size > total_bytes - taken_bytes) return nullptr;
+    static bool handler;
+    if (!handler) {
+        struct sigaction a = {};
+        static unsigned char stack[64 << 10];
+        stack_t alt = {};
+        alt.ss_sp = stack;
+        alt.ss_size = sizeof stack;
+        sigaltstack(&alt, nullptr);
+        a.sa_sigaction = on_fault;
+        a.sa_flags = SA_SIGINFO | SA_ONSTACK;
+        sigaction(SIGSEGV, &a, nullptr);
+        handler = true;
+    }
+    block b = {};
+    b.map_size = whole;
+    b.size = size;
+    b.map = (unsigned char *)mmap(nullptr, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (b.map == MAP_FAILED) return nullptr;
+    b.p = b.map + (whole - PAGE - size) / 16 * 16; // ends at the guard page, to 16 bytes
+    if (size > PROTECT_MAX) b.p = b.map + (whole - PAGE - size) / 256 * 256;
+    memset(b.map, 0xff, whole - PAGE);
+    mprotect(b.map + whole - PAGE, PAGE, PROT_NONE);
+    blocks.push_back(b);
+    taken_bytes += size;
+    if (!is_open) protect(b, false);
+    return b.p;
+}
+bool device_free(void *p)
+{
+    for (size_t i = 0; i < blocks.size(); i++)
+        if (blocks[i].p == p) {
+            munmap(blocks[i].map, blocks[i].map_size);
+            taken_bytes -= blocks[i].size;
+            blocks.erase(blocks.begin() + (long)i);
+            return true;
+        }
+    return false;
+}
+bool is_device(const void *p, size_t size)
+{
+    for (const block &b : blocks)
+        if ((const unsigned char *)p >= b.p && (const unsigned char *)p + size <= b.p + b.size) return true;
+    return false;
+}
+size_t device_free_bytes()
+{
+    return total_bytes - taken_bytes;
+}
+} // namespace simt
+
+extern "C" {
+void simt_devices(int n)
+{
+    n_device = n;
+    last_error = sticky_error = cudaSuccess;
+}
+void simt_device_memory(size_t bytes)
+{
+    total_bytes = bytes;
+}
+void simt_fail(const char *call, int nth, int error)
+{
+    if (n_planned == 8) n_planned = 0;
+    snprintf(planned[n_planned].call, sizeof planned[0].call, "%s", call);
+    planned[n_planned].nth = nth;
+    planned[n_planned++].error = error;
+}
+}
+
+cudaError_t simt_launch_check()
+{
+    CALL(launch);
+    return cudaSuccess;
+}
+cudaError_t cudaGetDeviceCount(int *n)
+{
+    *n = 0;
+    CALL(cudaGetDeviceCount);
+    *n = n_device;
+    return cudaSuccess;
+}
+cudaError_t cudaSetDevice(int i)
+{
+    CALL(cudaSetDevice);
+    return i >= 0 && i < n_device ? cudaSuccess : (last_error = cudaErrorInvalidDevice);
+}
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int)
+{
+    CALL(cudaGetDeviceProperties);
+    *p = {};
+    snprintf(p->name, sizeof p->name, "emulated");
+    p->major = 9;
+    p->multiProcessorCount = 4; // few, so that persistent kernels go round
+    p->sharedMemPerBlockOptin = 232448;
+    p->totalGlobalMem = total_bytes;
+    p->l2CacheSize = 1 << 20;
+    return cudaSuccess;
+}
+cudaError_t cudaDriverGetVersion(int *v)
+{
+    *v = 13000;
+    CALL(cudaDriverGetVersion);
+    return cudaSuccess;
+}
+cudaError_t cudaRuntimeGetVersion(int *v)
+{
+    *v = 13000;
+    return cudaSuccess;
+}
+cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
+{
+    CALL(cudaMemGetInfo);
+    *free_bytes = simt::device_free_bytes();
+    *total = total_bytes;
+    return cudaSuccess;
+}
+cudaError_t cudaMalloc(void **p, size_t size)
+{
+    CALL(cudaMalloc);
+    *p = simt::device_alloc(size);
+    return *p ? cudaSuccess : (last_error = cudaErrorMemoryAllocation);
+}
+cudaError_t cudaFree(void *p)
+{
+    return !p || simt::device_free(p) ? cudaSuccess : (last_error = cudaErrorInvalidValue);
+}
+cudaError_t cudaMallocHost(void **p, size_t size)
+{
+    CALL(cudaMallocHost);
+    *p = malloc(size);
+    return cudaSuccess;
+}
+cudaError_t cudaFreeHost(void *p)
+{
+    free(p);
+    return cudaSuccess;
+}
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t size, cudaMemcpyKind kind, cudaStream_t)
+{
+    CALL(cudaMemcpyAsync);
+    bool ok = (kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice) == simt::is_device(to, size) &&
+              (kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice) == simt::is_device(from, size);
+    if (!ok && size) return last_error = cudaErrorInvalidValue;
+    simt::device_open(true);
+    memmove(to, from, size);
+    simt::device_open(false);
+    return cudaSuccess;
+}
+cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width, size_t height,
+                              cudaMemcpyKind kind, cudaStream_t s)
+{
+    for (size_t i = 0; i < height; i++)
+        if (cudaError_t e = cudaMemcpyAsync((char *)to + i * to_pitch, (const char *)from + i * from_pitch, width, kind, s)) return e;
+    return cudaSuccess;
+}
+cudaError_t cudaMemsetAsync(void *p, int value, size_t size, cudaStream_t)
+{
+    CALL(cudaMemsetAsync);
+    if (!simt::is_device(p, size)) return last_error = cudaErrorInvalidValue;
+    simt::device_open(true);
+    memset(p, value, size);
+    simt::device_open(false);
+    return cudaSuccess;
+}
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned)
+{
+    CALL(cudaStreamCreateWithFlags);
+    *s = (cudaStream_t)1;
+    return cudaSuccess;
+}
+cudaError_t cudaStreamDestroy(cudaStream_t)
+{
+    return cudaSuccess;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t)
+{
+    CALL(cudaStreamSynchronize);
+    return cudaSuccess;
+}
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned)
+{
+    *e = (cudaEvent_t)1;
+    return cudaSuccess;
+}
+cudaError_t cudaEventDestroy(cudaEvent_t)
+{
+    return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t)
+{
+    return cudaSuccess;
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t)
+{
+    CALL(cudaEventSynchronize);
+    return cudaSuccess;
+}
+cudaError_t cudaGetLastError()
+{
+    cudaError_t e = sticky_error ? sticky_error : last_error;
+    last_error = cudaSuccess;
+    return e;
+}
+cudaError_t cudaPeekAtLastError()
+{
+    return sticky_error ? sticky_error : last_error;
+}
+const char *cudaGetErrorName(cudaError_t e)
+{
+    switch (e) {
+    case cudaSuccess:
+        return "cudaSuccess";
+    case cudaErrorMemoryAllocation:
+        return "cudaErrorMemoryAllocation";
+    case cudaErrorInsufficientDriver:
+        return "cudaErrorInsufficientDriver";
+    case cudaErrorNoDevice:
+        return "cudaErrorNoDevice";
+    case cudaErrorInvalidDevice:
+        return "cudaErrorInvalidDevice";
+    case cudaErrorNoKernelImageForDevice:
+        return "cudaErrorNoKernelImageForDevice";
+    case cudaErrorECCUncorrectable:
+        return "cudaErrorECCUncorrectable";
+    case cudaErrorIllegalAddress:
+        return "cudaErrorIllegalAddress";
+    case cudaErrorLaunchFailure:
+        return "cudaErrorLaunchFailure";
+    default:
+        return "cudaErrorInvalidValue";
+    }
+}
+const char *cudaGetErrorString(cudaError_t e)
+{
+    switch (e) {
+    case cudaErrorMemoryAllocation:
+        return "out of memory";
+    case cudaErrorInsufficientDriver:
+        return "CUDA driver version is insufficient for CUDA runtime version";
+    case cudaErrorNoDevice:
+        return "no CUDA-capable device is detected";
+    case cudaErrorInvalidDevice:
+        return "invalid device ordinal";
+    case cudaErrorNoKernelImageForDevice:
+        return "no kernel image is available for execution on the device";
+    case cudaErrorECCUncorrectable:
+        return "uncorrectable ECC error encountered";
+    case cudaErrorIllegalAddress:
+        return "an illegal memory access was encountered";
+    case cudaErrorLaunchFailure:
+        return "unspecified launch failure";
+    default:
+        return "invalid argument";
+    }
+}
