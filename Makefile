@@ -48,7 +48,7 @@ CUDA_ON := $(filter-out 0,$(CUDA))
 CU_SRC := $(if $(filter kernels,$(ROOMS)),$(sort $(wildcard kernels/cuda/*.cu)))
 CU_TABLE := $(if $(CU_SRC),$B/obj/kernels/cuda/table.o)
 CU_OBJ := $(if $(CUDA_ON),$(CU_SRC:%.cu=$B/obj/%.cu.o) $(CU_TABLE))
-SIMT_OBJ := $(if $(CU_SRC),$(CU_SRC:%.cu=$B/obj/simt/%.o) $(patsubst %,$B/obj/%.o,$(wildcard tests/simt/*.cc tests/simt/*.c)) $(CU_TABLE))
+SIMT_OBJ := $(if $(CU_SRC),$(patsubst %.cu,$B/obj/simt/%.o,$(filter-out %/library.cu,$(CU_SRC))) $(patsubst %,$B/obj/%.o,$(wildcard tests/simt/*.cc tests/simt/*.c)) $(CU_TABLE))
 
 OBJ := $(SRC:%.c=$B/obj/%.o) $(foreach isa,$(ISAS),$(ISA_SRC:%.c=$B/obj/%.$(isa).o))
 LIB_OBJ := $(filter-out $B/obj/distill/main.o,$(OBJ))

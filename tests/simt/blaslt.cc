@@ -1,0 +1,200 @@
+// cuBLASLt as its documentation defines it, computed plainly: layouts by columns, op, epilogue, beta. It refuses what the library's fast
+// algorithms refuse (bf16 columns that do not begin at 16 bytes), so that our own product has its turn.
+#include "kernels/base/half.h"
+#include "kernels/cuda/library.cuh"
+
+#include <cublasLt.h>
+
+struct simt_blaslt {
+    int none;
+};
+struct simt_matmul {
+    cublasOperation_t ta, tb;
+    cublasLtEpilogue_t epilogue;
+    const void *bias;
+    cudaDataType_t bias_type;
+};
+struct simt_layout {
+    cudaDataType_t type;
+    int64_t rows, cols, ld;
+};
+struct simt_preference {
+    unsigned align[4];
+};
+
+cublasStatus_t cublasLtCreate(cublasLtHandle_t *h)
+{
+    *h = new simt_blaslt();
+    return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtDestroy(cublasLtHandle_t h)
+{
+    delete h;
+    return CUBLAS_STATUS_SUCCESS;
+}
+size_t cublasLtGetVersion()
+{
+    return 0;
+}
+cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *d, cublasComputeType_t compute, cudaDataType_t scale)
+{
+    if (compute != CUBLAS_COMPUTE_32F || scale != CUDA_R_32F) return CUBLAS_STATUS_NOT_SUPPORTED;
+    *d = new simt_matmul();
+    (*d)->epilogue = CUBLASLT_EPILOGUE_DEFAULT;
+    return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t d)
+{
+    delete d;
+    return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t d, cublasLtMatmulDescAttributes_t which, const void *value, size_t size)
+{
+    void *to = nullptr;
+    size_t want = 4;
+    switch (which) {
+    case CUBLASLT_MATMUL_DESC_TRANSA:
+        to = &d->ta;
+        break;
+    case CUBLASLT_MATMUL_DESC_TRANSB:
+        to = &d->tb;
+        break;
+    case CUBLASLT_MATMUL_DESC_EPILOGUE:
+        to = &d->epilogue;
+        break;
+    case CUBLASLT_MATMUL_DESC_BIAS_POINTER:
+        to = &d->bias;
+        want = sizeof d->bias;
+        break;
+    case CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE:
+        to = &d->bias_type;
+        break;
+    }
+    if (!to || size != want) return CUBLAS_STATUS_INVALID_VALUE;
+    memcpy(to, value, size);
+    return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *l, cudaDataType_t type, uint64_t rows, uint64_t cols, int64_t ld)
+{
+    *l = new simt_layout{type, (int64_t)rows, (int64_t)cols, ld};
+    return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t l)
+{
+    delete l;
+    return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *p)
+{
+    *p = new simt_preference{{256, 256, 256, 256}};
+    return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t p)
+{
+    delete p;
+    return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p, cublasLtMatmulPreferenceAttributes_t which,
+                                                    const void *value, size_t size)
+{
+    if (which == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES) return size == 8 ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
+    if (size != 4) return CUBLAS_STATUS_INVALID_VALUE;
+    memcpy(&p->align[which - CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES], value, 4);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+namespace
+{
+size_t size_of(cudaDataType_t t)
+{
+    return t == CUDA_R_32F ? 4 : 2;
+}
+float get(const void *p, cudaDataType_t t, int64_t i)
+{
+    return t == CUDA_R_32F ? ((const float *)p)[i] : bf16_to_f32(((const bf16 *)p)[i]);
+}
+bool fits(const simt_matmul *d, const simt_layout *a, const simt_layout *b, const simt_layout *c)
+{
+    const int64_t m = d->ta ? a->cols : a->rows, k = d->ta ? a->rows : a->cols, k2 = d->tb ? b->cols : b->rows,
+                  n = d->tb ? b->rows : b->cols;
+    return a->type == b->type && k == k2 && c->rows == m && c->cols == n && a->ld >= a->rows && b->ld >= b->rows && c->ld >= c->rows &&
+           (a->type == CUDA_R_16BF || c->type == CUDA_R_32F);
+}
+} // namespace
+
+cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t d, cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                              cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t out, cublasLtMatmulPreference_t p, int most,
+                                              cublasLtMatmulHeuristicResult_t *result, int *n)
+{
+    *n = 0;
+    if (c != out || !fits(d, a, b, out) || most < 1) return CUBLAS_STATUS_INVALID_VALUE;
+    const bool even = a->ld * size_of(a->type) % 16 == 0 && b->ld * size_of(b->type) % 16 == 0 && out->ld * size_of(out->type) % 16 == 0 &&
+                      p->align[0] >= 16 && p->align[1] >= 16 && p->align[3] >= 16;
+    if (a->type == CUDA_R_16BF && !even) return CUBLAS_STATUS_NOT_SUPPORTED;
+    memset(result, 0, sizeof *result);
+    *n = 1;
+    return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t, cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,
+                                       cublasLtMatrixLayout_t, cublasLtMatrixLayout_t, const cublasLtMatmulAlgo_t *,
+                                       cublasLtMatmulHeuristicResult_t *result)
+{
+    memset(result, 0, sizeof *result);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const void *alpha, const void *a, cublasLtMatrixLayout_t la,
+                              const void *b, cublasLtMatrixLayout_t lb, const void *beta, const void *c, cublasLtMatrixLayout_t, void *out,
+                              cublasLtMatrixLayout_t lo, const cublasLtMatmulAlgo_t *, void *, size_t, cudaStream_t)
+{
+    if (cudaError_t e = simt_launch_check()) return (cublasStatus_t)(e ? 14 : 0); // execution failed
+    if (!fits(d, la, lb, lo) || c != out) return CUBLAS_STATUS_INVALID_VALUE;
+    const float al = *(const float *)alpha, be = *(const float *)beta;
+    const int64_t k_len = d->ta ? la->rows : la->cols;
+    simt::device_open(true);
+    for (int64_t j = 0; j < lo->cols; j++)
+        for (int64_t i = 0; i < lo->rows; i++) {
+            double sum = 0;
+            for (int64_t k = 0; k < k_len; k++)
+                sum += (double)get(a, la->type, d->ta ? i * la->ld + k : k * la->ld + i) *
+                       get(b, lb->type, d->tb ? k * lb->ld + j : j * lb->ld + k);
+            double v = al * sum;
+            if (d->epilogue == CUBLASLT_EPILOGUE_BIAS) v += get(d->bias, d->bias_type, i);
+            if (be != 0) v += be * get(out, lo->type, j * lo->ld + i);
+            if (lo->type == CUDA_R_32F)
+                ((float *)out)[j * lo->ld + i] = (float)v;
+            else
+                ((bf16 *)out)[j * lo->ld + i] = f32_to_bf16((float)v);
+        }
+    simt::device_open(false);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+// ---- the library, as kernels/cuda/library.cu finds it; DISTILL_SIMT_NO_LIBRARY: it does not ----
+
+void *library_open(const char *stem)
+{
+    static int it;
+    return getenv("DISTILL_SIMT_NO_LIBRARY") || strcmp(stem, "cublasLt") ? nullptr : &it;
+}
+void *library_symbol(void *, const char *name)
+{
+#define CALL(f)                                                                                                                            \
+    if (!strcmp(name, #f)) return (void *)f;
+    CALL(cublasLtCreate)
+    CALL(cublasLtDestroy)
+    CALL(cublasLtGetVersion)
+    CALL(cublasLtMatmulDescCreate)
+    CALL(cublasLtMatmulDescDestroy)
+    CALL(cublasLtMatmulDescSetAttribute)
+    CALL(cublasLtMatrixLayoutCreate)
+    CALL(cublasLtMatrixLayoutDestroy)
+    CALL(cublasLtMatmulPreferenceCreate)
+    CALL(cublasLtMatmulPreferenceDestroy)
+    CALL(cublasLtMatmulPreferenceSetAttribute)
+    CALL(cublasLtMatmulAlgoGetHeuristic)
+    CALL(cublasLtMatmulAlgoCheck)
+    CALL(cublasLtMatmul)
+#undef CALL
+    return nullptr;
+}
