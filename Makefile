@@ -81,7 +81,7 @@ SIMT_COMPILE = $(CXX) -x c++ -std=gnu++17 -ffp-contract=off -Wall -Wextra -Wno-u
 COMPILE = $(CC) $(FLAGS) $(CFLAGS) $(INCLUDES) $(CPPFLAGS)
 DEPGEN = -MMD -MP
 
-.PHONY: all deps quickstart test suites bench install asan fuzz check-layers check-headers check-format format clean FORCE
+.PHONY: cuda-check all deps quickstart test suites bench install asan fuzz check-layers check-headers check-format format clean FORCE
 .DELETE_ON_ERROR:
 all: $B/distill
 
@@ -127,6 +127,11 @@ $B/obj/kernels/cpu/isa/%.$(1).o: kernels/cpu/isa/%.c $B/flags $B/deps.ok
 endef
 $(foreach isa,$(ISAS),$(eval $(call isa_rule,$(isa))))
 
+# What ptxas says of each kernel: registers, shared memory, spills. A hot kernel (kernels/cuda/hot: one name a line) that spills, and any
+# warning, fails; all targets are compiled.
+cuda-check:
+	@NVCC='$(NVCC)' CUDA_ARCHS='$(CUDA_ARCHS)' sh .ci/cuda-check
+
 # ---- tests ----
 
 $B/tests/run-all: $(LIB_OBJ) $(TEST_OBJ) $(SIMT_OBJ) $B/sources $B/test-sources
@@ -159,7 +164,7 @@ test:
 
 quickstart:
 	@sh .ci/deps install build
-	@$(MAKE) --no-print-directory $B/distill
+	@$(MAKE) --no-print-directory $B/distill CUDA=$(if $(wildcard /dev/nvidia[0-9]*),$(CUDA),0)
 	@sh teacher/tiny/quickstart.sh
 
 asan:

@@ -13,6 +13,7 @@ struct command {
     int n_arg_min, n_arg_max;     // how many of those
     const char *notes;            // shown after the options: examples, what is read and written; NULL if none. Lines ≤ 100 columns.
     const struct option *options; // ends with {0}; an entry named as a common option replaces that one (another default, say)
+    bool computes;                // opens a device: --device auto is resolved before it runs
     bool saves_on_stop;           // SIGINT and SIGTERM set stop_requested() (signals.h) instead of ending the process
     // Returns the exit code; on failure err holds the message, which main prints. Data goes to stdout, talk to stderr (progress.h).
     enum status (*run)(struct options *o, struct err *err);

@@ -203,6 +203,7 @@ static enum status run(struct options *o, struct err *err)
 
 const struct command command_doctor = {
     .name = "doctor",
+    .computes = true,
     .summary = "what would go wrong with a teacher, a student and data, before an hour is spent",
     .notes = "Says of each thing: ok, warn (look at it), FAIL (training or generation would break) or that it\n"
              "was skipped, and why. Folders may hold only tokenizers: what can be known is told. Exit code 1\n"

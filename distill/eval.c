@@ -283,6 +283,7 @@ const struct command command_eval = {
              "task, else a bootstrap over tasks. cons@n: whether the majority of a task's answers is right.\n\n"
              "  distill eval --model teacher/tiny/base --tasks teacher/tiny/test.jsonl --limit 200",
     .options = options,
+    .computes = true,
     .saves_on_stop = true,
     .run = run,
 };

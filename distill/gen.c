@@ -232,6 +232,7 @@ const struct command command_gen = {
              "number and --seed alone. With more prompts or a larger --n, only what is missing is generated.\n\n"
              "  distill gen --teacher teacher/tiny/moe --prompts teacher/tiny/prompts.jsonl --out traces",
     .options = options,
+    .computes = true,
     .saves_on_stop = true,
     .run = run,
 };

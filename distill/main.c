@@ -2,6 +2,7 @@
 #include "distill/command.h"
 #include "distill/signals.h"
 #include "kernels/base/spin.h"
+#include "kernels/device.h"
 
 #include <errno.h>
 #include <string.h>
@@ -92,7 +93,9 @@ static int run(const struct command *cmd, int argc, char **argv)
         st = print(&text);
     } else if (!st) {
         signals_install(cmd->saves_on_stop);
-        st = cmd->run(o, &err);
+        // Named, so that what is recorded of a run says where it ran.
+        if (cmd->computes && !strcmp(opt_str(o, "device"), "auto")) st = options_set(o, "device", dev_default(), &err);
+        if (!st) st = cmd->run(o, &err);
         // A full disk behind stdout shows at the flush, if no sooner.
         if ((fflush(stdout) || ferror(stdout)) && !st) st = err_errno(&err, "write to", "standard output");
     }

@@ -11,7 +11,8 @@
 static const size_t MAX_CONFIG_ITEMS = 1 << 20;
 
 static const struct option COMMON[] = {
-    {"device", OPT_STRING, .def = "cpu", .value = "cpu|cuda[:N]", .group = "Common", .help = "where to compute"},
+    {"device", OPT_STRING, .def = "auto", .value = "auto|cpu|cuda[:N]", .group = "Common",
+     .help = "where to compute; auto: the first GPU, else the CPU"},
     {"dtype", OPT_ENUM, .def = "bf16", .choices = "bf16|f32", .group = "Common",
      .help = "how weights and activations are stored; sums are f32 always"},
     {"threads", OPT_INT, .def = "0", .range = "[0, 4096]", .group = "Common", .help = "CPU threads; 0: as many as this process may use"},

@@ -361,6 +361,7 @@ const struct command command_score = {
     .summary = "logits of given token ids, or the likelihood of given answers",
     .notes = "Scored: the assistant's turns, reasoning included, and their end tokens, as in training.",
     .options = options,
+    .computes = true,
     .saves_on_stop = true,
     .run = run,
 };

@@ -445,6 +445,7 @@ const struct command command_train = {
              "The loss reported is ce-weight * cross-entropy + kd-weight * divergence, means over the step's\n"
              "tokens, before the update. OUT is a Hugging Face directory, with metrics.jsonl, run.json, state/.",
     .options = train_options,
+    .computes = true,
     .saves_on_stop = true,
     .run = run,
 };

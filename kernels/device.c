@@ -17,10 +17,14 @@ static const struct {
     {"cuda", cuda_backend},
 };
 
+const char *dev_default(void)
+{
+    return cuda_device_count && cuda_device_count() > 0 ? "cuda" : "cpu";
+}
+
 enum status dev_open(struct device *dev, const char *name, int n_thread, struct err *err)
 {
     memset(dev, 0, sizeof *dev);
-    if (!strcmp(name, "auto")) name = cuda_device_count && cuda_device_count() ? "cuda" : "cpu";
     size_t len = strcspn(name, ":");
     for (size_t i = 0; i < sizeof family / sizeof *family; i++) {
         if (len != strlen(family[i].name) || memcmp(name, family[i].name, len)) continue;

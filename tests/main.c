@@ -7,6 +7,7 @@
 // runs them in this one, for a debugger. This process itself never starts OpenMP threads: a forked child of a process that did hangs at its
 // first parallel region. So no unchecked fixtures that compute. A test has 120 s (CK_TIMEOUT_MULTIPLIER stretches it for sanitizers).
 #include "kernels/base/spin.h"
+#include "tests/simt/simt_state.h"
 #include "tests/test.h"
 
 #include <stdlib.h>
@@ -53,6 +54,7 @@ int main(int argc, char **argv)
             n_unknown++;
         }
     }
+    if (argc < 2 && simt_report) n_failed += simt_report(); // each kernel must have run
     printf("Suites: %d tests, %d failed\n", n_run, n_failed);
     return n_failed || n_unknown ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -32,7 +32,7 @@ template <class T, int N> __global__ void add_kernel(T *out, const T *a, const T
 extern "C" void cuda_add(struct device *dev, struct tensor out, struct tensor a, struct tensor b)
 {
     const int64_t n = tensor_numel(out);
-    const struct tensor flat[] = {tensor_1d(out.data, out.dtype, n), tensor_1d(a.data, a.dtype, n), tensor_1d(b.data, b.dtype, n)};
+    const struct tensor flat[] = {tensor_2d(out.data, out.dtype, 1, n), tensor_2d(a.data, a.dtype, 1, n), tensor_2d(b.data, b.dtype, 1, n)};
     const bool wide = vector_of(out.dtype, n, flat, 3) > 1;
     CU_DTYPE(out.dtype, T, {
         enum { N = 16 / sizeof(T) };

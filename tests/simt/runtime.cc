@@ -188,6 +188,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int)
     *p = {};
     snprintf(p->name, sizeof p->name, "emulated");
     p->major = 9;
+    for (int i = 0; i < n_planned; i++) // an older one, if a test asked for it
+        if (!strcmp(planned[i].call, "arch")) p->major = planned[i].error / 10, p->minor = planned[i].error % 10;
     p->multiProcessorCount = 4; // few, so that persistent kernels go round
     p->sharedMemPerBlockOptin = 232448;
     p->totalGlobalMem = total_bytes;

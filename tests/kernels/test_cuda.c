@@ -1,0 +1,134 @@
+// The GPU's trouble, on the emulated one: what is not there, too old, full or broken is told in a sentence, and nothing else goes wrong.
+#include "kernels/base/arena.h"
+#include "kernels/cuda/cuda.h"
+#include "kernels/ops.h"
+#include "tests/simt/simt_state.h"
+#include "tests/test.h"
+
+#include <stdlib.h>
+
+enum { NO_MEMORY = 2, OLD_DRIVER = 35, NO_DEVICE = 100, ECC = 214, NO_IMAGE = 209, LAUNCH_FAILURE = 719 }; // CUDA's numbers
+
+// What goes wrong while a device is opened: the call that fails, with what, and what is said.
+static const struct {
+    int n_device;
+    const char *call;
+    int error;
+    const char *name, *said;
+    enum status status;
+} openings[] = {
+    {0, NULL, 0, "cuda", "no NVIDIA GPU was found. Use --device cpu", ST_BAD_INPUT},
+    {1, "cudaGetDeviceCount", NO_DEVICE, "cuda", "no NVIDIA GPU was found", ST_BAD_INPUT},
+    {1, "cudaGetDeviceCount", OLD_DRIVER, "cuda", "Update the driver", ST_BAD_INPUT},
+    {1, NULL, 0, "cuda:1", "device cuda:1: this machine has 1 GPU: cuda:0", ST_BAD_INPUT},
+    {2, NULL, 0, "cuda:2", "this machine has 2 GPUs", ST_BAD_INPUT},
+    {1, NULL, 0, "cuda:x", "wanted cuda or cuda:N, N from 0 to 7", ST_BAD_INPUT},
+    {1, NULL, 0, "cuda:8", "wanted cuda or cuda:N, N from 0 to 7", ST_BAD_INPUT},
+    {1, "cudaSetDevice", ECC, "cuda", "uncorrectable ECC error", ST_FAIL},
+    {1, "cudaMallocHost", NO_MEMORY, "cuda", "pinned memory of the host", ST_FAIL},
+    {1, "arch", 75, "cuda", "sm_75, and distill's kernels need sm_80", ST_BAD_INPUT},
+};
+START_TEST(what_cannot_be_opened_is_said_in_a_sentence)
+{
+    struct err err = {0};
+    struct device dev;
+    simt_devices(openings[_i].n_device);
+    if (openings[_i].call) simt_fail(openings[_i].call, 1, openings[_i].error);
+    ck_fails(dev_open(&dev, openings[_i].name, 0, &err), openings[_i].status, openings[_i].said);
+    dev_close(&dev);
+}
+END_TEST
+
+static void open_gpu(struct device *dev)
+{
+    struct err err = {0};
+    simt_devices(1);
+    ck_ok(dev_open(dev, "cuda", 0, &err));
+}
+
+START_TEST(memory_that_is_not_there_is_counted)
+{
+    struct device dev;
+    struct err err = {0};
+    struct arena a;
+    simt_device_memory(64 << 20);
+    open_gpu(&dev);
+    ck_assert(dev_available_bytes(&dev) <= 64 << 20);
+    ck_fails(dev_arena(&dev, &a, "weights", 65 << 20, &err), ST_FAIL, "out of memory on cuda:0: weights needs 0.06 GiB");
+    ck_fails(dev_reserve(&dev, (size_t)1 << 40, &err), ST_FAIL, "it has 0.06 GiB free");
+    ck_ok(dev_arena(&dev, &a, "weights", 60 << 20, &err));
+    arena_free(&a);
+    ck_ok(dev_arena(&dev, &a, "weights", 60 << 20, &err)); // it was given back
+    arena_free(&a);
+    dev_close(&dev);
+}
+END_TEST
+
+// A launch that fails, a fault that shows later: the op is named, and its shapes; nothing runs after it.
+static const struct {
+    const char *call;
+    int nth, error;
+    bool sync;
+    const char *said;
+} faults[] = {
+    {"launch", 2, NO_IMAGE, false, "op_add on cuda:0: launching (add_kernel<T, "},
+    {"launch", 2, NO_IMAGE, false, "no kernel image is available for execution on the device (cudaErrorNoKernelImageForDevice)"},
+    {"launch", 2, NO_IMAGE, false, "its tensors: f32 (4, 8), f32 (4, 8), f32 (4, 8)"},
+    {"cudaStreamSynchronize", 1, ECC, false, "found while waiting for the device (--sync finds the op)"},
+    {"cudaStreamSynchronize", 3, LAUNCH_FAILURE, true, "op_add on cuda:0: running it: unspecified launch failure"},
+    {"cudaMemcpyAsync", 1, ECC, false, "op_upload on cuda:0: uploading: uncorrectable ECC error"},
+};
+START_TEST(a_fault_names_the_op)
+{
+    struct device dev;
+    struct err err = {0};
+    float host[32] = {0}, back[32];
+    open_gpu(&dev);
+    dev.sync = faults[_i].sync;
+    ck_ok(dev_reserve(&dev, 1 << 16, &err));
+    simt_fail(faults[_i].call, faults[_i].nth, faults[_i].error);
+    struct tensor x = dev_2d(&dev, DT_F32, 4, 8), y = dev_2d(&dev, DT_F32, 4, 8);
+    op_upload(&dev, x, host);
+    op_add(&dev, y, x, x);
+    op_add(&dev, x, y, y);
+    op_download(&dev, back, x);
+    ck_fails(dev_check(&dev, &err), ST_FAIL, faults[_i].said);
+    dev_close(&dev);
+}
+END_TEST
+
+START_TEST(a_library_that_is_not_there_is_named)
+{
+    struct device dev;
+    struct err err = {0};
+    setenv("DISTILL_SIMT_NO_LIBRARY", "1", 1);
+    open_gpu(&dev);
+    ck_ok(dev_reserve(&dev, 1 << 16, &err));
+    struct tensor x = dev_2d(&dev, DT_F32, 4, 8);
+    op_linear_bwd_x(&dev, x, dev_2d(&dev, DT_F32, 4, 8), dev_2d(&dev, DT_F32, 8, 8), false);
+    ck_fails(dev_check(&dev, &err), ST_FAIL, "cuBLASLt was not found");
+    dev_close(&dev);
+}
+END_TEST
+
+START_TEST(the_default_is_a_gpu_if_there_is_one)
+{
+    simt_devices(0);
+    ck_assert_str_eq(dev_default(), "cpu");
+    simt_devices(1);
+    ck_assert_str_eq(dev_default(), "cuda");
+}
+END_TEST
+
+Suite *suite_cuda(void)
+{
+    Suite *s = suite_create("cuda");
+    TCase *t = tcase_create("trouble");
+    tcase_add_loop_test(t, what_cannot_be_opened_is_said_in_a_sentence, 0, sizeof openings / sizeof *openings);
+    tcase_add_test(t, memory_that_is_not_there_is_counted);
+    tcase_add_loop_test(t, a_fault_names_the_op, 0, sizeof faults / sizeof *faults);
+    tcase_add_test(t, a_library_that_is_not_there_is_named);
+    tcase_add_test(t, the_default_is_a_gpu_if_there_is_one);
+    suite_add_tcase(s, t);
+    return s;
+}
