@@ -73,6 +73,17 @@ enum status dev_arena(struct device *dev, struct arena *a, const char *name, siz
     return ST_OK;
 }
 
+bool dev_step_begin(struct device *dev, const void *key, size_t n)
+{
+    if (!dev->backend->step_begin || dev->measuring || dev->sync || dev->error.code) return false;
+    return dev->backend->step_begin(dev, key, n);
+}
+
+void dev_step_end(struct device *dev)
+{
+    if (dev->backend->step_end && !dev->measuring && !dev->sync) dev->backend->step_end(dev);
+}
+
 size_t dev_available_bytes(struct device *dev)
 {
     return dev->backend->host_memory ? mem_available_bytes() : dev->backend->mem_free_bytes(dev);

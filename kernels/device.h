@@ -32,7 +32,7 @@ void dev_close(struct device *dev);
 // Memory of the device for an arena of any use (weights, cache, gradients). ST_FAIL: needed against free. arena_free gives it back, and
 // must come before dev_close.
 enum status dev_arena(struct device *dev, struct arena *a, const char *name, size_t size_bytes, struct err *err);
-size_t dev_available_bytes(struct device *dev); // what could still be taken
+size_t dev_available_bytes(struct device *dev);                                  // what could still be taken
 void dev_measure(struct device *dev);                                            // until dev_reserve
 enum status dev_reserve(struct device *dev, size_t size_bytes, struct err *err); // real memory for the arena; ends measuring
 enum status dev_check(struct device *dev, struct err *err);                      // moves the sticky error out; ST_OK if none
@@ -40,6 +40,13 @@ void dev_fail(struct device *dev, const char *op, const char *fmt, ...)
     __attribute__((format(printf, 3, 4))); // for ops; the first one sticks
 void dev_fail_op(struct device *dev, const char *fmt, ...)
     __attribute__((format(printf, 2, 3))); // for backends: of the op that runs, with the shapes of its tensors
+
+// A stretch of many small ops costs more to launch than to run. Between dev_step_begin and dev_step_end stand ops that do the same over the
+// same memory whenever `key` (n bytes: shapes, bounds, addresses) is the same; what they read may differ. True: the device has begun them
+// as it recorded them, and they are to be skipped, dev_step_end too. False: run them, then dev_step_end. Neither uploads nor downloads
+// between.
+bool dev_step_begin(struct device *dev, const void *key, size_t n);
+void dev_step_end(struct device *dev);
 
 // Step memory. Contents are undefined until written (ops that accumulate say so; clear with op_zero).
 struct tensor dev_1d(struct device *dev, enum dtype t, int64_t a);

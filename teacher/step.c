@@ -11,6 +11,8 @@
 #include <math.h>
 #include <string.h>
 
+enum { DECODE_BOUND = 1024 }; // positions: a decode step is told its largest in these steps, so that a device can know it again
+
 // Says where the integers of a step of n_tok rows in n_seg segments lie in e->ints.
 static void lay_out(struct engine *e, enum run_mode mode, int n_tok, int n_seg)
 {
@@ -63,7 +65,17 @@ static void forward(struct engine *e, struct tensor hidden, on_layer tell, void 
         run.k_start = at + (e->k_start - e->ints);
         run.n_key = s->n_key;
     }
+    // Decode repeats itself: the same rows over the same memory, while the bound on positions grows in steps.
+    const bool repeats = s->mode == RUN_DECODE && !tell;
+    if (repeats) seg.max_pos = (s->max_pos + DECODE_BOUND - 1) / DECODE_BOUND * DECODE_BOUND;
+    if (seg.max_pos > e->max_len) seg.max_pos = e->max_len;
+    struct {
+        const void *model, *hidden, *ints;
+        int64_t n_tok, n_seg, max_pos;
+    } key = {e->m, hidden.data, ints.data, s->n_tok, s->n_seg, seg.max_pos};
+    if (repeats && dev_step_begin(dev, &key, sizeof key)) return;
     model_forward(e->m, &run, hidden, tensor_rows(ints, 0, s->n_tok));
+    if (repeats) dev_step_end(dev);
 }
 
 // The rows of hidden that draw_row names; no copy where they follow each other.

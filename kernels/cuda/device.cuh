@@ -23,6 +23,7 @@ enum cuda_trouble_code { TROUBLE_NONE, TROUBLE_TOKEN, TROUBLE_EXPERT };
 struct cuda_trouble {
     int code, row, found, limit; // TOKEN: id `found` in `row`, a vocabulary of `limit`. EXPERT: `found` has rows and no weights here
 };
+struct graphs; // graph.cu: steps that were recorded
 struct blaslt; // blaslt.cu: the library and its tuned products
 struct cuda_state {
     int index; // of the device
@@ -36,7 +37,10 @@ struct cuda_state {
     } stage; // uploads go through
     struct cuda_trouble *trouble;
     struct blaslt *blaslt;
+    struct graphs *graphs;
+    bool recording; // into a graph: nothing may wait
 };
+void graphs_free(struct graphs *g);
 static inline struct cuda_state *cuda_of(const struct device *dev)
 {
     return (struct cuda_state *)dev->state;
@@ -81,7 +85,7 @@ static void cu_launch(struct device *dev, const char *name, void (*kernel)(P...)
 {
     if (!cuda_launch_begin(dev, name, grid)) return;
     cudaError_t e = simt_launch_check();
-    if (!e) simt::launch(name, grid, block, shared_bytes, [&] { kernel(arg...); });
+    if (!e) simt_run([=] { simt::launch(name, grid, block, shared_bytes, [=] { kernel(arg...); }); });
     cuda_launch_end(dev, name, grid, block, shared_bytes, e);
 }
 #endif

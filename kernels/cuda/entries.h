@@ -46,6 +46,8 @@ CUDA_ENTRY(sumsq);
 enum status cuda_open(struct device *dev, struct err *err);
 void cuda_close(struct device *dev);
 void cuda_sync(struct device *dev);
+bool cuda_step_begin(struct device *dev, const void *key, size_t n); // graph.cu
+void cuda_step_end(struct device *dev);
 enum status cuda_mem_take(struct device *dev, void **out, size_t size_bytes, const char *name, struct err *err);
 void cuda_mem_give(void *p);
 size_t cuda_mem_free_bytes(struct device *dev);

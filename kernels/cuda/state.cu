@@ -93,6 +93,7 @@ extern "C" void cuda_close(struct device *dev)
     }
     if (s->trouble) cudaFreeHost(s->trouble);
     blaslt_close(s->blaslt);
+    graphs_free(s->graphs);
     free(s);
     dev->state = NULL;
 }

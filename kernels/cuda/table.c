@@ -8,13 +8,14 @@
 #define ENTRY(op) .op = cuda_##op
 #define TABLE(device)                                                                                                                      \
     {                                                                                                                                      \
-        .name = device, .open = cuda_open, .close = cuda_close, .sync = cuda_sync, .mem_take = cuda_mem_take, .mem_give = cuda_mem_give,   \
-        .mem_free_bytes = cuda_mem_free_bytes, ENTRY(pack_bytes), ENTRY(upload), ENTRY(download), ENTRY(zero), ENTRY(copy), ENTRY(pack),   \
-        ENTRY(nonfinite), ENTRY(add), ENTRY(embed), ENTRY(embed_bwd), ENTRY(rmsnorm), ENTRY(rmsnorm_bwd), ENTRY(rope), ENTRY(silu_mul),    \
-        ENTRY(silu_mul_bwd), ENTRY(linear), ENTRY(fp8_linear), ENTRY(linear_bwd_x), ENTRY(linear_bwd_w), ENTRY(bias_bwd),                  \
-        ENTRY(head_linear), ENTRY(attention), ENTRY(attention_bwd), ENTRY(kv_write), ENTRY(kv_read), ENTRY(attention_paged),               \
-        ENTRY(router), ENTRY(moe_sort), ENTRY(gather_rows), ENTRY(grouped_linear), ENTRY(moe_combine), ENTRY(loss), ENTRY(capture_topk),   \
-        ENTRY(sample), ENTRY(capture_sampled), ENTRY(adamw), ENTRY(sumsq),                                                                 \
+        .name = device, .open = cuda_open, .close = cuda_close, .sync = cuda_sync, .step_begin = cuda_step_begin,                          \
+        .step_end = cuda_step_end, .mem_take = cuda_mem_take, .mem_give = cuda_mem_give, .mem_free_bytes = cuda_mem_free_bytes,            \
+        ENTRY(pack_bytes), ENTRY(upload), ENTRY(download), ENTRY(zero), ENTRY(copy), ENTRY(pack), ENTRY(nonfinite), ENTRY(add),            \
+        ENTRY(embed), ENTRY(embed_bwd), ENTRY(rmsnorm), ENTRY(rmsnorm_bwd), ENTRY(rope), ENTRY(silu_mul), ENTRY(silu_mul_bwd),             \
+        ENTRY(linear), ENTRY(fp8_linear), ENTRY(linear_bwd_x), ENTRY(linear_bwd_w), ENTRY(bias_bwd), ENTRY(head_linear), ENTRY(attention), \
+        ENTRY(attention_bwd), ENTRY(kv_write), ENTRY(kv_read), ENTRY(attention_paged), ENTRY(router), ENTRY(moe_sort), ENTRY(gather_rows), \
+        ENTRY(grouped_linear), ENTRY(moe_combine), ENTRY(loss), ENTRY(capture_topk), ENTRY(sample), ENTRY(capture_sampled), ENTRY(adamw),  \
+        ENTRY(sumsq),                                                                                                                      \
     }
 
 static const struct backend table[] = {

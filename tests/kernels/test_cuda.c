@@ -97,6 +97,39 @@ START_TEST(a_fault_names_the_op)
 }
 END_TEST
 
+// A step that is recorded at its second coming does from then on what it did, with what its memory holds by then.
+START_TEST(a_recorded_step_does_the_same_over_new_values)
+{
+    struct device dev;
+    struct err err = {0};
+    open_gpu(&dev);
+    ck_ok(dev_reserve(&dev, 1 << 16, &err));
+    struct tensor x = dev_2d(&dev, DT_F32, 4, 8), y = dev_2d(&dev, DT_F32, 4, 8);
+    int n_run = 0;
+    for (int round = 0; round < 5; round++) {
+        float host[32], back[32];
+        const int64_t key[2] = {7, round == 4}; // the last is another step
+        for (int i = 0; i < 32; i++) host[i] = (float)(round * 100 + i);
+        op_upload(&dev, x, host);
+        if (!dev_step_begin(&dev, key, sizeof key)) {
+            n_run++;
+            op_zero(&dev, y);
+            op_add(&dev, y, y, x);
+            op_add(&dev, y, y, x);
+            dev_step_end(&dev);
+        }
+        op_download(&dev, back, y);
+        ck_ok(dev_check(&dev, &err));
+        for (int i = 0; i < 32; i++) ck_assert_float_eq(back[i], 2 * host[i]);
+    }
+    ck_assert_int_eq(n_run, 3); // first, recorded, and the other key
+    ck_assert(!dev_step_begin(&dev, "waits", 5) && !dev_step_begin(&dev, "waits", 5));
+    dev.backend->sync(&dev);
+    ck_fails(dev_check(&dev, &err), ST_FAIL, "waiting for the device");
+    dev_close(&dev);
+}
+END_TEST
+
 START_TEST(a_library_that_is_not_there_is_named)
 {
     struct device dev;
@@ -127,6 +160,7 @@ Suite *suite_cuda(void)
     tcase_add_loop_test(t, what_cannot_be_opened_is_said_in_a_sentence, 0, sizeof openings / sizeof *openings);
     tcase_add_test(t, memory_that_is_not_there_is_counted);
     tcase_add_loop_test(t, a_fault_names_the_op, 0, sizeof faults / sizeof *faults);
+    tcase_add_test(t, a_recorded_step_does_the_same_over_new_values);
     tcase_add_test(t, a_library_that_is_not_there_is_named);
     tcase_add_test(t, the_default_is_a_gpu_if_there_is_one);
     suite_add_tcase(s, t);

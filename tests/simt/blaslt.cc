@@ -143,6 +143,31 @@ cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t, c
     return CUBLAS_STATUS_SUCCESS;
 }
 
+namespace
+{
+void compute(const simt_matmul &d, float al, const void *a, const simt_layout &la, const void *b, const simt_layout &lb, float be,
+             void *out, const simt_layout &lo)
+{
+    const int64_t k_len = d.ta ? la.rows : la.cols;
+    simt::device_open(true);
+    for (int64_t j = 0; j < lo.cols; j++)
+        for (int64_t i = 0; i < lo.rows; i++) {
+            double sum = 0;
+            for (int64_t k = 0; k < k_len; k++)
+                sum +=
+                    (double)get(a, la.type, d.ta ? i * la.ld + k : k * la.ld + i) * get(b, lb.type, d.tb ? k * lb.ld + j : j * lb.ld + k);
+            double v = al * sum;
+            if (d.epilogue == CUBLASLT_EPILOGUE_BIAS) v += get(d.bias, d.bias_type, i);
+            if (be != 0) v += be * get(out, lo.type, j * lo.ld + i);
+            if (lo.type == CUDA_R_32F)
+                ((float *)out)[j * lo.ld + i] = (float)v;
+            else
+                ((bf16 *)out)[j * lo.ld + i] = f32_to_bf16((float)v);
+        }
+    simt::device_open(false);
+}
+} // namespace
+
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const void *alpha, const void *a, cublasLtMatrixLayout_t la,
                               const void *b, cublasLtMatrixLayout_t lb, const void *beta, const void *c, cublasLtMatrixLayout_t, void *out,
                               cublasLtMatrixLayout_t lo, const cublasLtMatmulAlgo_t *, void *, size_t, cudaStream_t)
@@ -150,23 +175,9 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
     if (cudaError_t e = simt_launch_check()) return (cublasStatus_t)(e ? 14 : 0); // execution failed
     if (!fits(d, la, lb, lo) || c != out) return CUBLAS_STATUS_INVALID_VALUE;
     const float al = *(const float *)alpha, be = *(const float *)beta;
-    const int64_t k_len = d->ta ? la->rows : la->cols;
-    simt::device_open(true);
-    for (int64_t j = 0; j < lo->cols; j++)
-        for (int64_t i = 0; i < lo->rows; i++) {
-            double sum = 0;
-            for (int64_t k = 0; k < k_len; k++)
-                sum += (double)get(a, la->type, d->ta ? i * la->ld + k : k * la->ld + i) *
-                       get(b, lb->type, d->tb ? k * lb->ld + j : j * lb->ld + k);
-            double v = al * sum;
-            if (d->epilogue == CUBLASLT_EPILOGUE_BIAS) v += get(d->bias, d->bias_type, i);
-            if (be != 0) v += be * get(out, lo->type, j * lo->ld + i);
-            if (lo->type == CUDA_R_32F)
-                ((float *)out)[j * lo->ld + i] = (float)v;
-            else
-                ((bf16 *)out)[j * lo->ld + i] = f32_to_bf16((float)v);
-        }
-    simt::device_open(false);
+    const simt_matmul desc = *d;
+    const simt_layout a_is = *la, b_is = *lb, out_is = *lo;
+    simt_run([=] { compute(desc, al, a, a_is, b, b_is, be, out, out_is); });
     return CUBLAS_STATUS_SUCCESS;
 }
 

@@ -68,7 +68,8 @@ int simt_report(void)
             unexplained += !found && why < 0;
             const size_t at = strlen(missing);
             if (!found && at < sizeof missing - 256)
-                snprintf(missing + at, sizeof missing - at, "  not run: %s%s%s\n", name, why < 0 ? "" : ": ", why < 0 ? "" : not_emulated[why].why);
+                snprintf(missing + at, sizeof missing - at, "  not run: %s%s%s\n", name, why < 0 ? "" : ": ",
+                         why < 0 ? "" : not_emulated[why].why);
         }
         free(text);
     }

@@ -20,6 +20,14 @@ size_t total_bytes = (size_t)4 << 30, taken_bytes;
 bool is_open;
 enum { PAGE = 4096, PROTECT_MAX = 1 << 20 }; // large memory stays open: closing it takes time by the page
 
+} // namespace
+struct simt_graph {
+    std::vector<std::function<void()>> work;
+};
+namespace
+{
+simt_graph *recording;
+
 struct planned_failure {
     char call[40];
     int nth, error;
@@ -165,6 +173,51 @@ void simt_fail(const char *call, int nth, int error)
 }
 }
 
+// ---- graphs ----
+
+void simt_run(std::function<void()> f)
+{
+    if (recording)
+        recording->work.push_back(f);
+    else
+        f();
+}
+cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode)
+{
+    CALL(cudaStreamBeginCapture);
+    if (recording) return last_error = cudaErrorInvalidValue;
+    recording = new simt_graph();
+    return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t *g)
+{
+    *g = recording;
+    recording = nullptr;
+    return *g ? cudaSuccess : (last_error = cudaErrorInvalidValue);
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t g, unsigned long long)
+{
+    CALL(cudaGraphInstantiate);
+    *exec = new simt_graph(*g);
+    return cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t)
+{
+    CALL(cudaGraphLaunch);
+    for (auto &f : exec->work) f();
+    return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t g)
+{
+    delete g;
+    return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
+{
+    delete exec;
+    return cudaSuccess;
+}
+
 cudaError_t simt_launch_check()
 {
     CALL(launch);
@@ -241,9 +294,12 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t size, cudaMemcpyK
     bool ok = (kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice) == simt::is_device(to, size) &&
               (kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice) == simt::is_device(from, size);
     if (!ok && size) return last_error = cudaErrorInvalidValue;
-    simt::device_open(true);
-    memmove(to, from, size);
-    simt::device_open(false);
+    if (recording && kind != cudaMemcpyDeviceToDevice) return last_error = cudaErrorStreamCaptureUnsupported;
+    simt_run([=] {
+        simt::device_open(true);
+        memmove(to, from, size);
+        simt::device_open(false);
+    });
     return cudaSuccess;
 }
 cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width, size_t height,
@@ -257,9 +313,11 @@ cudaError_t cudaMemsetAsync(void *p, int value, size_t size, cudaStream_t)
 {
     CALL(cudaMemsetAsync);
     if (!simt::is_device(p, size)) return last_error = cudaErrorInvalidValue;
-    simt::device_open(true);
-    memset(p, value, size);
-    simt::device_open(false);
+    simt_run([=] {
+        simt::device_open(true);
+        memset(p, value, size);
+        simt::device_open(false);
+    });
     return cudaSuccess;
 }
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned)
@@ -275,6 +333,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t)
 cudaError_t cudaStreamSynchronize(cudaStream_t)
 {
     CALL(cudaStreamSynchronize);
+    if (recording) return last_error = cudaErrorStreamCaptureUnsupported;
     return cudaSuccess;
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned)
