@@ -4,6 +4,7 @@
 #include "kernels/cuda/library.cuh"
 
 #include <cublasLt.h>
+#include <vector>
 
 struct simt_blaslt {
     int none;
@@ -150,13 +151,19 @@ void compute(const simt_matmul &d, float al, const void *a, const simt_layout &l
 {
     const int64_t k_len = d.ta ? la.rows : la.cols;
     simt::device_open(true);
-    for (int64_t j = 0; j < lo.cols; j++)
+    std::vector<float> row((size_t)(lo.rows * k_len)), column((size_t)k_len); // op(a) by rows, a column of op(b)
+    for (int64_t i = 0; i < lo.rows; i++)
+        for (int64_t k = 0; k < k_len; k++) row[(size_t)(i * k_len + k)] = get(a, la.type, d.ta ? i * la.ld + k : k * la.ld + i);
+    for (int64_t j = 0; j < lo.cols; j++) {
+        for (int64_t k = 0; k < k_len; k++) column[(size_t)k] = get(b, lb.type, d.tb ? k * lb.ld + j : j * lb.ld + k);
         for (int64_t i = 0; i < lo.rows; i++) {
-            double sum = 0;
-            for (int64_t k = 0; k < k_len; k++)
-                sum +=
-                    (double)get(a, la.type, d.ta ? i * la.ld + k : k * la.ld + i) * get(b, lb.type, d.tb ? k * lb.ld + j : j * lb.ld + k);
-            double v = al * sum;
+            const float *x = row.data() + i * k_len;
+            double part[4] = {0, 0, 0, 0};
+            int64_t k = 0;
+            for (; k + 4 <= k_len; k += 4)
+                for (int l = 0; l < 4; l++) part[l] += (double)x[k + l] * column[(size_t)(k + l)];
+            for (; k < k_len; k++) part[0] += (double)x[k] * column[(size_t)k];
+            double v = al * (part[0] + part[1] + part[2] + part[3]);
             if (d.epilogue == CUBLASLT_EPILOGUE_BIAS) v += get(d.bias, d.bias_type, i);
             if (be != 0) v += be * get(out, lo.type, j * lo.ld + i);
             if (lo.type == CUDA_R_32F)
@@ -164,6 +171,7 @@ void compute(const simt_matmul &d, float al, const void *a, const simt_layout &l
             else
                 ((bf16 *)out)[j * lo.ld + i] = f32_to_bf16((float)v);
         }
+    }
     simt::device_open(false);
 }
 } // namespace
