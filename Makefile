@@ -159,7 +159,7 @@ suites: $(if $(filter distill,$(ROOMS)),$B/distill) $B/tests/run-all
 
 test:
 	@sh .ci/deps install build test
-	@$(MAKE) --no-print-directory $B/distill $B/tests/run-all
+	@$(MAKE) --no-print-directory $B/distill $B/tests/run-all $(if $(SIMT_OBJ),$B/tests/distill-simt)
 	@sh .ci/test $B
 
 quickstart:

@@ -39,6 +39,7 @@ __attribute__((constructor)) void init()
 {
     const char *s = getenv("DISTILL_SIMT");
     if (s) n_device = atoi(s);
+    if ((s = getenv("DISTILL_SIMT_MEMORY"))) total_bytes = (size_t)atoll(s);
     // DISTILL_SIMT_FAIL=cudaMalloc:3:2,launch:100:700
     char call[40];
     int nth, error, n;

@@ -1,0 +1,61 @@
+# distill with --device cuda as a user would, on the emulated GPU: the same traces and losses as on the CPU, and what is said in trouble.
+. tests/cli/lib.inc
+simt=${DISTILL%/*}/tests/distill-simt
+[ -x "$simt" ] || {
+    echo "skipped: tests/cli/cuda.sh (no $simt: built without kernels/cuda)"
+    exit 0
+}
+[ -f teacher/tiny/base/model.safetensors ] || {
+    echo "skipped: tests/cli/cuda.sh (no shipped models)"
+    exit 0
+}
+export DISTILL_SIMT=1 XDG_CACHE_HOME="$TMP/cache"
+
+head -n 2 teacher/tiny/prompts.jsonl >"$TMP/prompts.jsonl"
+gen() { "$1" gen --teacher teacher/tiny/moe --prompts "$TMP/prompts.jsonl" --n 2 --max-tokens 5 --targets topk:8 --dtype f32 --seed 3 --device "$2" --out "$3"; }
+exits 0 "gen on the GPU" gen "$simt" cuda "$TMP/on-gpu"
+exits 0 "gen on the CPU" gen "$DISTILL" cpu "$TMP/on-cpu"
+for where in gpu cpu; do sed 's/.*"token_ids"/"token_ids"/' "$TMP/on-$where"/traces-*.jsonl | sed 's/\].*//' | sort >"$TMP/$where.ids"; done
+same "the same tokens on both" "$TMP/gpu.ids" "$TMP/cpu.ids"
+exits 0 "the store is whole" "$DISTILL" data verify "$TMP/on-gpu"
+exits 0 "gen again resumes a finished store" gen "$simt" cuda "$TMP/on-gpu"
+
+printf '{"messages":[{"role":"user","content":"What is 3 plus 4?"},{"role":"assistant","content":"It is 7."}]}\n%.0s' 1 2 3 4 5 6 >"$TMP/chats.jsonl"
+train() {
+    program=$1
+    device=$2
+    shift 2
+    "$program" train --student teacher/tiny/base --data "$TMP/chats.jsonl" --lr 1e-3 --batch-tokens 64 --save-every 1 --seed 3 --dtype f32 --device "$device" "$@"
+}
+exits 0 "train on the GPU" train "$simt" cuda --steps 3 --out "$TMP/student-gpu"
+exits 0 "train on the CPU" train "$DISTILL" cpu --steps 3 --out "$TMP/student-cpu"
+losses() { sed 's/.*"loss":\([-0-9.e]*\).*"grad_norm":\([-0-9.e]*\).*/\1 \2/' "$TMP/student-$1/metrics.jsonl"; }
+losses gpu >"$TMP/gpu.loss"
+losses cpu >"$TMP/cpu.loss"
+paste -d' ' "$TMP/gpu.loss" "$TMP/cpu.loss" | awk '
+    function off(a, b) { return a > b ? (a - b) / b : (b - a) / b }
+    NF != 4 || off($1, $3) > 1e-4 || off($2, $4) > 1e-3 { bad = 1 } END { exit bad || NR != 3 }' &&
+    ok "the same losses and gradient norms" || {
+    failed "losses differ:"
+    paste -d' ' "$TMP/gpu.loss" "$TMP/cpu.loss"
+}
+
+# A fault in the second step: the last checkpoint is whole, and the run goes on from it.
+faulty() { DISTILL_SIMT_FAIL=$1 train "$simt" cuda --steps 3 --out "$2"; }
+exits 1 "a launch that fails in mid-run" faulty launch:400:719 "$TMP/fault"
+says "the op is named" err " on cuda:0: launching "
+says "and CUDA's message" err "unspecified launch failure"
+exits 0 "the run goes on from its last checkpoint" train "$simt" cuda --steps 3 --out "$TMP/fault" --resume
+same "and ends as if nothing had been" "$TMP/fault/model.safetensors" "$TMP/student-gpu/model.safetensors"
+exits 1 "an ECC error" faulty cudaStreamSynchronize:2:214 "$TMP/ecc"
+says "an ECC error is told" err "uncorrectable ECC error"
+
+exits 2 "a device that is not there" train "$simt" cuda:1 --steps 1 --out "$TMP/x"
+says "how many there are" err "this machine has 1 GPU"
+no_gpu() { DISTILL_SIMT=0 train "$simt" "$1" --steps 1 --out "$TMP/x"; }
+exits 2 "no GPU" no_gpu cuda
+says "no GPU: what to do" err "Use --device cpu"
+full() { DISTILL_SIMT_MEMORY=$((8 << 20)) train "$simt" cuda --steps 1 --out "$TMP/x"; }
+exits 1 "a GPU that is too small" full
+says "how much is needed and free" err "GiB free"
+finish
