@@ -358,7 +358,8 @@ void op_moe_sort(struct device *dev, struct tensor first, struct tensor row_toke
     WANT(first, T_I32, 0, 1, n_expert + 1);
     WANT(row_token, T_I32, 0, 1, tensor_numel(expert));
     WANT(token_row, T_I32, 0, 2, expert.shape[0], expert.shape[1]);
-    RUN(moe_sort, first, row_token, token_row, expert, n_expert); // also of nothing: `first` is read by others
+    REQUIRE(n_expert >= 1 && n_expert <= OP_EXPERT_MAX, "%d experts: wanted 1 to %d", n_expert, OP_EXPERT_MAX);
+    RUN_SCRATCH(moe_sort, first, row_token, token_row, expert, n_expert); // also of nothing: `first` is read by others
 }
 
 void op_gather_rows(struct device *dev, struct tensor out, struct tensor x, struct tensor row)

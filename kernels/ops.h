@@ -238,7 +238,7 @@ struct backend {
     __typeof__(op_kv_read) *kv_read;
     __typeof__(op_attention_paged) *attention_paged; // S
     __typeof__(op_router) *router;
-    __typeof__(op_moe_sort) *moe_sort;
+    __typeof__(op_moe_sort) *moe_sort; // S
     __typeof__(op_gather_rows) *gather_rows;
     __typeof__(op_grouped_linear) *grouped_linear; // S
     __typeof__(op_moe_combine) *moe_combine;

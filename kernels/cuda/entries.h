@@ -27,10 +27,10 @@ CUDA_ENTRY(grouped_linear);
 CUDA_ENTRY(fp8_linear); // fp8.cu
 CUDA_ENTRY(attention);  // attention.cu
 CUDA_ENTRY(attention_bwd);
-CUDA_ENTRY(kv_write); // attention_paged.cu
+CUDA_ENTRY(kv_write); // kv.cu
 CUDA_ENTRY(kv_read);
-CUDA_ENTRY(attention_paged);
-CUDA_ENTRY(router); // moe.cu
+CUDA_ENTRY(attention_paged); // attention_paged.cu
+CUDA_ENTRY(router);          // moe.cu
 CUDA_ENTRY(moe_sort);
 CUDA_ENTRY(gather_rows);
 CUDA_ENTRY(moe_combine);

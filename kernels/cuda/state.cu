@@ -127,6 +127,9 @@ static void tell_trouble(struct device *dev)
 {
     struct cuda_trouble t = *cuda_of(dev)->trouble;
     if (t.code == TROUBLE_TOKEN) dev_fail(dev, "op_embed", "token id %d in row %d: the vocabulary has %d", t.found, t.row, t.limit);
+    if (t.code == TROUBLE_TOKEN_BWD) dev_fail(dev, "op_embed_bwd", "token id %d in row %d: the vocabulary has %d", t.found, t.row, t.limit);
+    if (t.code == TROUBLE_CHOICE) dev_fail(dev, "op_moe_sort", "expert %d of token %d: there are %d", t.found, t.row, t.limit);
+    if (t.code == TROUBLE_ROW) dev_fail(dev, "op_gather_rows", "row %d: there are %d", t.found, t.limit);
     if (t.code == TROUBLE_EXPERT) dev_fail(dev, "op_grouped_linear", "expert %d has rows, and its weights are not on this device", t.found);
     cuda_of(dev)->trouble->code = TROUBLE_NONE;
 }

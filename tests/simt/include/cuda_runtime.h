@@ -117,6 +117,14 @@ static inline int __all_sync(unsigned mask, int v)
 {
     return __ballot_sync(mask, v) == simt::exchange_mask();
 }
+template <class T> static inline unsigned __match_any_sync(unsigned mask, T v)
+{
+    simt::exchange(mask, &v, sizeof v, "__match_any_sync");
+    unsigned r = 0;
+    for (int l = 0; l < 32; l++)
+        if (simt::exchange_mask() >> l & 1) r |= (unsigned)!memcmp(simt::peer(l), &v, sizeof v) << l;
+    return r;
+}
 static inline unsigned __activemask()
 {
     return 0xffffffffu;
