@@ -249,7 +249,8 @@ static void ref_attention_bwd(struct op_case *c)
                             .start_k = R(10)});
 }
 
-// ---- pages: dim rows, heads, kv heads, d, page_len, chunked. Row r of its own segment, unless chunked: then all rows are one segment
+// ---- pages: dim rows, heads (of copies: 0 if their rows lie close), kv heads, d, page_len, chunked. Row r of its own segment, unless
+// chunked: then all rows are one segment
 // ----------------
 
 static int32_t row_pos(const struct op_case *c, int64_t r)
@@ -294,7 +295,7 @@ static int64_t n_page(const struct op_case *c)
 static void setup_kv_write(struct op_case *c)
 {
     arg_add(c, OUT, c->dtype, 1, 0, n_page(c), c->dim[4], c->dim[2], c->dim[3])->len = 0;
-    arg_add(c, IN, c->dtype, 1, 2, rows(c), c->dim[2], c->dim[3], -1);
+    arg_add(c, IN, c->dtype, 1, c->dim[1] ? 2 : 0, rows(c), c->dim[2], c->dim[3], -1);
     add_pages(c);
 }
 static void call_kv_write(struct device *dev, const struct op_case *c, struct tensor *x)
@@ -311,7 +312,7 @@ static void setup_kv_read(struct op_case *c) // out, pages, pos, page, start, k_
 {
     int64_t n_seg = c->dim[5] ? 1 : rows(c), sum = 0;
     for (int64_t s = 0; s < n_seg; s++) sum += row_pos(c, c->dim[5] ? rows(c) - 1 : s) + 1;
-    arg_add(c, OUT, c->dtype, 1, 1, sum, c->dim[2], c->dim[3], -1)->len = 0;
+    arg_add(c, OUT, c->dtype, 1, c->dim[1] ? 1 : 0, sum, c->dim[2], c->dim[3], -1)->len = 0;
     arg_add(c, IN, c->dtype, 1, 0, n_page(c), c->dim[4], c->dim[2], c->dim[3]);
     add_pages(c);
     struct op_arg *start = arg_add(c, IN, DT_I32, 0, 0, n_seg + 1, -1, END);
@@ -393,7 +394,7 @@ static void ref_router(struct op_case *c)
 {
     int64_t e = c->dim[1], per = e / c->dim[3];
     for (int64_t t = 0; t < rows(c); t++) {
-        double score[256], choice[256], group[64], sum = 0, total = 0;
+        double score[OP_EXPERT_MAX], choice[OP_EXPERT_MAX], group[OP_EXPERT_MAX], sum = 0, total = 0;
         for (int64_t i = 0; i < e; i++) sum += exp(R(2)[t * e + i]);
         for (int64_t i = 0; i < e; i++) {
             score[i] = c->dim[5] ? exp(R(2)[t * e + i]) / sum : 1 / (1 + exp(-R(2)[t * e + i]));
@@ -448,10 +449,10 @@ static void ref_moe_sort(struct op_case *c)
     }
     R(0)[c->dim[1]] = (double)at;
 }
-// dim: rows, rows of x, d
+// dim: rows, rows of x, d, rows lie close
 static void setup_gather(struct op_case *c)
 {
-    arg_add(c, OUT | BY_ROW, c->dtype, 1, 2, rows(c), c->dim[2], END)->len = 0;
+    arg_add(c, OUT | BY_ROW, c->dtype, 1, c->dim[3] ? 0 : 2, rows(c), c->dim[2], END)->len = 0;
     arg_add(c, IN, c->dtype, 1, 0, c->dim[1], c->dim[2], END);
     struct op_arg *r = arg_add(c, BY_ROW, DT_I32, 0, 0, rows(c), -1, END);
     for (int64_t i = 0; i < rows(c); i++) arg_set(r, i, (double)rng_below(9, 0, (uint64_t)i, (uint64_t)c->dim[1]));
@@ -543,8 +544,12 @@ const struct op_row op_rows_heads[] = {
      setup_kv_write,
      call_kv_write,
      ref_kv_write,
-     {{1, 1, 1, 1, 1}, {5, 4, 2, 9, 4}, {20, 4, 2, 8, 3, 1}, {NO_ROWS, 2, 1, 4, 4}}},
-    {OP_ROW(kv_read), setup_kv_read, call_kv_read, ref_kv_read, {{1, 1, 1, 1, 1}, {5, 4, 2, 9, 4}, {20, 4, 2, 8, 3, 1}}},
+     {{1, 1, 1, 1, 1}, {5, 4, 2, 9, 4}, {20, 4, 2, 8, 3, 1}, {NO_ROWS, 2, 1, 4, 4}, {5, 0, 3, 104, 4}}},
+    {OP_ROW(kv_read),
+     setup_kv_read,
+     call_kv_read,
+     ref_kv_read,
+     {{1, 1, 1, 1, 1}, {5, 4, 2, 9, 4}, {20, 4, 2, 8, 3, 1}, {5, 0, 3, 104, 4}, {6, 0, 1, 2056, 4, 1}}},
     {OP_ROW(attention_paged),
      setup_paged,
      call_paged,
@@ -558,12 +563,20 @@ const struct op_row op_rows_heads[] = {
       {5, 8, 2, 4, 2},
       {7, 60, 6, 1, 1, 1},
       {5, 16, 3, 8, 3, 1},
-      {5, 8, 2, 8, 3},
+      {3, 1000, 40, 500, 70},
       {NO_ROWS, 8, 2, 1, 1},
       {50, 256, 8, 8, 4}}},
-    {OP_ROW(moe_sort), setup_moe_sort, call_moe_sort, ref_moe_sort, {{1, 1, 1}, {5, 8, 3}, {NO_ROWS, 4, 2}, {300, 64, 6}}},
-    {OP_ROW(gather_rows), setup_gather, call_gather, ref_gather, {{1, 1, 1}, {9, 4, 33}, {NO_ROWS, 2, 4}, {300, 100, 513}}},
+    {OP_ROW(moe_sort),
+     setup_moe_sort,
+     call_moe_sort,
+     ref_moe_sort,
+     {{1, 1, 1}, {5, 8, 3}, {NO_ROWS, 4, 2}, {300, 64, 6}, {700, 1, 3}, {1100, 1000, 4}}},
+    {OP_ROW(gather_rows),
+     setup_gather,
+     call_gather,
+     ref_gather,
+     {{1, 1, 1}, {9, 4, 33}, {NO_ROWS, 2, 4}, {300, 100, 513}, {5, 7, 2056, 1}}},
     {OP_ROW(grouped_linear), setup_grouped, call_grouped, ref_grouped, {{1, 1, 1, 1}, {9, 4, 33, 5}, {NO_ROWS, 2, 4, 4}, {90, 8, 70, 129}}},
-    {OP_ROW(moe_combine), setup_combine, call_combine, ref_combine, {{1, 1, 1}, {9, 33, 3}, {NO_ROWS, 4, 2}, {40, 513, 6}}},
+    {OP_ROW(moe_combine), setup_combine, call_combine, ref_combine, {{1, 1, 1}, {9, 33, 3}, {NO_ROWS, 4, 2}, {40, 513, 6}, {5, 2056, 9}}},
     {0},
 };
