@@ -57,3 +57,20 @@ ROW_FN struct div_term row_divergence(enum divergence kind, float beta, float lp
     }
     return r;
 }
+
+// The teacher's log-probability of a kept id at the temperature: from that at T = 1 and both log Z.
+ROW_FN float row_teacher_logprob(const struct loss_mix *mix, float logprob, double log_z1, double log_zt)
+{
+    if (mix->temperature == 1.0f) return logprob;
+    return (float)(((double)logprob + log_z1) * (1.0 / (double)mix->temperature) - log_zt);
+}
+// The tail's category, from what was stored of it (NaN: nothing) and the kept ids' sums of p and q. *per_q: g_tail / q_tail, what the
+// gradient of every id that is not kept needs.
+ROW_FN struct div_term row_tail(const struct loss_mix *mix, float stored, double p_sum, double q_sum, double *per_q)
+{
+    const bool known = stored == -INFINITY || (mix->temperature == 1.0f && stored == stored);
+    const float lp = known ? stored : row_log_rest((float)log(p_sum)), lq = row_log_rest((float)log(q_sum));
+    const struct div_term d = row_divergence(mix->divergence, mix->beta, lp, lq);
+    *per_q = (double)d.grad / exp((double)lq);
+    return d;
+}

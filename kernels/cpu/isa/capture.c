@@ -1,8 +1,8 @@
 // Keeping the teacher's distribution (top-k with tail and log Z, or unbiased draws), and drawing the next token. A row's result depends on
 // its logits and its settings alone; sums run over blocks of columns in an order fixed by the size of the vocabulary.
-#include "kernels/base/rng.h"
 #include "kernels/cpu/isa/isa.h"
 #include "kernels/cpu/isa/keys.h"
+#include "kernels/rows/divergence.h"
 
 static const float *logits_row(struct tensor logits, int64_t row)
 {
@@ -41,9 +41,8 @@ void ISA_NAME(capture_topk)(struct device *dev, struct tensor ids, struct tensor
             id[i] = key_id(key[i]);
             lp[i] = (float)((double)z[id[i]] - lse[0]);
         }
-        // As row_log_rest in kernels/rows/divergence.h has it for the student's tail: equal distributions then give equal tails.
-        float all = logf(row_sumexp(lp, k, 0, 1));
-        ((float *)tail_logprob.data)[row] = k < n_vocab ? logf(-expm1f(all < -1e-7f ? all : -1e-7f)) : -INFINITY;
+        // As the student's tail is computed: equal distributions then give equal tails.
+        ((float *)tail_logprob.data)[row] = k < n_vocab ? row_log_rest(logf(row_sumexp(lp, k, 0, 1))) : -INFINITY;
     });
 }
 
@@ -178,7 +177,7 @@ static int sample_one(uint64_t *key, double *sum, const float *z, int n, const s
             if (z[i] == m) return i;
     }
     float inv_t = 1.0f / r->temperature;
-    double u = rng_uniform(r->seed, r->stream, r->counter);
+    double u = row_uniform(r);
     if (r->top_p >= 1 && (r->top_k <= 0 || r->top_k >= n)) return sample_all(sum, z, n, m, inv_t, r->min_p, u);
     return sample_filtered(key, sum, z, n, m, inv_t, r, u);
 }
@@ -201,9 +200,6 @@ void ISA_NAME(sample)(struct device *dev, struct tensor out, struct tensor logit
     });
 }
 
-// TRAP: these draws must not be the sampler's, or the kept distribution would always contain the token that came next: another seed.
-static const uint64_t CAPTURE_SEED = 0x6361707475726564u; // "captured"
-
 void ISA_NAME(capture_sampled)(struct device *dev, struct tensor ids, struct tensor count, struct tensor log_z, struct tensor logits,
                                int n_vocab, const float *temperature, const struct sample_row *row)
 {
@@ -220,7 +216,7 @@ void ISA_NAME(capture_sampled)(struct device *dev, struct tensor ids, struct ten
         s.m = row_log_z((float *)log_z.data + r * n_t, lse, z, n_vocab, temperature, n_t);
         double total = all_blocks(sum, z, n_vocab, s.m, 1, 0);
         for (int i = 0; i < n_draw; i++) {
-            double v = rng_uniform(row[r].seed ^ CAPTURE_SEED, row[r].stream, row[r].counter * (uint64_t)n_draw + (uint64_t)i) * total;
+            double v = row_capture_uniform(&row[r], n_draw, i) * total;
             int j = i;
             for (; j > 0 && u[j - 1] > v; j--) u[j] = u[j - 1];
             u[j] = v;

@@ -2,17 +2,13 @@
 // a row differ, so any way of sorting gives the same result. NaN is worst of all.
 #pragma once
 #include "kernels/cpu/isa/softmax.h"
+#include "kernels/rows/draw.h"
 
 enum { KEYS_RANKED = 192 };
 
 VEC_FN uint64_t key_of(float z, uint32_t id)
 {
-    z += 0.0f; // -0 becomes +0: they tie
-    uint32_t u;
-    memcpy(&u, &z, 4);
-    u = u & 0x80000000u ? u : ~u & 0x7fffffffu; // now rising u is falling z
-    if (z != z) u = UINT32_MAX;
-    return (uint64_t)u << 32 | id;
+    return (uint64_t)row_order(z) << 32 | id;
 }
 VEC_FN int32_t key_id(uint64_t key)
 {

@@ -27,15 +27,13 @@ static float row_kd(const struct row_loss *r, int64_t row, double lset, double *
     double inv_t = 1.0 / (double)mix->temperature, total = 0, p_sum = 0, q_sum = 0, g_sum = 0;
     double z1 = tensor_none(t->log_z1) ? 0 : (double)((const float *)t->log_z1.data)[row];
     double zt = tensor_none(t->log_zt) ? z1 : (double)((const float *)t->log_zt.data)[row];
-    bool at_one = mix->temperature == 1.0f;
     int64_t n_kept = 0;
     for (int64_t i = 0; i < r->k; i++) {
         r->g[i] = 0;
         if (id[i] < 0) continue;
         n_kept++;
-        float lp = at_one ? logprob[i] : (float)(((double)logprob[i] + z1) * inv_t - zt);
         float lq = (float)((double)r->z[i] * inv_t - lset);
-        struct div_term d = row_divergence(mix->divergence, mix->beta, lp, lq);
+        struct div_term d = row_divergence(mix->divergence, mix->beta, row_teacher_logprob(mix, logprob[i], z1, zt), lq);
         total += (double)d.term;
         g_sum += (double)d.grad;
         r->g[i] = d.grad;
@@ -45,12 +43,9 @@ static float row_kd(const struct row_loss *r, int64_t row, double lset, double *
     *tail = 0;
     if (!mix->full && n_kept < mix->n_vocab) {
         float stored = tensor_none(t->tail_logprob) ? NAN : ((const float *)t->tail_logprob.data)[row];
-        float lp = stored == -INFINITY || (at_one && stored == stored) ? stored : row_log_rest((float)log(p_sum));
-        float lq = row_log_rest((float)log(q_sum));
-        struct div_term d = row_divergence(mix->divergence, mix->beta, lp, lq);
+        struct div_term d = row_tail(mix, stored, p_sum, q_sum, tail);
         total += (double)d.term;
         g_sum += (double)d.grad;
-        *tail = (double)d.grad / exp((double)lq);
     }
     *sum = g_sum;
     return (float)total;
