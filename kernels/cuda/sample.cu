@@ -166,7 +166,7 @@ __device__ static int sample_wide(const struct sampler &p, double total)
     return found == INT32_MAX ? sample_greedy(p) : found; // nothing of weight
 }
 
-__global__ void sample_kernel(int32_t *out, struct vocab v, const struct sample_row *settings)
+__global__ void sample_kernel(int32_t *out, const __grid_constant__ struct vocab v, const struct sample_row *settings)
 {
     CU_SHARED(uint64_t, key, TOP_ROOM);
     CU_SHARED(double, end, TOP_ROOM);

@@ -4,7 +4,7 @@
 
 static const unsigned READ_THREADS_MAX = VOCAB_CHUNK / 8;
 
-__global__ void vocab_read_kernel(struct vocab v, const int32_t *label, const struct sample_row *settings)
+__global__ void vocab_read_kernel(const __grid_constant__ struct vocab v, const int32_t *label, const struct sample_row *settings)
 {
     CU_SHARED(float, room, 32);
     CU_SHARED(double, sums, VOCAB_CHUNK / 8 / 32 * VOCAB_SUMS);
