@@ -139,7 +139,7 @@ template <int D> __device__ __forceinline__ void frag_bt(unsigned b[4], smem<bf1
 // d (16 MT, 8 N) += rows [row, row + 16 MT) of x · (rows [0, 8 N) of y)ᵀ over D columns.
 template <int D, int MT, int N> __device__ __forceinline__ void mma_rows(float (*d)[N][4], smem<bf16> x, int row, smem<bf16> y)
 {
-#pragma unroll
+#pragma unroll 4 // the permutation of pieces repeats
     for (int k = 0; k < D / 16; k++) {
         unsigned a[MT][4];
 #pragma unroll

@@ -71,6 +71,12 @@ __device__ __forceinline__ float cu_exp2(float x)
     asm("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(r) : "f"(x));
     return r;
 }
+// As cu_async_copy16, of 4 bytes.
+__device__ __forceinline__ void cu_async_copy4(void *shared, const void *global, bool there = true)
+{
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;\n" ::"r"(cu_shared_address(shared)), "l"(global), "r"(there ? 4 : 0)
+                 : "memory");
+}
 #else
 #include "ptx_twin.h"
 #endif

@@ -94,3 +94,21 @@ static inline float cu_exp2(float x)
 {
     return exp2f(x);
 }
+
+static inline void cu_async_copy4(void *shared, const void *global, bool there = true)
+{
+    if ((uintptr_t)shared % 4 || (uintptr_t)global % 4) simt::fail("cp.async of 4 bytes at an address that is not at 4 bytes");
+    simt::shared_touch(shared, 4, true);
+    memset(shared, 0xff, 4);
+    simt::copy16 c = {shared, global, there};
+    simt::defer(
+        [](const void *p) {
+            const simt::copy16 *c = (const simt::copy16 *)p;
+            if (c->there)
+                memcpy(c->to, c->from, 4);
+            else
+                memset(c->to, 0, 4);
+            simt::shared_touch(c->to, 4, true);
+        },
+        &c, sizeof c);
+}
