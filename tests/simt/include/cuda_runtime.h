@@ -58,6 +58,10 @@ static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w)
 {
     return {x, y, z, w};
 }
+static inline int2 make_int2(int x, int y)
+{
+    return {x, y};
+}
 static inline int4 make_int4(int x, int y, int z, int w)
 {
     return {x, y, z, w};
