@@ -1,5 +1,7 @@
-// Products of packed weights: our own kernels (linear_panel.cu). As op_linear, w LAYOUT_PANEL.
+// The two halves of op_linear: a weight in plain rows goes to the library, a packed one to our own kernels.
 #pragma once
-#include "kernels/cuda/device.cuh"
+#include "kernels/tensor.h"
 
-void cuda_linear_panel(struct device *dev, struct tensor out, struct tensor x, struct tensor w, struct tensor bias) __attribute__((weak));
+struct device;
+// w LAYOUT_PANEL; the rest as op_linear (linear_panel.cu). S
+void cuda_linear_panel(struct device *dev, struct tensor out, struct tensor x, struct tensor w, struct tensor bias);

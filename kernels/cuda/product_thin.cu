@@ -1,0 +1,89 @@
+// Products with few rows (decode): bound by reading the weights once, 2 n k bytes; the tensor cores are idle most of the time.
+//
+// A tile is 16 or 32 weight rows by 8 or 16 rows of x; its block has a warp a chunk of k, so that the reading of one weight row is spread
+// over up to 8 warps. Weights go from memory to registers in 16-byte pieces that are the fragments as they stand (product_mma): 4 lanes
+// read 64 neighbouring bytes, a warp holds 128 values of k of 16 rows (4 KiB) in flight, and the 16 to 24 warps of a multiprocessor three
+// times what latency × bandwidth asks for. x comes from L1 and L2: at 8 rows half as many bytes as the weights, a quarter with 32 weight
+// rows a tile, which is why large products take those. Shared memory only for the chunks' sums.
+#include "kernels/cuda/product.cuh"
+
+template <int NT, int MT, bool FP8>
+__global__ void __launch_bounds__(32 * CHUNK_MAX, NT == 1   ? 3
+                                                  : MT == 1 ? 2
+                                                            : 1) thin_kernel(const struct product p)
+{
+    enum { BN = 16 * NT, BM = 8 * MT, PITCH = BN + 4, STEPS = CHUNK_UNIT / 32 }; // + 4: no two lanes of a store in one bank
+    CU_SHARED_DYNAMIC(room);
+    const smem<float> sums = room.as<float>();
+    const smem<int> begin = room.as<int>(sizeof(float) * CHUNK_MAX * BM * PITCH);
+    const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4, chunk = threadIdx.x / 32;
+    const int64_t n_item = product_plan(p, begin, BM, BN);
+    const int64_t k_begin = chunk * p.chunk, k_end = k_begin + p.chunk < p.k ? k_begin + p.chunk : p.k;
+    const uint4 zero = {0, 0, 0, 0};
+    for (int64_t item = blockIdx.x; item < n_item; item += gridDim.x) {
+        const struct product_spot s = product_spot_of(p, begin, item, BM, BN);
+        const bf16 *w[2 * NT], *x[MT];
+        for (int i = 0; i < 2 * NT; i++) {
+            const int64_t row = s.col + 8 * i + g; // beyond the last: it once more, not stored
+            w[i] = product_w<bf16>(p, s) + (row < p.n ? row : p.n - 1) * p.w_row + 8 * t;
+        }
+        for (int i = 0; i < MT; i++) x[i] = product_x<bf16>(p, s) + min(8 * i + g, s.n_row - 1) * p.x_row + 8 * t;
+        float sum[NT][MT][4] = {};
+        for (int64_t k = k_begin; k < k_end; k += CHUNK_UNIT) {
+            uint4 a[2 * NT][STEPS], b[MT][STEPS];
+#pragma unroll
+            for (int j = 0; j < STEPS; j++) {
+                const bool there = k + 32 * j + 8 * t < k_end;
+                for (int i = 0; i < 2 * NT; i++) a[i][j] = there ? __ldcs((const uint4 *)(w[i] + k + 32 * j)) : zero;
+                for (int i = 0; i < MT; i++) b[i][j] = there ? *(const uint4 *)(x[i] + k + 32 * j) : zero;
+            }
+            float block[NT][MT][4] = {};
+#pragma unroll
+            for (int j = 0; j < STEPS; j++)
+                for (int i = 0; i < NT; i++)
+                    for (int l = 0; l < MT; l++) product_mma(FP8 ? block[i][l] : sum[i][l], a[2 * i][j], a[2 * i + 1][j], b[l][j]);
+            if (FP8) {
+                const int64_t at = k / CHUNK_UNIT;
+                const float ws = product_w_scale(p, s)[at];
+                for (int l = 0; l < MT; l++)
+                    for (int c = 0; c < 2; c++) {
+                        const float xs = product_x_scale(p, s)[min(8 * l + 2 * t + c, s.n_row - 1) * p.n_block + at];
+                        for (int i = 0; i < NT; i++)
+                            for (int h = c; h < 4; h += 2) sum[i][l][h] = product_scaled(block[i][l][h], xs, ws, sum[i][l][h]);
+                    }
+            }
+        }
+        __syncthreads(); // the sums of the tile before are read
+        for (int i = 0; i < NT; i++)
+            for (int l = 0; l < MT; l++)
+                for (int h = 0; h < 4; h++) sums[(chunk * BM + 8 * l + 2 * t + h % 2) * PITCH + 16 * i + g + h / 2 * 8] = sum[i][l][h];
+        __syncthreads();
+        for (int i = threadIdx.x; i < s.n_row * BN; i += blockDim.x) {
+            float all = 0;
+            for (int c = 0; c < p.n_chunk; c++) all += sums[(c * BM + i / BN) * PITCH + i % BN];
+            product_put<1>(p, s, i / BN, i % BN, &all, 0);
+        }
+    }
+}
+
+template <int NT, int MT> static void thin(struct device *dev, const struct product *p)
+{
+    const size_t shared = sizeof(float) * CHUNK_MAX * 8 * MT * (16 * NT + 4) + product_plan_bytes(p);
+    int64_t grid = product_tiles(p, 8 * MT, 16 * NT);
+    const int64_t most = (int64_t)cuda_of(dev)->n_sm * (p->first ? 8 : 1 << 20); // a plan is made once a block
+    if (grid > most) grid = most;
+    if (p->x_scale)
+        CU_LAUNCH(dev, (thin_kernel<NT, MT, true>), (unsigned)grid, (unsigned)(32 * p->n_chunk), shared, *p);
+    else
+        CU_LAUNCH(dev, (thin_kernel<NT, MT, false>), (unsigned)grid, (unsigned)(32 * p->n_chunk), shared, *p);
+}
+void product_thin(struct device *dev, const struct product *p)
+{
+    const int64_t rows = p->first ? (p->m + p->n_product - 1) / p->n_product : p->m;
+    if (rows > 8)
+        thin<2, 2>(dev, p);
+    else if (product_tiles(p, 8, 32) >= 4 * cuda_of(dev)->n_sm)
+        thin<2, 1>(dev, p);
+    else
+        thin<1, 1>(dev, p);
+}
