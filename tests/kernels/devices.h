@@ -4,13 +4,64 @@
 #include "kernels/base/mem.h"
 #include "kernels/base/rng.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/cuda/cuda.h"
 #include "kernels/ops.h"
+#include "tests/simt/simt_state.h"
 #include "tests/test.h"
 
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+// The CPU's instruction sets and, where `list` has room for one more, the GPU, emulated. Returns how many.
+static inline int device_list(const struct backend *list[N_CPU_ISA + 1])
+{
+    struct err err = {0};
+    int n = cpu_backend_list(list);
+    if (cuda_backend && !cuda_backend(&list[n], "cuda", &err)) n++;
+    simt_devices(1);
+    return n;
+}
+// x where the device reads it: x itself, or a copy in the device's memory, its strides kept; `size` bytes if it is a panel (else 0).
+// device_clear gives all copies back.
+enum { DEVICE_COPIES = 64 };
+static inline struct arena *device_copies(void)
+{
+    static struct arena a[DEVICE_COPIES];
+    return a;
+}
+static inline size_t span_bytes(struct tensor x)
+{
+    int64_t n = tensor_numel(x) != 0;
+    for (int d = 0; d < x.rank && n; d++) n += (x.shape[d] - 1) * x.stride[d];
+    return (size_t)n * dtype_size(x.dtype);
+}
+static inline void *device_bytes(struct device *dev, const void *host, size_t size)
+{
+    struct err err = {0};
+    struct arena *a = device_copies();
+    for (int i = 0; a->base; a++, i++)
+        if (i + 1 == DEVICE_COPIES) ck_abort_msg("more than %d tensors on the device", DEVICE_COPIES);
+    if (dev_arena(dev, a, "a tensor", (size + ARENA_ALIGN) / ARENA_ALIGN * ARENA_ALIGN, &err)) ck_abort_msg("%s", err.text);
+    op_upload(dev, tensor_1d(a->base, DT_U8, (int64_t)size), host);
+    return a->base;
+}
+static inline struct tensor on_device(struct device *dev, struct tensor x)
+{
+    if (!dev->backend->host_memory && !tensor_none(x)) x.data = device_bytes(dev, x.data, span_bytes(x));
+    return x;
+}
+// What the device wrote, back to where x came from.
+static inline void from_device(struct device *dev, struct tensor x, struct tensor there)
+{
+    if (!dev->backend->host_memory) op_download(dev, x.data, tensor_1d(there.data, DT_U8, (int64_t)span_bytes(x)));
+}
+static inline void device_clear(void)
+{
+    for (struct arena *a = device_copies(); a < device_copies() + DEVICE_COPIES; a++)
+        if (a->base) arena_free(a);
+}
 
 // For checks of single elements: Check's own assertions write to a file each time, which takes longer than the op.
 #define want(cond, ...)                                                                                                                    \

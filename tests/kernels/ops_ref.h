@@ -11,7 +11,7 @@ enum { // of an argument
     BY_ROW = 2, // its first dimension is the op's rows: one row alone must give the same bits
     HOST = 4,   // stays in the host's memory, on every device
 };
-enum { MAX_ARG = 12, MAX_DIM = 6, MAX_SHAPE = 7 };
+enum { MAX_ARG = 12, MAX_DIM = 6, MAX_SHAPE = 14 };
 
 struct op_arg {
     struct tensor t;

@@ -2,13 +2,16 @@
 // do not depend on its company, on every instruction set this machine runs.
 #include "tests/kernels/devices.h"
 
-static const struct backend *isa[N_CPU_ISA];
+static const struct backend *isa[N_CPU_ISA + 1]; // and the GPU
 
+// w packed, where the device reads it.
 static struct tensor packed(struct device *dev, struct tensor w)
 {
-    struct tensor p = tensor_2d(keep(op_pack_bytes(dev, w.dtype, w.shape[0], w.shape[1])), w.dtype, w.shape[0], w.shape[1]);
+    const size_t size = op_pack_bytes(dev, w.dtype, w.shape[0], w.shape[1]);
+    struct tensor p = tensor_2d(keep(size), w.dtype, w.shape[0], w.shape[1]);
+    if (!dev->backend->host_memory) p.data = device_bytes(dev, p.data, size);
     p.layout = LAYOUT_PANEL;
-    op_pack(dev, p, w, TENSOR_NONE);
+    op_pack(dev, p, on_device(dev, w), TENSOR_NONE);
     return p;
 }
 
@@ -110,7 +113,7 @@ START_TEST(linear_is_the_sum_of_products)
 {
     struct device dev;
     device_open(&dev, isa[_i]->name, 2);
-    for (int panel = 0; panel < 2; panel++)
+    for (int panel = !dev.backend->host_memory; panel < 2; panel++) // the GPU's library: in the suite ops
         for (size_t s = 0; s < sizeof shape / sizeof *shape; s++)
             for (int types = 0; types < 8; types++)
                 for (int with = 0; with < 2; with++) {
@@ -122,8 +125,11 @@ START_TEST(linear_is_the_sum_of_products)
                                   out = make(ot, m, 0, n, 1, 4);
                     bias = tensor_1d(bias.data, DT_F32, n);
                     if (!with) bias = TENSOR_NONE;
-                    struct tensor p = panel ? packed(&dev, w) : w;
-                    PLANNED(&dev, op_linear(&dev, out, x, p, bias));
+                    struct tensor p = panel ? packed(&dev, w) : w, there = on_device(&dev, out), dx = on_device(&dev, x),
+                                  db = on_device(&dev, bias);
+                    PLANNED(&dev, op_linear(&dev, there, dx, p, db));
+                    from_device(&dev, out, there);
+                    device_clear();
                     check_product(panel ? "packed" : "rows", out, x, w, bias, TENSOR_NONE);
                 }
     dev_close(&dev);
@@ -162,17 +168,22 @@ START_TEST(head_linear_is_a_product_a_head)
             if (ot == DT_BF16 && xt == DT_F32) continue;
             const int64_t m = shape[s].m, n = shape[s].n, k = shape[s].k, bytes = (int64_t)op_pack_bytes(&dev, wt, n, k);
             struct tensor x = make(xt, m, h, k, 3, 1), w = make(wt, h, n, k, 0, 2), out = make(ot, m, h, n, 1, 4),
-                          again = make(ot, m, h, n, 1, 4);
+                          again = make(ot, m, h, n, 1, 4), dx = on_device(&dev, x), dw = on_device(&dev, w), there = on_device(&dev, out),
+                          there2 = on_device(&dev, again);
             struct tensor p = tensor_3d(keep((size_t)(h * bytes)), wt, h, n, k);
+            if (!dev.backend->host_memory) p.data = device_bytes(&dev, p.data, (size_t)(h * bytes));
             p.layout = LAYOUT_PANEL;
             for (int i = 0; i < h; i++) {
-                struct tensor one = tensor_2d((char *)w.data + (size_t)(i * n * k) * dtype_size(wt), wt, n, k), to = one;
+                struct tensor one = tensor_2d((char *)dw.data + (size_t)(i * n * k) * dtype_size(wt), wt, n, k), to = one;
                 to.data = (char *)p.data + i * bytes;
                 to.layout = LAYOUT_PANEL;
                 op_pack(&dev, to, one, TENSOR_NONE);
             }
-            PLANNED(&dev, op_head_linear(&dev, out, x, p));
-            PLANNED(&dev, op_head_linear(&dev, again, x, w));
+            PLANNED(&dev, op_head_linear(&dev, there, dx, p));
+            PLANNED(&dev, op_head_linear(&dev, there2, dx, dw));
+            from_device(&dev, out, there);
+            from_device(&dev, again, there2);
+            device_clear();
             for (int64_t i = 0; i < m * h * n; i++) want(at(out, i) == at(again, i), "packed and plain heads differ at %d", (int)i);
             for (int i = 0; i < h; i++) {
                 struct tensor xi = tensor_2d((char *)x.data + (size_t)(i * x.stride[1]) * dtype_size(xt), xt, m, k), oi = xi;
@@ -204,52 +215,108 @@ START_TEST(grouped_linear_is_a_product_an_expert)
                 w[e] = make(wt, n, 0, k, 0, 10 + (uint64_t)e);
                 slot[e] = first[e] == first[e + 1] ? NULL : packed(&dev, w[e]).data;
             }
-            struct expert_weights ew = {.n_expert = E, .n = n, .k = k, .dtype = wt, .slot = slot};
-            struct tensor f = tensor_1d((void *)(uintptr_t)first, DT_I32, E + 1);
-            PLANNED(&dev, op_grouped_linear(&dev, out, x, &ew, f));
+            struct tensor table = on_device(&dev, tensor_1d(slot, DT_U8, sizeof slot)), dx = on_device(&dev, x),
+                          f = on_device(&dev, tensor_1d((void *)(uintptr_t)first, DT_I32, E + 1)), there = on_device(&dev, out);
+            struct expert_weights ew = {.n_expert = E, .n = n, .k = k, .dtype = wt, .slot = table.data};
+            PLANNED(&dev, op_grouped_linear(&dev, there, dx, &ew, f));
+            from_device(&dev, out, there);
             for (int e = 0; e < E; e++)
                 check_product("expert", tensor_rows(out, first[e], first[e + 1] - first[e]),
                               tensor_rows(x, first[e], first[e + 1] - first[e]), w[e], TENSOR_NONE, TENSOR_NONE);
             slot[2] = NULL;
-            op_grouped_linear(&dev, out, x, &ew, f);
+            op_upload(&dev, table, memcpy(keep(sizeof slot), slot, sizeof slot));
+            op_grouped_linear(&dev, there, dx, &ew, f);
+            from_device(&dev, out, there); // waits: the GPU looks for itself
             struct err err = {0};
             ck_assert_int_ne(dev_check(&dev, &err), ST_OK);
-            ck_assert_msg(strstr(err.text, "expert 2") != NULL, "%s", err.text);
+            ck_assert_msg(strstr(err.text, "expert 2 has 13 rows but no weights on this device") != NULL, "%s", err.text);
+            device_clear();
         }
     dev_close(&dev);
 }
 END_TEST
 
-// Rows [at, at + b) of a batch of 100 recomputed in batches of b, on 1 and 2 threads: equal bytes.
+// Rows [at, at + b) of a batch of 100 recomputed in batches of b, on 1 and 2 threads: equal bytes. On the GPU they take its different
+// kernels.
 START_TEST(rows_do_not_see_their_company)
 {
     static const int batch[] = {1, 2, 3, 5, 16, 17, 64, 100};
     for (int types = 0; types < 4; types++)
         for (int odd = 0; odd < 2; odd++) {
+            const bool host = isa[_i]->host_memory;
             const enum dtype xt = types & 1 ? DT_BF16 : DT_F32, wt = types & 2 ? DT_BF16 : DT_F32;
-            const int64_t m = 100, n = 333, k = 512 + odd;
+            const int64_t m = 100, n = host ? 333 : 150, k = 512 + odd;
             struct tensor x = make(xt, m, 0, k, 0, 1), w = make(wt, n, 0, k, 0, 2), out = make(xt, m, 0, n, 0, 3),
                           part = make(xt, m, 0, n, 0, 4), by_expert = make(xt, m, 0, n, 0, 5);
-            for (int n_thread = 1; n_thread < 4; n_thread++) {
+            for (int n_thread = 1; n_thread < (host ? 4 : 2); n_thread++) {
                 struct device dev;
                 device_open(&dev, isa[_i]->name, n_thread);
-                struct tensor p = packed(&dev, w);
-                if (n_thread == 1) RESERVED(&dev, op_linear(&dev, out, x, p, TENSOR_NONE));
+                struct tensor p = packed(&dev, w), dx = on_device(&dev, x), there = on_device(&dev, out);
+                if (n_thread == 1) RESERVED(&dev, op_linear(&dev, there, dx, p, TENSOR_NONE); from_device(&dev, out, there));
                 for (size_t b = 0; b < sizeof batch / sizeof *batch; b++)
                     for (int64_t i = 0; i < m; i += 7 * batch[b]) {
                         const int64_t rows = m - i < batch[b] ? m - i : batch[b];
-                        RESERVED(&dev, op_linear(&dev, tensor_rows(part, 0, rows), tensor_rows(x, i, rows), p, TENSOR_NONE));
+                        const struct tensor to = host ? part : there;
+                        RESERVED(&dev, op_linear(&dev, tensor_rows(to, 0, rows), tensor_rows(dx, i, rows), p, TENSOR_NONE);
+                                 from_device(&dev, part, to));
                         ck_assert_mem_eq(part.data, tensor_rows(out, i, rows).data, (size_t)(rows * n) * dtype_size(xt));
                     }
                 // and among experts that happen to share the weights
                 const int32_t first[] = {0, 1, 4, 64, 64, 100};
                 const void *slot[] = {p.data, p.data, p.data, p.data, p.data};
-                struct expert_weights ew = {.n_expert = 5, .n = n, .k = k, .dtype = wt, .slot = slot};
-                RESERVED(&dev, op_grouped_linear(&dev, by_expert, x, &ew, tensor_1d((void *)(uintptr_t)first, DT_I32, 6)));
+                struct expert_weights ew = {.n_expert = 5, .n = n, .k = k, .dtype = wt};
+                ew.slot = on_device(&dev, tensor_1d(slot, DT_U8, sizeof slot)).data;
+                const struct tensor to = on_device(&dev, by_expert), f = on_device(&dev, tensor_1d((void *)(uintptr_t)first, DT_I32, 6));
+                RESERVED(&dev, op_grouped_linear(&dev, to, dx, &ew, f); from_device(&dev, by_expert, to));
                 ck_assert_mem_eq(by_expert.data, out.data, (size_t)(m * n) * dtype_size(xt));
+                device_clear();
                 dev_close(&dev);
             }
         }
+}
+END_TEST
+
+// Experts in FP8, rows by rows: the bits of op_fp8_linear with each one's weights.
+START_TEST(grouped_fp8_is_fp8_linear_an_expert)
+{
+    struct device dev;
+    device_open(&dev, isa[_i]->name, 2);
+    static const int32_t first[] = {0, 3, 3, 24, 90};
+    enum { E = sizeof first / sizeof *first - 1 };
+    const int64_t n = 140, k = 261, n_scale = (n + 127) / 128 * ((k + 127) / 128);
+    for (int few = 0; few < 2; few++) // the GPU takes other kernels for 24 rows than for 90
+        for (int types = 0; types < 4; types++) {
+            const enum dtype xt = types & 1 ? DT_BF16 : DT_F32;
+            const int n_expert = few ? E - 1 : E;
+            const int64_t m = first[n_expert];
+            struct tensor x = make(xt, m, 0, k, 0, 1), out = make(xt, m, 0, n, 0, 2), one = make(xt, m, 0, n, 0, 3),
+                          dx = on_device(&dev, x), there = on_device(&dev, out), there1 = on_device(&dev, one), p[E], scale[E];
+            const void *slot[E] = {NULL}, *scales[E] = {NULL};
+            for (int e = 0; e < n_expert; e++) {
+                struct tensor w = make(DT_BF16, n, 0, k, 0, 10 + (uint64_t)e), s = make(DT_F32, 1, 0, n_scale, 0, 20 + (uint64_t)e);
+                for (int64_t i = 0; i < n * k; i++) put(w, i, f32_round_e4m3((float)at(w, i) * 50));
+                for (int64_t i = 0; i < n_scale; i++) put(s, i, fabs(at(s, i)));
+                p[e] = packed(&dev, w);
+                scale[e] = on_device(&dev, tensor_2d(s.data, DT_F32, (n + 127) / 128, (k + 127) / 128));
+                slot[e] = p[e].data;
+                scales[e] = scale[e].data;
+            }
+            struct expert_weights ew = {.n_expert = n_expert, .n = n, .k = k, .dtype = DT_BF16, .ue8m0 = types / 2};
+            ew.slot = on_device(&dev, tensor_1d(slot, DT_U8, sizeof slot)).data;
+            ew.scale = on_device(&dev, tensor_1d(scales, DT_U8, sizeof scales)).data;
+            struct tensor f = on_device(&dev, tensor_1d((void *)(uintptr_t)first, DT_I32, n_expert + 1));
+            PLANNED(&dev, op_grouped_linear(&dev, there, dx, &ew, f));
+            for (int e = 0; e < n_expert; e++) {
+                const int64_t from = first[e], rows = first[e + 1] - from;
+                PLANNED(&dev, op_fp8_linear(&dev, tensor_rows(there1, from, rows), tensor_rows(dx, from, rows), p[e], scale[e], TENSOR_NONE,
+                                            ew.ue8m0));
+            }
+            from_device(&dev, out, there);
+            from_device(&dev, one, there1);
+            ck_assert_mem_eq(out.data, one.data, (size_t)(m * n) * dtype_size(xt));
+            device_clear();
+        }
+    dev_close(&dev);
 }
 END_TEST
 
@@ -270,15 +337,16 @@ END_TEST
 
 Suite *suite_linear(void)
 {
-    const int n = cpu_backend_list(isa);
+    const int n = cpu_backend_list(isa), n_all = device_list(isa);
     Suite *s = suite_create("linear");
     TCase *t = tcase_create("products");
     tcase_add_loop_test(t, packing_converts_and_moves_every_value, 0, n);
-    tcase_add_loop_test(t, linear_is_the_sum_of_products, 0, n);
+    tcase_add_loop_test(t, linear_is_the_sum_of_products, 0, n_all);
     tcase_add_loop_test(t, backward_products_add_up, 0, n);
-    tcase_add_loop_test(t, head_linear_is_a_product_a_head, 0, n);
-    tcase_add_loop_test(t, grouped_linear_is_a_product_an_expert, 0, n);
-    tcase_add_loop_test(t, rows_do_not_see_their_company, 0, n);
+    tcase_add_loop_test(t, head_linear_is_a_product_a_head, 0, n_all);
+    tcase_add_loop_test(t, grouped_linear_is_a_product_an_expert, 0, n_all);
+    tcase_add_loop_test(t, rows_do_not_see_their_company, 0, n_all);
+    tcase_add_loop_test(t, grouped_fp8_is_fp8_linear_an_expert, 0, n_all);
     tcase_add_loop_test(t, no_rows_is_fine, 0, n);
     suite_add_tcase(s, t);
     return s;
