@@ -16,10 +16,11 @@ enum { MAX_ARG = 12, MAX_DIM = 6, MAX_SHAPE = 14 };
 struct op_arg {
     struct tensor t;
     int flags;
-    void *init;  // what its memory holds before the call
-    size_t size; // of that memory, bytes
-    double *ref; // its elements in order: before `ref` runs the initial ones, after it what an output must be
-    double len;  // of an output: how many additions made an element. 0: exact
+    void *init;   // what its memory holds before the call
+    size_t size;  // of that memory, bytes
+    double *ref;  // its elements in order: before `ref` runs the initial ones, after it what an output must be
+    double len;   // of an output: how many additions made an element. 0: exact
+    double slack; // of an output: what more an element may be off, for values that a backend may round on the way
 };
 struct op_case {
     enum dtype dtype; // of the activations

@@ -97,7 +97,7 @@ static void outcome_free(struct outcome *o, const struct op_case *c)
 static double tolerance(const struct op_arg *a, double largest, double want)
 {
     if (a->len == 0 || a->t.dtype == DT_I32) return 0;
-    double t = FLT_EPSILON * (a->len + 8) * fmax(1, largest);
+    double t = FLT_EPSILON * (a->len + 8) * fmax(1, largest) + a->slack;
     return a->t.dtype == DT_BF16 ? t + fabs(want) / 256 : t;
 }
 
