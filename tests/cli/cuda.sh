@@ -57,5 +57,5 @@ exits 2 "no GPU" no_gpu cuda
 says "no GPU: what to do" err "Use --device cpu"
 full() { DISTILL_SIMT_MEMORY=$((8 << 20)) train "$simt" cuda --steps 1 --out "$TMP/x"; }
 exits 1 "a GPU that is too small" full
-says "how much is needed and free" err "GiB free"
+says "how much is needed and free" err "GiB are free"
 finish
