@@ -48,16 +48,17 @@ static bool on_tensor(void *arg, size_t n)
 // Keys and declarations; what cannot be said in GGUF is found here, before the first byte of a tensor.
 static enum status declare(struct export *x, struct err *err)
 {
-    const char *note;
+    const char *notes[2]; // on the configuration, on the tokenizer
     TRY(model_config_read(&x->config, &x->arch, x->dir, all_archs, err));
     TRY(source_open(&x->src, x->dir, &x->config, err));
     TRY(model_check(&x->config, x->arch, &x->src, x->dir, err));
     TRY(gguf_create(&x->w, x->path, err));
-    TRY(gguf_put_config(x->w, &x->config, x->type, &note, x->dir, err));
+    TRY(gguf_put_config(x->w, &x->config, x->type, &notes[0], x->dir, err));
     TRY(export_card(x->w, x->dir, err));
-    TRY(gguf_put_tokenizer(x->w, x->dir, (int32_t)x->config.n_vocab, x->config.bos, x->config.eos, x->config.n_eos, err));
+    TRY(gguf_put_tokenizer(x->w, x->dir, (int32_t)x->config.n_vocab, x->config.bos, x->config.eos, x->config.n_eos, &notes[1], err));
     x->plan = gguf_plan_tensors(x->w, &x->src, &x->config, x->type);
-    if (note && !opt_bool(x->o, "quiet")) fprintf(stderr, "distill export: %s\n", note);
+    for (int i = 0; i < 2; i++)
+        if (notes[i] && !opt_bool(x->o, "quiet")) fprintf(stderr, "distill export: %s\n", notes[i]);
     return ST_OK;
 }
 

@@ -1,5 +1,6 @@
-// The tokenizer in the keys of a GGUF file, and a tokenizer's keys for one. GGUF names a pre-tokenizer instead of describing it; the table
-// here says what each name that distill knows stands for, and only what a name stands for exactly is written or read.
+// The tokenizer in the keys of a GGUF file, and a tokenizer's keys for one. Two kinds: byte-level BPE ("gpt2") and SentencePiece's BPE
+// ("llama", gguf_parts.h). For the first GGUF names a pre-tokenizer instead of describing it; the table here says what each name that
+// distill knows stands for, and only what a name stands for exactly is written or read.
 //
 // What GGUF cannot say: llama.cpp's "qwen2" does not bring text into NFC first, as Qwen's tokenizer.json asks for; we do when reading. An
 // added token that looks like <|…|> is marked special there even if tokenizer.json says otherwise.
@@ -27,6 +28,6 @@ enum status tokenizer_load_gguf(struct tokenizer **out, const char *path, struct
 
 // Declares the keys of the tokenizer of the model at `path`, a directory or a GGUF file. n_vocab: rows of the embedding; ids without a
 // token become [PAD…]. bos (-1 none) and the n_eos ids that end a generation: of config.json; the tokenizer's own go first. GGUF has keys
-// for three ends: eos, eot and eom. Refused by name: what has no exact form.
+// for three ends: eos, eot and eom. *note: a sentence on what llama.cpp does otherwise, or NULL. Refused by name: what has no exact form.
 enum status gguf_put_tokenizer(struct gguf_writer *w, const char *path, int32_t n_vocab, int32_t bos, const int32_t *eos, int n_eos,
-                               struct err *err);
+                               const char **note, struct err *err);

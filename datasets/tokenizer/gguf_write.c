@@ -1,57 +1,59 @@
 // tokenizer.json and tokenizer_config.json → tokenizer.ggml.*. See gguf.h.
-#include "datasets/tokenizer/gguf.h"
+#include "datasets/tokenizer/gguf_parts.h"
 
 #include <string.h>
 
-enum { NORMAL = 1, CONTROL = 3, USER_DEFINED = 4, UNUSED = 5 };
-
 // ---- which pre-tokenizer ----
 
-static bool flag(const json_t *spec, const char *key, bool def)
+bool gguf_flag(const json_t *spec, const char *key, bool def)
 {
     const json_t *v = json_object_get(spec, key);
     return json_is_boolean(v) ? json_is_true(v) : def;
 }
-static bool text_is(const json_t *spec, const char *key, const char *wanted)
+bool gguf_text_is(const json_t *spec, const char *key, const char *wanted)
 {
     const char *s = json_string_value(json_object_get(spec, key));
     return s && !strcmp(s, wanted);
 }
 
-// The steps of a Sequence of Sequences, in order.
-static void flatten(json_t *steps, const json_t *spec, const char *list)
+static void flatten(json_t *steps, const json_t *spec, const char *members)
 {
     const json_t *one;
     size_t i;
     if (!json_is_object(spec)) return;
-    if (!text_is(spec, "type", "Sequence")) {
+    if (!gguf_text_is(spec, "type", "Sequence")) {
         json_array_append(steps, (json_t *)(uintptr_t)spec);
         return;
     }
-    json_array_foreach(json_object_get(spec, list), i, one) flatten(steps, one, list);
+    json_array_foreach(json_object_get(spec, members), i, one) flatten(steps, one, members);
+}
+json_t *gguf_flatten(const json_t *spec, const char *members)
+{
+    json_t *steps = json_array();
+    flatten(steps, spec, members);
+    return steps;
 }
 
 static bool is_pre(const struct gguf_pre *p, const json_t *norms, const json_t *steps, bool ignore_merges)
 {
     if (p->ignore_merges != ignore_merges || json_array_size(norms) != (size_t)p->nfc) return false;
-    if (p->nfc && !text_is(json_array_get(norms, 0), "type", "NFC")) return false;
+    if (p->nfc && !gguf_text_is(json_array_get(norms, 0), "type", "NFC")) return false;
     size_t n = 0;
     for (; n < 4 && p->split[n]; n++) {
         const json_t *s = json_array_get(steps, n);
-        if (!text_is(s, "type", "Split") || !text_is(s, "behavior", "Isolated") || flag(s, "invert", false) ||
-            !text_is(json_object_get(s, "pattern"), "Regex", p->split[n]))
+        if (!gguf_text_is(s, "type", "Split") || !gguf_text_is(s, "behavior", "Isolated") || gguf_flag(s, "invert", false) ||
+            !gguf_text_is(json_object_get(s, "pattern"), "Regex", p->split[n]))
             return false;
     }
     const json_t *last = json_array_get(steps, n);
-    return json_array_size(steps) == n + 1 && text_is(last, "type", "ByteLevel") && !flag(last, "add_prefix_space", true) &&
-           flag(last, "use_regex", true) == p->gpt2_regex;
+    return json_array_size(steps) == n + 1 && gguf_text_is(last, "type", "ByteLevel") && !gguf_flag(last, "add_prefix_space", true) &&
+           gguf_flag(last, "use_regex", true) == p->gpt2_regex;
 }
 
 static enum status find_pre(const struct gguf_pre **out, const json_t *root, const char *path, struct err *err)
 {
-    json_t *norms = json_array(), *steps = json_array();
-    flatten(norms, json_object_get(root, "normalizer"), "normalizers");
-    flatten(steps, json_object_get(root, "pre_tokenizer"), "pretokenizers");
+    json_t *norms = gguf_flatten(json_object_get(root, "normalizer"), "normalizers"),
+           *steps = gguf_flatten(json_object_get(root, "pre_tokenizer"), "pretokenizers");
     bool ignore_merges = json_is_true(json_object_get(json_object_get(root, "model"), "ignore_merges"));
     for (*out = gguf_pres; (*out)->name && !is_pre(*out, norms, steps, ignore_merges); (*out)++) {
     }
@@ -74,13 +76,6 @@ static enum status find_pre(const struct gguf_pre **out, const json_t *root, con
 
 // ---- tokens ----
 
-struct tokens {
-    struct gguf_text *text; // (n)
-    int32_t *type;
-    int32_t n;
-    json_t *pads; // owns the text of [PAD…]
-};
-
 static bool begins_and_ends(const char *s, size_t n, const char *begin, const char *end)
 {
     size_t b = strlen(begin), e = strlen(end);
@@ -93,7 +88,7 @@ static bool looks_special(const char *s, size_t n)
     return begins_and_ends(s, n, "<|", "|>") || begins_and_ends(s, n, "<｜", "｜>");
 }
 
-static enum status put_token(struct tokens *t, json_int_t id, const char *s, size_t n, int32_t type, const char *path, struct err *err)
+static enum status put_token(struct gguf_tokens *t, json_int_t id, const char *s, size_t n, int32_t type, const char *path, struct err *err)
 {
     if (id < 0 || id >= t->n)
         return err_set(err, ST_BAD_INPUT, "%s: token \"%s\" has id %lld, but the model has %d rows (vocab_size)", path, s, (long long)id,
@@ -103,12 +98,12 @@ static enum status put_token(struct tokens *t, json_int_t id, const char *s, siz
     return ST_OK;
 }
 
-static enum status gather(struct tokens *t, const json_t *root, const char *path, struct err *err)
+static enum status gather(struct gguf_tokens *t, const json_t *root, const char *path, struct err *err)
 {
     json_t *vocab = json_object_get(json_object_get(root, "model"), "vocab"), *v, *one;
     const char *text;
     size_t i;
-    json_object_foreach(vocab, text, v) TRY(put_token(t, json_integer_value(v), text, strlen(text), NORMAL, path, err));
+    json_object_foreach(vocab, text, v) TRY(put_token(t, json_integer_value(v), text, strlen(text), TOKEN_NORMAL, path, err));
     json_array_foreach(json_object_get(root, "added_tokens"), i, one)
     {
         const json_t *content = json_object_get(one, "content"), *known = json_object_get(vocab, json_string_value(content));
@@ -117,16 +112,17 @@ static enum status gather(struct tokens *t, const json_t *root, const char *path
         if (!n) continue;
         static const char *const flags[] = {"lstrip", "rstrip", "single_word"};
         for (int k = 0; k < 3; k++)
-            if (flag(one, flags[k], false))
+            if (gguf_flag(one, flags[k], false))
                 return err_set(err, ST_BAD_INPUT, "%s: added token \"%s\" has %s, which GGUF cannot say", path, s, flags[k]);
         json_int_t id = json_integer_value(known ? known : json_object_get(one, "id"));
-        TRY(put_token(t, id, s, n, flag(one, "special", false) || looks_special(s, n) ? CONTROL : USER_DEFINED, path, err));
+        TRY(put_token(t, id, s, n, gguf_flag(one, "special", false) || looks_special(s, n) ? TOKEN_CONTROL : TOKEN_USER_DEFINED, path,
+                      err));
     }
     return ST_OK;
 }
 
 // llama.cpp wants every token's text once.
-static enum status check_unique(const struct tokens *t, const char *path, struct err *err)
+static enum status check_unique(const struct gguf_tokens *t, const char *path, struct err *err)
 {
     json_t *seen = json_object();
     enum status st = ST_OK;
@@ -142,28 +138,29 @@ static enum status check_unique(const struct tokens *t, const char *path, struct
     return st;
 }
 
-static enum status put_tokens(struct gguf_writer *w, const json_t *root, int32_t n_vocab, const char *path, struct err *err)
+// All n_vocab tokens, those that the tokenizer does not have as [PAD…].
+static enum status read_tokens(struct gguf_tokens *t, const json_t *root, int32_t n_vocab, const char *path, struct err *err)
 {
-    struct tokens t = {.text = NEW_N(struct gguf_text, n_vocab), .type = NEW_N(int32_t, n_vocab), .n = n_vocab, .pads = json_array()};
-    enum status st = gather(&t, root, path, err);
-    for (int32_t id = 0; !st && id < n_vocab; id++) {
-        if (t.text[id].s) continue;
+    *t =
+        (struct gguf_tokens){.text = NEW_N(struct gguf_text, n_vocab), .type = NEW_N(int32_t, n_vocab), .n = n_vocab, .pads = json_array()};
+    TRY(gather(t, root, path, err));
+    for (int32_t id = 0; id < n_vocab; id++) {
+        if (t->text[id].s) continue;
         char name[24];
         snprintf(name, sizeof name, "[PAD%d]", id);
-        json_array_append_new(t.pads, json_string(name));
-        const json_t *last = json_array_get(t.pads, json_array_size(t.pads) - 1);
-        t.text[id] = (struct gguf_text){json_string_value(last), json_string_length(last)};
-        t.type[id] = UNUSED;
+        json_array_append_new(t->pads, json_string(name));
+        const json_t *last = json_array_get(t->pads, json_array_size(t->pads) - 1);
+        t->text[id] = (struct gguf_text){json_string_value(last), json_string_length(last)};
+        t->type[id] = TOKEN_UNUSED;
     }
-    if (!st) st = check_unique(&t, path, err);
-    if (!st) {
-        gguf_put_strings(w, "tokenizer.ggml.tokens", t.text, (size_t)n_vocab);
-        gguf_put_i32s(w, "tokenizer.ggml.token_type", t.type, (size_t)n_vocab);
-    }
-    mem_free(t.text);
-    mem_free(t.type);
-    json_decref(t.pads);
-    return st;
+    return check_unique(t, path, err);
+}
+
+static void tokens_free(struct gguf_tokens *t)
+{
+    mem_free(t->text);
+    mem_free(t->type);
+    json_decref(t->pads);
 }
 
 // "a b", or ["a", "b"].
@@ -199,13 +196,23 @@ static enum status put_merges(struct gguf_writer *w, const json_t *root, const c
 
 // ---- roles ----
 
-// Whether the post-processor puts a special token before every text.
-static bool template_adds_first(const json_t *post)
+// Whether the post-processor puts a special token before (or behind) every text.
+static bool template_adds(const json_t *post, bool behind)
 {
-    const json_t *inner = json_object_get(post, "processors"), *one;
+    const json_t *inner = json_object_get(post, "processors"), *single = json_object_get(post, "single"), *one;
+    const size_t n = json_array_size(single);
     size_t i;
-    json_array_foreach(inner, i, one) if (template_adds_first(one)) return true;
-    return json_object_get(json_array_get(json_object_get(post, "single"), 0), "SpecialToken") != NULL;
+    json_array_foreach(inner, i, one) if (template_adds(one, behind)) return true;
+    return n && json_object_get(json_array_get(single, behind ? n - 1 : 0), "SpecialToken") != NULL;
+}
+
+// The model's, else tokenizer_config.json's: text, or an added token as an object.
+static int32_t find_unknown(const struct tokenizer *t, const json_t *root)
+{
+    const json_t *unk = json_object_get(json_object_get(root, "model"), "unk_token");
+    if (!json_is_string(unk)) unk = json_object_get(tokenizer_config(t), "unk_token");
+    if (json_is_object(unk)) unk = json_object_get(unk, "content");
+    return json_is_string(unk) ? tokenizer_id(t, json_string_value(unk)) : -1;
 }
 
 static void put_roles(struct gguf_writer *w, const struct tokenizer *t, const json_t *root, int32_t bos, const int32_t *eos, int n_eos)
@@ -220,9 +227,11 @@ static void put_roles(struct gguf_writer *w, const struct tokenizer *t, const js
     for (int i = 0; i < n_eos && n_end < 3; i++)
         if (eos[i] != own) gguf_put_u32(w, ends[n_end++], (uint32_t)eos[i]);
     if (tokenizer_pad(t) >= 0) gguf_put_u32(w, "tokenizer.ggml.padding_token_id", (uint32_t)tokenizer_pad(t));
-    bool first = template_adds_first(json_object_get(root, "post_processor"));
-    gguf_put_bool(w, "tokenizer.ggml.add_bos_token", bos >= 0 && (first || flag(config, "add_bos_token", false)));
-    gguf_put_bool(w, "tokenizer.ggml.add_eos_token", flag(config, "add_eos_token", false));
+    const int32_t unk = find_unknown(t, root);
+    if (unk >= 0) gguf_put_u32(w, "tokenizer.ggml.unknown_token_id", (uint32_t)unk);
+    const json_t *post = json_object_get(root, "post_processor");
+    gguf_put_bool(w, "tokenizer.ggml.add_bos_token", bos >= 0 && (template_adds(post, false) || gguf_flag(config, "add_bos_token", false)));
+    gguf_put_bool(w, "tokenizer.ggml.add_eos_token", n_end && (template_adds(post, true) || gguf_flag(config, "add_eos_token", false)));
     if (tokenizer_chat_template(t)) gguf_put_string(w, "tokenizer.chat_template", tokenizer_chat_template(t));
 }
 
@@ -244,23 +253,34 @@ static enum status read_root(json_t **root, const char *path, struct err *err)
     return st;
 }
 
+// What the byte-level kind has beside tokens and types.
+static enum status byte_level_put(struct gguf_writer *w, const json_t *root, const char *path, struct err *err)
+{
+    const struct gguf_pre *pre;
+    TRY(find_pre(&pre, root, path, err));
+    gguf_put_string(w, "tokenizer.ggml.model", "gpt2");
+    gguf_put_string(w, "tokenizer.ggml.pre", pre->name);
+    return put_merges(w, root, path, err);
+}
+
 enum status gguf_put_tokenizer(struct gguf_writer *w, const char *path, int32_t n_vocab, int32_t bos, const int32_t *eos, int n_eos,
-                               struct err *err)
+                               const char **note, struct err *err)
 {
     struct tokenizer *t;
+    struct gguf_tokens tokens = {0};
     json_t *root = NULL;
-    const struct gguf_pre *pre;
+    *note = NULL;
     TRY(tokenizer_load(&t, path, err)); // checks the files
     enum status st = read_root(&root, path, err);
-    if (!st) st = find_pre(&pre, root, path, err);
+    if (!st) st = read_tokens(&tokens, root, n_vocab, path, err);
+    if (!st) st = spm_is(root) ? spm_put(w, t, root, &tokens, note, path, err) : byte_level_put(w, root, path, err);
     if (!st) {
-        gguf_put_string(w, "tokenizer.ggml.model", "gpt2");
-        gguf_put_string(w, "tokenizer.ggml.pre", pre->name);
-        st = put_tokens(w, root, n_vocab, path, err);
+        gguf_put_strings(w, "tokenizer.ggml.tokens", tokens.text, (size_t)n_vocab);
+        gguf_put_i32s(w, "tokenizer.ggml.token_type", tokens.type, (size_t)n_vocab);
+        put_roles(w, t, root, bos, eos, n_eos);
+        gguf_put_string(w, GGUF_TOKENIZER_SHA256, tokenizer_sha256(t));
     }
-    if (!st) st = put_merges(w, root, path, err);
-    if (!st) put_roles(w, t, root, bos, eos, n_eos);
-    if (!st) gguf_put_string(w, GGUF_TOKENIZER_SHA256, tokenizer_sha256(t));
+    tokens_free(&tokens);
     json_decref(root);
     tokenizer_free(t);
     return st;

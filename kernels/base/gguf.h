@@ -69,6 +69,7 @@ enum status gguf_create(struct gguf_writer **out, const char *path, struct err *
 void gguf_put_u32(struct gguf_writer *w, const char *key, uint32_t v);
 void gguf_put_i32s(struct gguf_writer *w, const char *key, const int32_t *v, size_t n);
 void gguf_put_f32(struct gguf_writer *w, const char *key, float v);
+void gguf_put_f32s(struct gguf_writer *w, const char *key, const float *v, size_t n);
 void gguf_put_bool(struct gguf_writer *w, const char *key, bool v);
 void gguf_put_bools(struct gguf_writer *w, const char *key, const bool *v, size_t n);
 void gguf_put_string(struct gguf_writer *w, const char *key, const char *v);

@@ -67,6 +67,15 @@ void gguf_put_f32(struct gguf_writer *w, const char *key, float v)
     put_key(w, key, GGUF_F32);
     put_number(&w->kv, bits, 4);
 }
+void gguf_put_f32s(struct gguf_writer *w, const char *key, const float *v, size_t n)
+{
+    put_array(w, key, GGUF_F32, n);
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, &v[i], 4);
+        put_number(&w->kv, bits, 4);
+    }
+}
 void gguf_put_bool(struct gguf_writer *w, const char *key, bool v)
 {
     put_key(w, key, GGUF_BOOL);
