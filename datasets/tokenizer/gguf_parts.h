@@ -40,8 +40,8 @@ enum status spm_tokenizer_json(json_t **tokenizer, const json_t *keys, const cha
 struct gguf_tokens {
     struct gguf_text *text; // (n)
     int32_t *type;          // (n) enum token_type
-    int32_t n;
-    json_t *pads; // owns the text of [PAD…]
+    int32_t n, unknown;     // unknown: the id of that role, -1 none
+    json_t *pads;           // owns the text of [PAD…]
 };
 // A flag and a text of a part of tokenizer.json; the parts of a Sequence of Sequences, in order.
 bool gguf_flag(const json_t *spec, const char *key, bool def);

@@ -113,7 +113,7 @@ static enum status find_types(struct gguf_tokens *t, const struct tokenizer *tok
             return err_set(err, ST_BAD_INPUT, "%s: byte 0x%02X has no token <0x%02X>, and llama.cpp gives up on text it cannot spell", path,
                            (unsigned)b, (unsigned)b);
     for (int b = 0; b < 256; b++) t->type[tok->vocab.byte_id[b]] = TOKEN_BYTE;
-    if (tok->vocab.unk >= 0) t->type[tok->vocab.unk] = TOKEN_UNKNOWN;
+    if (t->unknown >= 0) t->type[t->unknown] = TOKEN_UNKNOWN;
     return ST_OK;
 }
 
@@ -183,7 +183,19 @@ static bool is_text(const struct scoring *x, int32_t id)
     return x->t->type[id] == TOKEN_NORMAL;
 }
 
-// (1) of the head of this file. A character without a token would be joined by llama.cpp, too.
+// Whether llama.cpp makes a token of two parts of which one is a character without a token. (In the tokenizer such characters are bytes.)
+static bool joins_unknown(const struct vocab *v, const struct gguf_text *t)
+{
+    const size_t first = utf8_len((uint8_t)t->s[0]);
+    size_t last = t->n - 1;
+    while (last && ((uint8_t)t->s[last] & 0xC0) == 0x80) last--;
+    if (!last) return false; // one character
+    const bool rest = first == last || vocab_find(v, t->s + first, t->n - first) >= 0,
+               start = first == last || vocab_find(v, t->s, last) >= 0;
+    return (vocab_find(v, t->s, first) < 0 && rest) || (vocab_find(v, t->s + last, t->n - last) < 0 && start);
+}
+
+// (1) of the head of this file.
 static enum status check_complete(const struct scoring *x, struct err *err)
 {
     for (size_t i = 0; i < x->n_made; i++) {
@@ -192,16 +204,11 @@ static enum status check_complete(const struct scoring *x, struct err *err)
             return err_set(err, ST_BAD_INPUT, "%s: model.merges do not join \"%s\" and \"%s\", but \"%s\" is a token, so llama.cpp would",
                            x->path, text_of(x, m->left), text_of(x, m->right), text_of(x, m->id));
     }
-    for (int32_t id = 0; id < x->t->n; id++) {
-        const struct gguf_text *t = &x->t->text[id];
-        for (size_t i = 0, len; is_text(x, id) && i < t->n; i += len) {
-            len = utf8_len((uint8_t)t->s[i]);
-            if (vocab_find(x->v, t->s + i, len) < 0)
-                return err_set(err, ST_BAD_INPUT,
-                               "%s: token \"%s\" holds \"%.*s\", which is no token, so llama.cpp would make it otherwise", x->path, t->s,
-                               (int)len, t->s + i);
-        }
-    }
+    for (int32_t id = 0; id < x->t->n; id++)
+        if (is_text(x, id) && x->t->text[id].n && joins_unknown(x->v, &x->t->text[id]))
+            return err_set(err, ST_BAD_INPUT,
+                           "%s: token \"%s\" begins or ends with a character that is no token: no merge makes it, but llama.cpp would",
+                           x->path, text_of(x, id));
     return ST_OK;
 }
 

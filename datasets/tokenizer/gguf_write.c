@@ -227,8 +227,6 @@ static void put_roles(struct gguf_writer *w, const struct tokenizer *t, const js
     for (int i = 0; i < n_eos && n_end < 3; i++)
         if (eos[i] != own) gguf_put_u32(w, ends[n_end++], (uint32_t)eos[i]);
     if (tokenizer_pad(t) >= 0) gguf_put_u32(w, "tokenizer.ggml.padding_token_id", (uint32_t)tokenizer_pad(t));
-    const int32_t unk = find_unknown(t, root);
-    if (unk >= 0) gguf_put_u32(w, "tokenizer.ggml.unknown_token_id", (uint32_t)unk);
     const json_t *post = json_object_get(root, "post_processor");
     gguf_put_bool(w, "tokenizer.ggml.add_bos_token", bos >= 0 && (template_adds(post, false) || gguf_flag(config, "add_bos_token", false)));
     gguf_put_bool(w, "tokenizer.ggml.add_eos_token", n_end && (template_adds(post, true) || gguf_flag(config, "add_eos_token", false)));
@@ -273,10 +271,12 @@ enum status gguf_put_tokenizer(struct gguf_writer *w, const char *path, int32_t 
     TRY(tokenizer_load(&t, path, err)); // checks the files
     enum status st = read_root(&root, path, err);
     if (!st) st = read_tokens(&tokens, root, n_vocab, path, err);
+    if (!st) tokens.unknown = find_unknown(t, root);
     if (!st) st = spm_is(root) ? spm_put(w, t, root, &tokens, note, path, err) : byte_level_put(w, root, path, err);
     if (!st) {
         gguf_put_strings(w, "tokenizer.ggml.tokens", tokens.text, (size_t)n_vocab);
         gguf_put_i32s(w, "tokenizer.ggml.token_type", tokens.type, (size_t)n_vocab);
+        if (tokens.unknown >= 0) gguf_put_u32(w, "tokenizer.ggml.unknown_token_id", (uint32_t)tokens.unknown);
         put_roles(w, t, root, bos, eos, n_eos);
         gguf_put_string(w, GGUF_TOKENIZER_SHA256, tokenizer_sha256(t));
     }

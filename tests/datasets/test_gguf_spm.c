@@ -1,0 +1,392 @@
+// SentencePiece's BPE through GGUF and back (tests/golden/text/spm.py): the ids are those of Hugging Face's conversion, and what no scores
+// say is refused.
+#include "datasets/tokenizer/gguf.h"
+#include "tests/test.h"
+
+static json_t *golden(const char *name)
+{
+    struct err err = {0};
+    json_t *root;
+    ck_ok(json_read(&root, test_golden(name), &err));
+    return root;
+}
+
+static void check_cases(const struct tokenizer *t, const json_t *cases)
+{
+    struct err err = {0};
+    struct ids ids = {0};
+    struct buf back = {0};
+    const json_t *c;
+    size_t k;
+    json_array_foreach(cases, k, c)
+    {
+        const json_t *text = json_object_get(c, "text"), *wanted = json_object_get(c, "ids"), *decoded = json_object_get(c, "decoded");
+        ids.n = 0;
+        ck_ok(tokenizer_encode(t, json_string_value(text), json_string_length(text), &ids, &err));
+        bool same = ids.n == json_array_size(wanted);
+        for (size_t i = 0; same && i < ids.n; i++) same = ids.v[i] == json_integer_value(json_array_get(wanted, i));
+        if (!same) ck_abort_msg("\"%s\" has other ids", json_string_value(text));
+        if (json_is_null(decoded)) continue; // the library gives up bytes there
+        if (!decoded) decoded = text;
+        buf_clear(&back);
+        ck_ok(tokenizer_decode(t, ids.v, ids.n, false, &back, &err));
+        if (back.size != json_string_length(decoded) || memcmp(back.data, json_string_value(decoded), back.size))
+            ck_abort_msg("the ids of \"%s\" become \"%.*s\"", json_string_value(text), (int)back.size, back.data);
+    }
+    ids_free(&ids);
+    buf_free(&back);
+}
+
+static const struct {
+    const char *name;
+    bool bos, eos; // put around a text
+} FILES[] = {{"spm", true, false}, {"spm_bare", true, true}, {"spm_ties", true, false}, {"spm_merges", true, false}};
+
+START_TEST(a_vocabulary_of_scores_gives_hugging_faces_ids)
+{
+    struct err err = {0};
+    struct tokenizer *t;
+    struct ids full = {0};
+    char name[64];
+    snprintf(name, sizeof name, "text/%s.gguf", FILES[_i].name);
+    ck_ok(tokenizer_load(&t, test_golden(name), &err));
+    json_t *root = golden("text/spm.json");
+    const json_t *cases = json_object_get(json_object_get(root, "files"), FILES[_i].name);
+    ck_assert_uint_gt(json_array_size(cases), 150);
+    check_cases(t, cases);
+    ck_assert_int_eq(tokenizer_n_vocab(t), 508); // not the four [PAD…]
+    ck_assert_int_eq(tokenizer_bos(t), 1);       // also where only llama.cpp's defaults say so
+    ck_assert_int_eq(tokenizer_eos(t), 2);
+    ck_assert_int_eq(tokenizer_pad(t), -1);
+    ck_assert(tokenizer_is_special(t, 0) && tokenizer_is_special(t, 3)); // <unk>, <|end|>
+    ck_assert(!tokenizer_is_special(t, 4));                              // <think>, which the user defined
+    tokenizer_add_special(t, (int32_t[]){300}, 1, &full);
+    ck_assert_uint_eq(full.n, 1u + FILES[_i].bos + FILES[_i].eos);
+    ck_assert_int_eq(full.v[0], 1);
+    ck_assert_int_eq(full.v[full.n - 1], FILES[_i].eos ? 2 : 300);
+    ids_free(&full);
+    json_decref(root);
+    tokenizer_free(t);
+}
+END_TEST
+
+// ---- written ----
+
+static const char CONFIG[] =
+    "{\"bos_token\": \"<s>\", \"eos_token\": \"</s>\", \"unk_token\": {\"content\": \"<unk>\"}, \"add_bos_token\": true}";
+
+// A folder with spm_tokenizer.json in which some keys are others; its merges changed by `edit`, if there is one.
+static const char *variant(const char *changes, void (*edit)(json_t *merges))
+{
+    struct err err = {0};
+    const char *dir = test_tmpdir();
+    char *to = path_join(dir, "tokenizer.json"), *config = path_join(dir, "tokenizer_config.json");
+    json_t *root = golden("text/spm_tokenizer.json"), *patch;
+    ck_ok(json_parse(&patch, changes, strlen(changes), "patch", 0, &err));
+    json_object_update_recursive(root, patch);
+    if (edit) edit(json_object_get(json_object_get(root, "model"), "merges"));
+    ck_ok(json_write_atomic(root, to, &err));
+    ck_ok(file_write_atomic(config, CONFIG, strlen(CONFIG), &err));
+    json_decref(root);
+    json_decref(patch);
+    mem_free(to);
+    mem_free(config);
+    return dir;
+}
+
+static const char *exported(const char *dir, const char **note)
+{
+    static char path[256];
+    struct err err = {0};
+    struct gguf_writer *w;
+    snprintf(path, sizeof path, "%s/tokenizer.gguf", test_tmpdir());
+    ck_ok(gguf_create(&w, path, &err));
+    ck_ok(gguf_put_tokenizer(w, dir, 512, -1, NULL, 0, note, &err));
+    ck_ok(gguf_begin(w, &err));
+    ck_ok(gguf_finish(w, &err));
+    return path;
+}
+
+static json_t *keys_of(const char *path)
+{
+    struct err err = {0};
+    struct gguf g;
+    ck_ok(gguf_open(&g, path, &err));
+    json_t *keys = gguf_json(&g, "");
+    gguf_close(&g);
+    return keys;
+}
+
+// What sentencepiece trained and the gguf package wrote, out of the tokenizer.json that transformers made of it.
+START_TEST(an_export_says_what_the_original_said)
+{
+    struct err err = {0};
+    const char *note, *dir = variant("{}", NULL), *file = exported(dir, &note);
+    json_t *root = golden("text/spm.json"), *keys = keys_of(file), *wanted = keys_of(test_golden("text/spm.gguf"));
+    ck_assert_ptr_null(note);
+    static const char *const same[] = {"model",        "pre",          "tokens",           "token_type",
+                                       "bos_token_id", "eos_token_id", "unknown_token_id", "add_bos_token"};
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
+        char key[64];
+        snprintf(key, sizeof key, "tokenizer.ggml.%s", same[i]);
+        if (!json_equal(json_object_get(keys, key), json_object_get(wanted, key))) ck_abort_msg("%s differs", key);
+    }
+    ck_assert(json_is_true(json_object_get(keys, "tokenizer.ggml.add_space_prefix")));
+    ck_assert_ptr_null(json_object_get(keys, "tokenizer.ggml.merges")); // the scores say it all
+    const json_t *made = json_object_get(root, "made"), *scores = json_object_get(keys, "tokenizer.ggml.scores"), *id;
+    ck_assert_uint_eq(json_array_size(scores), 512);
+    size_t i;
+    double last = 1;
+    json_array_foreach(made, i, id)
+    {
+        const double score = json_real_value(json_array_get(scores, (size_t)json_integer_value(id)));
+        ck_assert_double_lt(score, last); // in sentencepiece's order
+        last = score;
+    }
+    struct tokenizer *t, *of_dir;
+    ck_ok(tokenizer_load(&of_dir, dir, &err));
+    ck_ok(tokenizer_load(&t, file, &err));
+    check_cases(t, json_object_get(json_object_get(root, "files"), "spm"));
+    ck_assert_str_eq(tokenizer_sha256(t), tokenizer_sha256(of_dir));
+    tokenizer_free(t);
+    tokenizer_free(of_dir);
+    json_decref(root);
+    json_decref(keys);
+    json_decref(wanted);
+}
+END_TEST
+
+// Each golden file through a file of our own: the same ids again, also where scores are equal.
+START_TEST(an_export_of_a_file_gives_the_same_ids)
+{
+    struct err err = {0};
+    struct tokenizer *t;
+    const char *note;
+    char name[64];
+    snprintf(name, sizeof name, "text/%s.gguf", FILES[_i].name);
+    json_t *root = golden("text/spm.json");
+    ck_ok(tokenizer_load(&t, exported(test_golden(name), &note), &err));
+    ck_assert_ptr_null(note);
+    check_cases(t, json_object_get(json_object_get(root, "files"), FILES[_i].name));
+    json_decref(root);
+    tokenizer_free(t);
+}
+END_TEST
+
+// Files of Llama 2's time: the splits of one token in another order. llama.cpp sees no difference, tokenizers see one; so merges are
+// written.
+static void turn_splits(json_t *merges)
+{
+    for (size_t i = 0; i + 1 < json_array_size(merges); i++) {
+        json_t *a = json_array_get(merges, i), *b = json_array_get(merges, i + 1);
+        char x[64], y[64];
+        snprintf(x, sizeof x, "%s%s", json_string_value(json_array_get(a, 0)), json_string_value(json_array_get(a, 1)));
+        snprintf(y, sizeof y, "%s%s", json_string_value(json_array_get(b, 0)), json_string_value(json_array_get(b, 1)));
+        if (strcmp(x, y)) continue;
+        json_incref(a);
+        json_array_set(merges, i, b);
+        json_array_set_new(merges, i + 1, a);
+        i++;
+    }
+}
+
+static void check_same(const struct tokenizer *a, const struct tokenizer *b)
+{
+    struct err err = {0};
+    json_t *root = golden("text/spm.json");
+    const json_t *c;
+    size_t k;
+    json_array_foreach(json_object_get(json_object_get(root, "files"), "spm"), k, c)
+    {
+        const json_t *text = json_object_get(c, "text");
+        struct ids x = {0}, y = {0};
+        ck_ok(tokenizer_encode(a, json_string_value(text), json_string_length(text), &x, &err));
+        ck_ok(tokenizer_encode(b, json_string_value(text), json_string_length(text), &y, &err));
+        if (x.n != y.n || (x.n && memcmp(x.v, y.v, x.n * sizeof *x.v))) ck_abort_msg("\"%s\" has other ids", json_string_value(text));
+        ids_free(&x);
+        ids_free(&y);
+    }
+    json_decref(root);
+}
+
+static const struct {
+    const char *changes;
+    void (*edit)(json_t *);
+    const char *key, *note; // that is written beside; that is said
+    bool no_prefix;
+} KINDS[] = {
+    {"{}", turn_splits, "tokenizer.ggml.merges", NULL, false},
+    {"{\"normalizer\": null, \"pre_tokenizer\": {\"type\": \"Metaspace\", \"replacement\": \"▁\", \"prepend_scheme\": \"first\", "
+     "\"split\": "
+     "false}}",
+     NULL, "distill.tokenizer.prepend_scheme", "before the text behind every special token", false},
+    {"{\"normalizer\": null, \"pre_tokenizer\": {\"type\": \"Metaspace\", \"add_prefix_space\": true, \"split\": false}}", NULL,
+     "distill.tokenizer.prepend_scheme", "not where one stands", false},
+    {"{\"normalizer\": null, \"pre_tokenizer\": {\"type\": \"Metaspace\", \"prepend_scheme\": \"never\", \"split\": false}, \"decoder\": "
+     "{\"type\": \"Sequence\", \"decoders\": [{\"type\": \"Replace\", \"pattern\": {\"String\": \"▁\"}, \"content\": \" \"}, {\"type\": "
+     "\"ByteFallback\"}, {\"type\": \"Fuse\"}]}}",
+     NULL, NULL, NULL, true},
+    {"{\"added_tokens\": [{\"id\": 1, \"content\": \"<s>\", \"special\": true, \"normalized\": true}, {\"id\": 2, \"content\": \"</s>\", "
+     "\"special\": true}]}",
+     NULL, NULL, "\"normalized\": true", false},
+};
+
+START_TEST(what_is_written_is_read_again)
+{
+    struct err err = {0};
+    struct tokenizer *t, *of_dir;
+    const char *note, *dir = variant(KINDS[_i].changes, KINDS[_i].edit), *file = exported(dir, &note);
+    json_t *keys = keys_of(file);
+    if (KINDS[_i].key) ck_assert_ptr_nonnull(json_object_get(keys, KINDS[_i].key));
+    if (!KINDS[_i].note) ck_assert_ptr_null(note);
+    if (KINDS[_i].note) ck_assert_ptr_nonnull(strstr(note, KINDS[_i].note));
+    ck_assert_int_eq(json_is_false(json_object_get(keys, "tokenizer.ggml.add_space_prefix")), KINDS[_i].no_prefix);
+    ck_ok(tokenizer_load(&t, file, &err));
+    ck_ok(tokenizer_load(&of_dir, dir, &err));
+    if (_i < 4) check_same(t, of_dir); // the last one is what GGUF cannot say
+    tokenizer_free(t);
+    tokenizer_free(of_dir);
+    json_decref(keys);
+}
+END_TEST
+
+// ---- refused ----
+
+static void drop_a_split(json_t *merges) // "▁th" + "e" makes "▁the", "▁t" + "he" no longer
+{
+    for (size_t i = 0; i < json_array_size(merges); i++) {
+        json_t *m = json_array_get(merges, i);
+        if (strcmp(json_string_value(json_array_get(m, 0)), "▁t") || strcmp(json_string_value(json_array_get(m, 1)), "he")) continue;
+        json_array_remove(merges, i);
+        return;
+    }
+    ck_abort_msg("no such merge");
+}
+
+static void move_a_split(json_t *merges)
+{
+    json_t *split = json_pack("[s, s]", "▁t", "he");
+    drop_a_split(merges);
+    json_array_append_new(merges, split);
+}
+
+START_TEST(what_llama_cpp_would_do_otherwise_is_refused)
+{
+    static const struct {
+        const char *changes;
+        void (*edit)(json_t *);
+        const char *part;
+    } cases[] = {
+        {"{}", drop_a_split, "do not join \"▁t\" and \"he\", but \"▁the\" is a token"},
+        {"{}", move_a_split, "partly before and partly behind other tokens"},
+        {"{\"model\": {\"ignore_merges\": true}}", NULL, "\"ignore_merges\":true"},
+        {"{\"model\": {\"vocab\": {\"qæ\": 508}}}", NULL, "token \"qæ\" begins or ends with a character that is no token"},
+        {"{\"pre_tokenizer\": {\"type\": \"Metaspace\", \"split\": true}}", NULL, "\"Metaspace\""},
+        {"{\"normalizer\": {\"type\": \"NFKC\"}}", NULL, "\"NFKC\""},
+        {"{\"normalizer\": null}", NULL, "not exactly so"},
+        {"{\"pre_tokenizer\": {\"type\": \"Split\", \"pattern\": {\"String\": \" \"}, \"behavior\": \"MergedWithPrevious\"}}", NULL,
+         "\"Split\""},
+        {"{\"decoder\": null}", NULL, "\"decoder\":[]"},
+        {"{\"added_tokens\": [{\"id\": 4, \"content\": \"<think>\", \"rstrip\": true}]}", NULL, "\"<think>\" has rstrip"},
+    };
+    struct err err = {0};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct gguf_writer *w;
+        const char *note;
+        char path[256];
+        snprintf(path, sizeof path, "%s/no.gguf", test_tmpdir());
+        ck_ok(gguf_create(&w, path, &err));
+        ck_fails(gguf_put_tokenizer(w, variant(cases[i].changes, cases[i].edit), 512, -1, NULL, 0, &note, &err), ST_BAD_INPUT,
+                 cases[i].part);
+        gguf_abort(w);
+    }
+}
+END_TEST
+
+START_TEST(a_byte_without_a_token_is_refused)
+{
+    struct err err = {0};
+    struct gguf_writer *w;
+    const char *note, *dir = variant("{}", NULL);
+    char path[256], *file = path_join(dir, "tokenizer.json");
+    json_t *root;
+    ck_ok(json_read(&root, file, &err));
+    json_object_del(json_object_get(json_object_get(root, "model"), "vocab"), "<0x7F>");
+    ck_ok(json_write_atomic(root, file, &err));
+    snprintf(path, sizeof path, "%s/no.gguf", test_tmpdir());
+    ck_ok(gguf_create(&w, path, &err));
+    ck_fails(gguf_put_tokenizer(w, dir, 512, -1, NULL, 0, &note, &err), ST_BAD_INPUT, "byte 0x7F has no token <0x7F>");
+    gguf_abort(w);
+    json_decref(root);
+    mem_free(file);
+}
+END_TEST
+
+struct broken {
+    const char *part;
+    const struct gguf_text *tokens;
+    int32_t types[4];
+    float scores[5];
+    size_t n_score;
+    int32_t bos; // -1: not said
+    const char *scheme;
+};
+
+START_TEST(keys_that_make_no_tokenizer_are_refused_by_name)
+{
+    static const struct gguf_text good[] = {{"<unk>", 5}, {"<s>", 3}, {"<0x41>", 6}, {"a", 1}},
+                                  twice[] = {{"<unk>", 5}, {"<s>", 3}, {"a", 1}, {"a", 1}},
+                                  bytes[] = {{"<unk>", 5}, {"<s>", 3}, {"<0x4>", 5}, {"a", 1}},
+                                  lower[] = {{"<unk>", 5}, {"<s>", 3}, {"<0xff>", 6}, {"a", 1}},
+                                  latin[] = {{"<unk>", 5}, {"<s>", 3}, {"<0x41>", 6}, {"\xe9", 1}};
+    static const struct broken cases[] = {
+        {"tokenizer.ggml.scores: missing", good, {2, 3, 6, 1}, {0}, 0, -1, NULL},
+        {"tokenizer.ggml.scores: 3 items, wanted 4", good, {2, 3, 6, 1}, {0}, 3, -1, NULL},
+        {"tokenizer.ggml.scores: 5 items, wanted 4", good, {2, 3, 6, 1}, {0}, 5, -1, NULL},
+        {"tokenizer.ggml.scores: token 3: wanted a finite number", good, {2, 3, 6, 1}, {0, 0, 0, (float)INFINITY}, 4, -1, NULL},
+        {"tokenizer.ggml.scores: token 1: wanted a finite number", good, {2, 3, 6, 1}, {0, (float)NAN}, 4, -1, NULL},
+        {"token 3 has type 7; known are 1 to 6", good, {2, 3, 6, 7}, {0}, 4, -1, NULL},
+        {"token 3 has type 0", good, {2, 3, 6, 0}, {0}, 4, -1, NULL},
+        {"token 3 has the type of a byte, and the text \"a\"", good, {2, 3, 6, 6}, {0}, 4, -1, NULL},
+        {"token 2 has the type of a byte, and the text \"<0x4>\"", bytes, {2, 3, 6, 1}, {0}, 4, -1, NULL},
+        {"token 2 has the type of a byte, and the text \"<0xff>\"", lower, {2, 3, 6, 1}, {0}, 4, -1, NULL},
+        {"tokens 2 and 3 are both \"a\"", twice, {2, 3, 1, 1}, {0}, 4, -1, NULL},
+        {"token 3: wanted text in UTF-8", latin, {2, 3, 6, 1}, {0}, 4, -1, NULL},
+        {"tokenizer.ggml.bos_token_id: wanted the id of one of the 4 tokens", good, {2, 3, 6, 1}, {0}, 4, 4, NULL},
+        {"distill.tokenizer.prepend_scheme: \"second\" is not known", good, {2, 3, 6, 1}, {0}, 4, 1, "second"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct broken *c = &cases[i];
+        struct err err = {0};
+        struct gguf_writer *w;
+        struct tokenizer *t;
+        char path[256];
+        snprintf(path, sizeof path, "%s/broken.gguf", test_tmpdir());
+        ck_ok(gguf_create(&w, path, &err));
+        gguf_put_string(w, "tokenizer.ggml.model", "llama");
+        gguf_put_strings(w, "tokenizer.ggml.tokens", c->tokens, 4);
+        gguf_put_i32s(w, "tokenizer.ggml.token_type", c->types, 4);
+        if (c->n_score) gguf_put_f32s(w, "tokenizer.ggml.scores", c->scores, c->n_score);
+        if (c->bos >= 0) gguf_put_u32(w, "tokenizer.ggml.bos_token_id", (uint32_t)c->bos);
+        if (c->scheme) gguf_put_string(w, "distill.tokenizer.prepend_scheme", c->scheme);
+        ck_ok(gguf_begin(w, &err));
+        ck_ok(gguf_finish(w, &err));
+        ck_fails(tokenizer_load(&t, path, &err), ST_BAD_INPUT, c->part);
+    }
+}
+END_TEST
+
+Suite *suite_gguf_spm(void)
+{
+    Suite *s = suite_create("gguf spm");
+    TCase *t = tcase_create("there and back");
+    tcase_add_loop_test(t, a_vocabulary_of_scores_gives_hugging_faces_ids, 0, sizeof FILES / sizeof *FILES);
+    tcase_add_test(t, an_export_says_what_the_original_said);
+    tcase_add_loop_test(t, an_export_of_a_file_gives_the_same_ids, 0, sizeof FILES / sizeof *FILES);
+    tcase_add_loop_test(t, what_is_written_is_read_again, 0, sizeof KINDS / sizeof *KINDS);
+    tcase_add_test(t, what_llama_cpp_would_do_otherwise_is_refused);
+    tcase_add_test(t, a_byte_without_a_token_is_refused);
+    tcase_add_test(t, keys_that_make_no_tokenizer_are_refused_by_name);
+    suite_add_tcase(s, t);
+    return s;
+}
