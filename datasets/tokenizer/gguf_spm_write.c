@@ -85,7 +85,7 @@ static enum status find_prefix(enum prefix *out, const json_t *root, const char 
     return st;
 }
 
-static const char *find_note(enum prefix prefix, const json_t *root)
+static const char *find_prefix_note(enum prefix prefix, const json_t *root)
 {
     const json_t *one;
     size_t i;
@@ -231,6 +231,36 @@ static enum status check_order(const struct scoring *x, bool *same, struct err *
     return ST_OK;
 }
 
+// Whether the merges from..to make the runs of one character (Llama 2's spaces), a token for each length: by either order the leftmost
+// grows.
+static bool is_run(const struct scoring *x, size_t from, size_t to)
+{
+    const struct gguf_text *first = &x->t->text[x->own[from].id];
+    const size_t n_char = utf8_len((uint8_t)first->s[0]);
+    size_t shortest = SIZE_MAX, longest = 0, n_grown = 0; // n_grown: tokens that are one character and another token
+    for (size_t k = from; k < to; k++) {
+        const struct gguf_text *t = &x->t->text[x->own[k].id];
+        for (size_t i = 0; i < t->n; i += n_char)
+            if (t->n % n_char || memcmp(t->s + i, first->s, n_char)) return false;
+        if (t->n / n_char < shortest) shortest = t->n / n_char;
+        if (t->n / n_char > longest) longest = t->n / n_char;
+        n_grown += x->t->text[x->own[k].left].n == n_char;
+    }
+    return n_grown == longest - shortest + 1;
+}
+
+static const char *find_tie_note(const struct scoring *x)
+{
+    for (size_t from = 0, to; from < x->n_own; from = to) {
+        for (to = from; to < x->n_own && x->score[x->own[to].id] == x->score[x->own[from].id];) to++;
+        if (x->tied[from] && !is_run(x, from, to))
+            return "several tokens have one score: llama.cpp makes the leftmost of them first, this tokenizer the longer parts: some texts "
+                   "get "
+                   "other ids there";
+    }
+    return NULL;
+}
+
 // The merges too, where the scores do not give them back in their order. No text has a space when it comes to merging.
 static void put_merges(struct gguf_writer *w, const struct scoring *x)
 {
@@ -250,7 +280,8 @@ static void put_merges(struct gguf_writer *w, const struct scoring *x)
     mem_free(text);
 }
 
-static enum status put_scores(struct gguf_writer *w, const struct gguf_tokens *t, const struct vocab *v, const char *path, struct err *err)
+static enum status put_scores(struct gguf_writer *w, const struct gguf_tokens *t, const struct vocab *v, const char **note,
+                              const char *path, struct err *err)
 {
     const size_t n = (size_t)t->n;
     struct scoring x = {.t = t, .v = v, .path = path, .score = NEW_N(double, n)};
@@ -263,6 +294,7 @@ static enum status put_scores(struct gguf_writer *w, const struct gguf_tokens *t
     if (!st) st = check_complete(&x, err);
     if (!st) st = check_order(&x, &same, err);
     if (!st && !same) put_merges(w, &x);
+    if (!st) *note = find_tie_note(&x);
     for (size_t id = 0; id < n; id++) score[id] = (float)x.score[id];
     if (!st) gguf_put_f32s(w, "tokenizer.ggml.scores", score, n);
     mem_free(score);
@@ -279,11 +311,12 @@ enum status spm_put(struct gguf_writer *w, const struct tokenizer *t, const json
     enum prefix prefix = NEVER;
     TRY(find_prefix(&prefix, root, path, err));
     TRY(find_types(tokens, t, path, err));
-    TRY(put_scores(w, tokens, &t->vocab, path, err));
+    TRY(put_scores(w, tokens, &t->vocab, note, path, err));
     gguf_put_string(w, "tokenizer.ggml.model", "llama");
     gguf_put_string(w, "tokenizer.ggml.pre", "default");
     gguf_put_bool(w, "tokenizer.ggml.add_space_prefix", prefix != NEVER);
     if (prefix == ALWAYS || prefix == FIRST) gguf_put_string(w, GGUF_PREPEND_SCHEME, prefix == FIRST ? "first" : "always");
-    *note = find_note(prefix, root);
+    const char *on_prefix = find_prefix_note(prefix, root); // the more frequent one
+    if (on_prefix) *note = on_prefix;
     return ST_OK;
 }
