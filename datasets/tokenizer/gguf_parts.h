@@ -23,7 +23,8 @@ struct spm_merge {
     int32_t left, right, id;
     uint32_t n_left, n_right; // characters
 };
-enum { SPM_MAX_MERGES = 1 << 22 }; // eight times Gemma's: a lying file must not make us reserve gigabytes
+// Four times Gemma's merges, and sixteen times their text: a lying file must not make us reserve gigabytes.
+enum { SPM_MAX_MERGES = 1 << 21, SPM_MAX_MERGE_BYTES = 1 << 26 };
 // All ways to make one of n tokens of two others, in the order of transformers' generate_merges: by score falling, then the longer left
 // part, then the longer right part, then by id. Tokens without text make and are nothing; texts must differ. Caller frees *out.
 enum status spm_merges(struct spm_merge **out, size_t *n_merge, const struct gguf_text *token, const double *score, size_t n,

@@ -38,20 +38,27 @@ static uint32_t count_chars(const char *s, size_t n)
     return count;
 }
 
+struct found {
+    struct buf merges; // struct spm_merge
+    size_t n, n_bytes; // of merges, and of the tokens that they make
+};
+
 // Appends the splits of one token, the shortest left part first. tail: scratch, at least as many as the longest token has bytes.
-static void split(struct buf *out, const struct tries *x, const struct gguf_text *t, int32_t id, double score, int32_t *tail)
+static void split(struct found *out, const struct tries *x, const struct gguf_text *t, int32_t id, double score, int32_t *tail)
 {
     const uint32_t n_char = count_chars(t->s, t->n);
     int32_t node = -1;
+    uint32_t n_left = 0;
     size_t first = t->n; // from here on the text to the end may be a token: tail[i]
     for (size_t i = t->n; i-- > 1 && (node = trie_step(&x->backward, node, (uint8_t)t->s[i])) >= 0; first = i)
         tail[i] = x->backward.node[node].token;
     node = -1;
     for (size_t i = 0; i + 1 < t->n && (node = trie_step(&x->forward, node, (uint8_t)t->s[i])) >= 0; i++) {
         const int32_t left = x->forward.node[node].token, right = i + 1 >= first ? tail[i + 1] : -1;
+        n_left += count_chars(t->s + i, 1);
         if (left < 0 || right < 0) continue;
-        const uint32_t n_left = count_chars(t->s, i + 1);
-        buf_put(out, &(struct spm_merge){score, left, right, id, n_left, n_char - n_left}, sizeof(struct spm_merge));
+        if (++out->n > SPM_MAX_MERGES || (out->n_bytes += t->n) > SPM_MAX_MERGE_BYTES) return;
+        buf_put(&out->merges, &(struct spm_merge){score, left, right, id, n_left, n_char - n_left}, sizeof(struct spm_merge));
     }
 }
 
@@ -69,26 +76,27 @@ enum status spm_merges(struct spm_merge **out, size_t *n_merge, const struct ggu
                        const char *path, struct err *err)
 {
     struct tries x;
-    struct buf found = {0};
+    struct found found = {0};
     size_t longest = 0;
+    *out = NULL;
+    *n_merge = 0;
     for (size_t id = 0; id < n; id++)
         if (token[id].n > longest) longest = token[id].n;
     int32_t *tail = NEW_N(int32_t, longest + 1);
     build(&x, token, n);
-    for (size_t id = 0; id < n && found.size <= SPM_MAX_MERGES * sizeof **out; id++)
-        split(&found, &x, &token[id], (int32_t)id, score[id], tail);
+    for (size_t id = 0; id < n; id++) split(&found, &x, &token[id], (int32_t)id, score[id], tail);
     trie_free(&x.forward);
     trie_free(&x.backward);
     mem_free(tail);
-    *n_merge = found.size / sizeof **out;
-    *out = (struct spm_merge *)(void *)found.data;
-    if (*n_merge > SPM_MAX_MERGES) {
-        buf_free(&found);
-        *out = NULL;
-        return err_set(err, ST_BAD_INPUT,
-                       "%s: tokenizer.ggml.tokens: more than %d ways to make a token of two others; no real vocabulary has", path,
-                       SPM_MAX_MERGES);
+    if (found.n > SPM_MAX_MERGES || found.n_bytes > SPM_MAX_MERGE_BYTES) {
+        buf_free(&found.merges);
+        return err_set(
+            err, ST_BAD_INPUT,
+            "%s: tokenizer.ggml.tokens: more than %d ways, or %d MiB of text, to make a token of two others; no real vocabulary is so",
+            path, SPM_MAX_MERGES, SPM_MAX_MERGE_BYTES >> 20);
     }
-    if (*n_merge) qsort(*out, *n_merge, sizeof **out, by_score);
+    *out = (struct spm_merge *)(void *)found.merges.data;
+    *n_merge = found.n;
+    if (found.n) qsort(*out, found.n, sizeof **out, by_score);
     return ST_OK;
 }

@@ -256,6 +256,62 @@ START_TEST(what_is_written_is_read_again)
 }
 END_TEST
 
+// A file with the bytes and these texts, all of one score.
+static const char *of_one_score(const struct gguf_text *more, size_t n_more)
+{
+    static char path[256], names[256][8];
+    struct err err = {0};
+    struct gguf_writer *w;
+    const size_t n = 259 + n_more;
+    struct gguf_text *text = NEW_N(struct gguf_text, n);
+    int32_t *type = NEW_N(int32_t, n);
+    float *score = NEW_N(float, n);
+    static const struct gguf_text first[] = {{"<unk>", 5}, {"<s>", 3}, {"</s>", 4}};
+    for (size_t i = 0; i < n; i++) {
+        if (i >= 3 && i < 259) snprintf(names[i - 3], 8, "<0x%02X>", (unsigned)i - 3);
+        text[i] = i < 3 ? first[i] : i < 259 ? (struct gguf_text){names[i - 3], 6} : more[i - 259];
+        type[i] = i == 0 ? 2 : i < 3 ? 3 : i < 259 ? 6 : 1;
+        score[i] = -7;
+    }
+    snprintf(path, sizeof path, "%s/scores.gguf", test_tmpdir());
+    ck_ok(gguf_create(&w, path, &err));
+    gguf_put_string(w, "tokenizer.ggml.model", "llama");
+    gguf_put_strings(w, "tokenizer.ggml.tokens", text, n);
+    gguf_put_i32s(w, "tokenizer.ggml.token_type", type, n);
+    gguf_put_f32s(w, "tokenizer.ggml.scores", score, n);
+    ck_ok(gguf_begin(w, &err));
+    ck_ok(gguf_finish(w, &err));
+    mem_free(text);
+    mem_free(type);
+    mem_free(score);
+    return path;
+}
+
+// Llama 2's spaces: runs of one character have one score, and that is no difference. Of other tokens it is.
+START_TEST(runs_of_one_score_need_no_word)
+{
+    static const struct gguf_text runs[] = {{"e", 1}, {"ee", 2}, {"eee", 3}, {"eeee", 4}}, gap[] = {{"e", 1}, {"ee", 2}, {"eeee", 4}},
+                                  mixed[] = {{"e", 1},  {"f", 1},  {"g", 1},   {"h", 1},  {"ef", 2},
+                                             {"fg", 2}, {"gh", 2}, {"efg", 3}, {"fgh", 3}};
+    struct err err = {0};
+    struct tokenizer *t;
+    struct ids ids = {0};
+    const char *note;
+    exported(of_one_score(mixed, 9), &note); // ef+g, fg+h, e+fg, f+gh
+    ck_assert_ptr_nonnull(note);
+    exported(of_one_score(gap, 3), &note); // each token alone has its splits together
+    ck_assert_ptr_null(note);
+    ck_ok(tokenizer_load(&t, exported(of_one_score(runs, 4), &note), &err));
+    ck_assert_ptr_null(note);
+    ck_ok(tokenizer_encode(t, "eeeeeee", 7, &ids, &err));
+    ck_assert_uint_eq(ids.n, 5); // the space in front, three bytes, has no token here
+    ck_assert_int_eq(ids.v[3], 262);
+    ck_assert_int_eq(ids.v[4], 261);
+    ids_free(&ids);
+    tokenizer_free(t);
+}
+END_TEST
+
 // ---- refused ----
 
 static void drop_a_split(json_t *merges) // "▁th" + "e" makes "▁the", "▁t" + "he" no longer
@@ -328,6 +384,19 @@ START_TEST(a_byte_without_a_token_is_refused)
 }
 END_TEST
 
+START_TEST(a_vocabulary_made_in_millions_of_ways_is_refused)
+{
+    enum { N = 700 };
+    static char run[N + 1];
+    static struct gguf_text more[N];
+    struct err err = {0};
+    struct tokenizer *t;
+    memset(run, 'e', N);
+    for (size_t i = 0; i < N; i++) more[i] = (struct gguf_text){run, i + 1};
+    ck_fails(tokenizer_load(&t, of_one_score(more, N), &err), ST_BAD_INPUT, "no real vocabulary is so");
+}
+END_TEST
+
 struct broken {
     const char *part;
     const struct gguf_text *tokens;
@@ -390,6 +459,8 @@ Suite *suite_gguf_spm(void)
     tcase_add_test(t, an_export_says_what_the_original_said);
     tcase_add_loop_test(t, an_export_of_a_file_gives_the_same_ids, 0, sizeof FILES / sizeof *FILES);
     tcase_add_loop_test(t, what_is_written_is_read_again, 0, sizeof KINDS / sizeof *KINDS);
+    tcase_add_test(t, runs_of_one_score_need_no_word);
+    tcase_add_test(t, a_vocabulary_made_in_millions_of_ways_is_refused);
     tcase_add_test(t, what_llama_cpp_would_do_otherwise_is_refused);
     tcase_add_test(t, a_byte_without_a_token_is_refused);
     tcase_add_test(t, keys_that_make_no_tokenizer_are_refused_by_name);
