@@ -2,7 +2,7 @@
 """Reads what `distill export --gguf` wrote with the `gguf` package from PyPI (the reader of llama.cpp's own
 converter) and compares every field and every tensor, to the bit, with the Hugging Face folder it came from.
 
-    pip install gguf safetensors torch
+    pip install gguf safetensors torch transformers
     python tests/golden/gguf_check.py MODEL_DIR FILE.gguf
 
 Names come from the package's own tensor map, encodings from its own quantizers, layouts from what its
@@ -10,12 +10,14 @@ converter does. Run by hand; results in docs/gguf.md. Exit 1 if anything differs
 """
 import json
 import os
+import re
 import sys
 
 import gguf
 import numpy as np
 import torch
 from safetensors.torch import load_file
+from transformers.tokenization_utils_base import generate_merges
 
 ARCH = {"llama": "LLAMA", "mistral": "LLAMA", "qwen2": "QWEN2", "qwen3": "QWEN3", "qwen3_moe": "QWEN3MOE",
         "deepseek_v2": "DEEPSEEK2", "deepseek_v3": "DEEPSEEK2", "kimi_k2": "DEEPSEEK2"}
@@ -149,10 +151,17 @@ def check_tokenizer(fields, c, folder):
         text[t["id"]] = t["content"]
         marked = t["special"] or (t["content"][:2] in ("<|", "<｜") and t["content"][-2:] in ("|>", "｜>"))
         kind[t["id"]] = 3 if marked else 4
-    n = c["vocab_size"]
+    n, spm = c["vocab_size"], tok["model"].get("byte_fallback")
+    if spm:
+        kind |= {i: 6 for t, i in tok["model"]["vocab"].items() if re.fullmatch("<0x[0-9A-F]{2}>", t)}
+        kind |= {i: 2 for i, t in text.items() if t == (tok["model"]["unk_token"] or config.get("unk_token"))}
     check("tokens", fields["tokenizer.ggml.tokens"], [text.get(i, f"[PAD{i}]") for i in range(n)])
     check("token types", fields["tokenizer.ggml.token_type"], [kind.get(i, 1 if i in text else 5) for i in range(n)])
-    check("merges", fields["tokenizer.ggml.merges"], [m if isinstance(m, str) else " ".join(m) for m in tok["model"]["merges"]])
+    merges = [m if isinstance(m, str) else " ".join(m) for m in tok["model"]["merges"]]
+    if spm:
+        check_scores(fields, text, merges)
+    else:
+        check("merges", fields["tokenizer.ggml.merges"], merges)
     for key, role in (("bos", "bos"), ("eos", "eos"), ("padding", "pad")):
         v = config.get(f"{role}_token")
         v = v["content"] if isinstance(v, dict) else v
@@ -160,6 +169,19 @@ def check_tokenizer(fields, c, folder):
         fallback = c.get(f"{role}_token_id") if role != "pad" else None
         check(f"{key} id", fields.get(f"tokenizer.ggml.{key}_token_id"), min(ids) if ids else fallback)
     check("chat template", fields.get("tokenizer.chat_template"), config.get("chat_template"))
+
+
+def check_scores(fields, text, merges):
+    """SentencePiece's kind: the merges are those that transformers makes of the scores, or are there too and differ only within a token."""
+    check("pre", fields["tokenizer.ggml.pre"], "default")
+    ids = {t: i for i, t in text.items()}
+    made = [" ".join(m) for m in generate_merges(ids, {t: fields["tokenizer.ggml.scores"][i] for t, i in ids.items()})]
+    if "tokenizer.ggml.merges" in fields:
+        check("merges", fields["tokenizer.ggml.merges"], merges)
+        of_token = lambda m: m.replace(" ", "")
+        check("tokens in the order of their merges", [of_token(m) for m in made], [of_token(m) for m in merges])
+        made, merges = sorted(made), sorted(merges)
+    check("merges out of the scores", made, merges)
 
 
 def main():
