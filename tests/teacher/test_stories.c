@@ -1,5 +1,7 @@
 // Trained reality: karpathy's stories260K, a Llama of 260 thousand parameters that tells stories, made a Hugging Face folder here from
 // llama2.c's own layout. At temperature 0 it must say what its makers' program says.
+#include "datasets/tokenizer/tokenizer.h"
+#include "kernels/base/gguf.h"
 #include "kernels/model/model.h"
 #include "teacher/engine.h"
 #include "tests/test.h"
@@ -181,12 +183,74 @@ START_TEST(stories260k_tells_its_story)
 }
 END_TEST
 
+// llama2.c's vocabulary with its scores as the keys of a GGUF file, as llama.cpp's converter names them.
+static const char *write_vocabulary(const char *vocab_path)
+{
+    static char path[256];
+    struct err err = {0};
+    struct buf b = {0}, pool = {0};
+    struct gguf_writer *w;
+    static const struct gguf_text roles[] = {{"<unk>", 5}, {"<s>", 3}, {"</s>", 4}};
+    struct gguf_text text[512];
+    size_t begin[513], at = 4;
+    int32_t type[512];
+    float score[512];
+    ck_ok(file_read(&b, vocab_path, 1 << 20, &err));
+    for (int id = 0; id < 512; id++) {
+        int32_t len;
+        memcpy(&score[id], b.data + at, 4);
+        memcpy(&len, b.data + at + 4, 4);
+        begin[id] = pool.size;
+        for (int32_t i = 0; i < len; i++)
+            buf_puts(&pool, b.data[at + 8 + (size_t)i] == ' ' ? "▁" : (char[]){b.data[at + 8 + (size_t)i], '\0'});
+        type[id] = id == 0 ? 2 : id < 3 ? 3 : id < 259 ? 6 : 1;
+        at += 8 + (size_t)len;
+    }
+    begin[512] = pool.size;
+    for (int id = 0; id < 512; id++) text[id] = id < 3 ? roles[id] : (struct gguf_text){pool.data + begin[id], begin[id + 1] - begin[id]};
+    snprintf(path, sizeof path, "%s/vocabulary.gguf", test_tmpdir());
+    ck_ok(gguf_create(&w, path, &err));
+    gguf_put_string(w, "tokenizer.ggml.model", "llama");
+    gguf_put_strings(w, "tokenizer.ggml.tokens", text, 512);
+    gguf_put_f32s(w, "tokenizer.ggml.scores", score, 512);
+    gguf_put_i32s(w, "tokenizer.ggml.token_type", type, 512);
+    ck_ok(gguf_begin(w, &err));
+    ck_ok(gguf_finish(w, &err));
+    buf_free(&b);
+    buf_free(&pool);
+    return path;
+}
+
+// The ids that llama.cpp's greedy continuation has for these words are those of the text, and the text theirs.
+START_TEST(its_vocabulary_as_a_gguf_file_has_the_storys_ids)
+{
+    static const char words[] = "Once upon a time, there was a little girl named Lily.";
+    static const int32_t wanted[] = {403, 407, 261, 378, 432, 383, 286, 261, 376, 298, 315, 421, 395, 317, 426};
+    const char *vocab = test_material("models/stories260K/tok512.bin");
+    if (!vocab) return;
+    struct err err = {0};
+    struct tokenizer *t;
+    struct ids ids = {0};
+    struct buf back = {0};
+    ck_ok(tokenizer_load(&t, write_vocabulary(vocab), &err));
+    ck_ok(tokenizer_encode(t, words, strlen(words), &ids, &err));
+    ck_assert_uint_eq(ids.n, sizeof wanted / sizeof *wanted);
+    ck_assert_mem_eq(ids.v, wanted, sizeof wanted);
+    ck_ok(tokenizer_decode(t, ids.v, ids.n, false, &back, &err));
+    ck_assert_str_eq(back.data, words);
+    ids_free(&ids);
+    buf_free(&back);
+    tokenizer_free(t);
+}
+END_TEST
+
 Suite *suite_stories(void)
 {
     Suite *s = suite_create("stories");
     TCase *t = tcase_create("all");
     tcase_set_timeout(t, 30);
     tcase_add_test(t, stories260k_tells_its_story);
+    tcase_add_test(t, its_vocabulary_as_a_gguf_file_has_the_storys_ids);
     suite_add_tcase(s, t);
     return s;
 }
