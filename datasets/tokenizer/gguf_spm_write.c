@@ -85,21 +85,24 @@ static enum status find_prefix(enum prefix *out, const json_t *root, const char 
     return st;
 }
 
-static const char *find_prefix_note(enum prefix prefix, const json_t *root)
+static bool any_normalized(const json_t *added)
 {
     const json_t *one;
     size_t i;
+    json_array_foreach(added, i, one) if (gguf_flag(one, "normalized", false)) return true;
+    return false;
+}
+
+static const char *find_prefix_note(enum prefix prefix, const json_t *root)
+{
     if (prefix == FIRST)
         return "llama.cpp puts a space before the text behind every special token and before text that begins with one; this tokenizer "
                "only at the very start, and not where one stands: such texts get other ids there";
     if (prefix == ALWAYS)
         return "llama.cpp puts a space in front of every text; this tokenizer not where one stands: such texts get other ids there";
-    json_array_foreach(
-        json_object_get(root, "added_tokens"), i,
-        one) if (prefix == PREPEND &&
-                 gguf_flag(one, "normalized", false)) return "added tokens with \"normalized\": true are found by this tokenizer only at "
-                                                             "the start of a text and behind a space, by llama.cpp "
-                                                             "everywhere";
+    if (prefix == PREPEND && any_normalized(json_object_get(root, "added_tokens")))
+        return "added tokens with \"normalized\": true are found by this tokenizer only at the start of a text and behind a space, by "
+               "llama.cpp everywhere";
     return NULL;
 }
 
@@ -183,6 +186,13 @@ static bool is_text(const struct scoring *x, int32_t id)
     return x->t->type[id] == TOKEN_NORMAL;
 }
 
+// What is cut out of the text before is never made.
+static bool can_be_made(const struct scoring *x, int32_t id)
+{
+    const int32_t type = x->t->type[id];
+    return type != TOKEN_UNKNOWN && type != TOKEN_CONTROL && type != TOKEN_USER_DEFINED;
+}
+
 // Whether llama.cpp makes a token of two parts of which one is a character without a token. (In the tokenizer such characters are bytes.)
 static bool joins_unknown(const struct vocab *v, const struct gguf_text *t)
 {
@@ -200,7 +210,7 @@ static enum status check_complete(const struct scoring *x, struct err *err)
 {
     for (size_t i = 0; i < x->n_made; i++) {
         const struct spm_merge *m = &x->made[i];
-        if (is_text(x, m->left) && is_text(x, m->right) && is_text(x, m->id) && !merge_find(x->v, m->left, m->right))
+        if (is_text(x, m->left) && is_text(x, m->right) && can_be_made(x, m->id) && !merge_find(x->v, m->left, m->right))
             return err_set(err, ST_BAD_INPUT, "%s: model.merges do not join \"%s\" and \"%s\", but \"%s\" is a token, so llama.cpp would",
                            x->path, text_of(x, m->left), text_of(x, m->right), text_of(x, m->id));
     }
@@ -254,9 +264,8 @@ static const char *find_tie_note(const struct scoring *x)
     for (size_t from = 0, to; from < x->n_own; from = to) {
         for (to = from; to < x->n_own && x->score[x->own[to].id] == x->score[x->own[from].id];) to++;
         if (x->tied[from] && !is_run(x, from, to))
-            return "several tokens have one score: llama.cpp makes the leftmost of them first, this tokenizer the longer parts: some texts "
-                   "get "
-                   "other ids there";
+            return "several tokens have one score: llama.cpp makes the leftmost of them first, this tokenizer that of the longer parts: "
+                   "some texts get other ids there";
     }
     return NULL;
 }
