@@ -25,6 +25,7 @@ const char *dev_default(void)
 enum status dev_open(struct device *dev, const char *name, int n_thread, struct err *err)
 {
     memset(dev, 0, sizeof *dev);
+    if (!strcmp(name, "auto")) name = dev_default();
     size_t len = strcspn(name, ":");
     for (size_t i = 0; i < sizeof family / sizeof *family; i++) {
         if (len != strlen(family[i].name) || memcmp(name, family[i].name, len)) continue;

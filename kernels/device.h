@@ -25,7 +25,7 @@ struct device {
 };
 
 const char *dev_default(void); // "cuda" if there is a GPU and the backend for it, else "cpu"
-// Opens "cpu", "cpu:avx2" …, "cuda", "cuda:1" …. n_thread 0: as many as the process may run on.
+// Opens "cpu", "cpu:avx2" …, "cuda", "cuda:1" …, or "auto": the default. n_thread 0: as many as the process may run on.
 // The arena is empty: dev_reserve or dev_measure it.
 enum status dev_open(struct device *dev, const char *name, int n_thread, struct err *err);
 void dev_close(struct device *dev);

@@ -66,7 +66,7 @@ START_TEST(defaults_flags_and_lists_are_read_by_name)
     ck_assert_uint_eq(opt_count(o, "sizes"), 0);
     ck_assert_int_eq(opt_int(o, "seed"), INT64_MAX);
     ck_assert_str_eq(opt_str(o, "dtype"), "f32"); // the command's own default, not the common one
-    ck_assert_str_eq(opt_str(o, "device"), "cpu");
+    ck_assert_str_eq(opt_str(o, "device"), "auto");
     ck_assert_int_eq(opt_n_arg(o), 1);
     ck_assert_str_eq(opt_arg(o, 0), "store");
     options_free(o);

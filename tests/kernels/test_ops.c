@@ -58,6 +58,7 @@ static struct outcome run(const struct op_row *row, const struct op_case *c, con
     struct device dev;
     struct tensor x[MAX_ARG];
     struct arena mem[MAX_ARG] = {0};
+    simt_devices(1);
     ck_ok(dev_open(&dev, device, n_thread, &err));
     for (int i = 0; i < c->n_arg; i++) {
         o.mem[i] = mem_alloc(c->arg[i].size + 64);
@@ -320,7 +321,6 @@ Suite *suite_ops(void)
     n_backend = cpu_backend_list(backends);
     struct err err = {0};
     if (cuda_backend && !cuda_backend(&backends[n_backend], "cuda", &err)) n_backend++;
-    simt_devices(1);
     Suite *s = suite_create("ops");
     TCase *t = tcase_create("ops");
     tcase_add_loop_test(t, every_entry_of_the_table_has_a_row, 0, n_backend);
