@@ -123,7 +123,8 @@ static void ref_head_linear(struct op_case *c)
 static const struct seg_set {
     int n_seg;
     int32_t q[5], k[5]; // lengths
-} seg_sets[] = {{0}, {1, {1}, {1}}, {4, {3, 1, 0, 5}, {3, 4, 2, 9}}, {2, {7, 6}, {7, 6}}, {3, {70, 1, 33}, {130, 65, 33}}};
+} seg_sets[] = {
+    {0}, {1, {1}, {1}}, {4, {3, 1, 0, 5}, {3, 4, 2, 9}}, {2, {7, 6}, {7, 6}}, {3, {70, 1, 33}, {130, 65, 33}}, {2, {129, 5}, {129, 70}}};
 
 static int32_t seg_add(struct op_case *c, bool keys) // an argument with the starts; returns the sum
 {
@@ -557,12 +558,24 @@ const struct op_row op_rows_heads[] = {
      setup_attention,
      call_attention,
      ref_attention,
-     {{1, 1, 1, 1, 1}, {2, 2, 1, 5, 3}, {3, 4, 2, 16, 16, 3}, {4, 4, 2, 33, 17}, {4, 6, 6, 64, 64, 40}}},
+     {{1, 1, 1, 1, 1},
+      {2, 2, 1, 5, 3},
+      {3, 4, 2, 16, 16, 3},
+      {4, 4, 2, 33, 17},
+      {4, 6, 6, 64, 64, 40},
+      {5, 2, 1, 72, 128},
+      {5, 1, 1, 192, 24, 65}}},
     {OP_ROW(attention_bwd),
      setup_attention_bwd,
      call_attention_bwd,
      ref_attention_bwd,
-     {{1, 1, 1, 1, 1}, {2, 2, 1, 5, 3}, {3, 4, 2, 16, 8, 3}, {4, 4, 2, 33, 17}, {4, 6, 6, 64, 64, 40}}},
+     {{1, 1, 1, 1, 1},
+      {2, 2, 1, 5, 3},
+      {3, 4, 2, 16, 8, 3},
+      {4, 4, 2, 33, 17},
+      {4, 6, 6, 64, 64, 40},
+      {5, 2, 1, 72, 128},
+      {5, 1, 1, 192, 24, 65}}},
     {OP_ROW(kv_write),
      setup_kv_write,
      call_kv_write,
@@ -577,7 +590,13 @@ const struct op_row op_rows_heads[] = {
      setup_paged,
      call_paged,
      ref_paged,
-     {{1, 1, 1, 2, 1}, {5, 4, 2, 9, 4}, {20, 4, 2, 8, 3, 1}, {7, 6, 1, 40, 16}, {NO_ROWS, 2, 1, 4, 4}, {33, 16, 1, 160, 16}}},
+     {{1, 1, 1, 2, 1},
+      {5, 4, 2, 9, 4},
+      {20, 4, 2, 8, 3, 1},
+      {7, 6, 1, 40, 16},
+      {NO_ROWS, 2, 1, 4, 4},
+      {33, 16, 1, 160, 16},
+      {3, 20, 1, 264, 16}}},
     {OP_ROW(router),
      setup_router,
      call_router,

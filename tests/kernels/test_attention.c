@@ -1,9 +1,11 @@
 // Attention: forward against sums in double; backward against finite differences of them; and that a row's bits depend on its own keys
 // only: not on how queries are cut into chunks, on the other segments, the other rows of a decode step, or the threads. On every
-// instruction set.
+// instruction set, and on the emulated GPU.
+#include "kernels/cuda/cuda.h"
 #include "tests/kernels/devices.h"
+#include "tests/simt/simt_state.h"
 
-static const struct backend *isa[N_CPU_ISA];
+static const struct backend *isa[N_CPU_ISA + 1];
 
 struct setting {
     int n_head, n_kv, dk, dv, window;
@@ -17,6 +19,9 @@ static const struct setting setting[] = {
     {2, 2, 24, 16, 7, 2, {300, 9}, {300, 9}},
     {3, 3, 129, 70, 140, 1, {50}, {400}},
     {6, 2, 8, 40, 0, 4, {0, 13, 0, 64}, {0, 13, 5, 64}},
+    {2, 1, 192, 128, 0, 2, {129, 3}, {129, 70}}, // MLA without absorption
+    {2, 2, 256, 200, 90, 1, {33}, {140}},
+    {2, 1, 20, 300, 0, 1, {20}, {66}},
 };
 enum { N_SETTING = sizeof setting / sizeof *setting };
 
@@ -74,6 +79,47 @@ static void reference(const struct data *d, int s, int64_t i, int64_t h, double 
     mem_free(score);
 }
 
+// The ops, of tensors on the host.
+static void attention(struct device *dev, struct tensor out, struct tensor lse, struct tensor q, struct tensor k, struct tensor v,
+                      const struct attention *a)
+{
+    struct lent l = {.dev = dev};
+    struct attention b = *a;
+    b.q_start = lend(&l, (void *)a->q_start, (size_t)(a->n_seg + 1) * 4, false);
+    b.k_start = lend(&l, (void *)a->k_start, (size_t)(a->n_seg + 1) * 4, false);
+    op_attention(dev, lend_tensor(&l, out, true), lend_tensor(&l, lse, true), lend_tensor(&l, q, false), lend_tensor(&l, k, false),
+                 lend_tensor(&l, v, false), &b);
+    lent_back(&l);
+}
+static void attention_bwd(struct device *dev, struct tensor dq, struct tensor dk, struct tensor dv, struct tensor dout, struct tensor q,
+                          struct tensor k, struct tensor v, struct tensor out, struct tensor lse, const struct attention *a)
+{
+    struct lent l = {.dev = dev};
+    struct attention b = *a;
+    b.q_start = lend(&l, (void *)a->q_start, (size_t)(a->n_seg + 1) * 4, false);
+    b.k_start = lend(&l, (void *)a->k_start, (size_t)(a->n_seg + 1) * 4, false);
+    op_attention_bwd(dev, lend_tensor(&l, dq, true), lend_tensor(&l, dk, true), lend_tensor(&l, dv, true), lend_tensor(&l, dout, false),
+                     lend_tensor(&l, q, false), lend_tensor(&l, k, false), lend_tensor(&l, v, false), lend_tensor(&l, out, false),
+                     lend_tensor(&l, lse, false), &b);
+    lent_back(&l);
+}
+static void attention_paged(struct device *dev, struct tensor out, struct tensor q, struct tensor keys, struct tensor values,
+                            const struct segments *seg, float scale, int window)
+{
+    struct lent l = {.dev = dev};
+    struct segments s = *seg;
+    s.start = lend(&l, (void *)seg->start, (size_t)(seg->n_seg + 1) * 4, false);
+    s.pos = lend(&l, (void *)seg->pos, (size_t)seg->n_tok * 4, false);
+    s.page = lend(&l, (void *)seg->page, (size_t)(seg->n_seg * seg->max_page) * 4, false);
+    struct tensor k = lend_tensor(&l, keys, false), v = values;
+    if (values.data == keys.data) // a view stays one
+        v.data = k.data;
+    else
+        v = lend_tensor(&l, values, false);
+    op_attention_paged(dev, lend_tensor(&l, out, true), lend_tensor(&l, q, false), k, v, &s, scale, window);
+    lent_back(&l);
+}
+
 START_TEST(forward_is_softmax_of_scores_times_values)
 {
     struct device dev;
@@ -82,7 +128,7 @@ START_TEST(forward_is_softmax_of_scores_times_values)
         for (int t = 0; t < 2; t++) {
             struct data d = data_make(&setting[n], t ? DT_BF16 : DT_F32);
             data_starts(&d);
-            PLANNED(&dev, op_attention(&dev, d.out, d.lse, d.q, d.k, d.v, &d.a));
+            PLANNED(&dev, attention(&dev, d.out, d.lse, d.q, d.k, d.v, &d.a));
             const int64_t n_head = d.q.shape[1], dv = d.v.shape[2];
             double *o = NEW_N(double, dv), *size = NEW_N(double, dv), lse;
             for (int s = 0; s < d.a.n_seg; s++)
@@ -160,8 +206,8 @@ START_TEST(backward_is_the_gradient_of_forward)
                       dq = make(DT_F32, d.q.shape[0], d.q.shape[1], d.q.shape[2], 1, 7),
                       dk = make(DT_F32, d.k.shape[0], d.k.shape[1], d.k.shape[2], 2, 8),
                       dv = make(DT_F32, d.v.shape[0], d.v.shape[1], d.v.shape[2], 0, 9);
-        PLANNED(&dev, op_attention(&dev, d.out, d.lse, d.q, d.k, d.v, &d.a));
-        PLANNED(&dev, op_attention_bwd(&dev, dq, dk, dv, dout, d.q, d.k, d.v, d.out, d.lse, &d.a));
+        PLANNED(&dev, attention(&dev, d.out, d.lse, d.q, d.k, d.v, &d.a));
+        PLANNED(&dev, attention_bwd(&dev, dq, dk, dv, dout, d.q, d.k, d.v, d.out, d.lse, &d.a));
         check_gradient(n, &d, dout, d.q, dq, "dq", 2e-3);
         check_gradient(n, &d, dout, d.k, dk, "dk", 2e-3);
         check_gradient(n, &d, dout, d.v, dv, "dv", 2e-3);
@@ -177,10 +223,10 @@ START_TEST(backward_is_the_gradient_of_forward)
         for (int64_t i = 0; i < tensor_numel(e.k); i++) put(f.k, i, at(e.k, i));
         for (int64_t i = 0; i < tensor_numel(e.v); i++) put(f.v, i, at(e.v, i));
         for (int64_t i = 0; i < tensor_numel(g16); i++) put(dout, i, at(g16, i));
-        PLANNED(&dev, op_attention(&dev, f.out, f.lse, f.q, f.k, f.v, &f.a));
-        PLANNED(&dev, op_attention_bwd(&dev, dq, dk, dv, dout, f.q, f.k, f.v, f.out, f.lse, &f.a));
-        PLANNED(&dev, op_attention(&dev, e.out, e.lse, e.q, e.k, e.v, &e.a));
-        PLANNED(&dev, op_attention_bwd(&dev, q16, k16, v16, g16, e.q, e.k, e.v, e.out, e.lse, &e.a));
+        PLANNED(&dev, attention(&dev, f.out, f.lse, f.q, f.k, f.v, &f.a));
+        PLANNED(&dev, attention_bwd(&dev, dq, dk, dv, dout, f.q, f.k, f.v, f.out, f.lse, &f.a));
+        PLANNED(&dev, attention(&dev, e.out, e.lse, e.q, e.k, e.v, &e.a));
+        PLANNED(&dev, attention_bwd(&dev, q16, k16, v16, g16, e.q, e.k, e.v, e.out, e.lse, &e.a));
         struct tensor pair[3][2] = {{dq, q16}, {dk, k16}, {dv, v16}};
         for (int i = 0; i < 3; i++) {
             double diff = 0, size = 0;
@@ -211,22 +257,23 @@ START_TEST(chunks_company_and_threads_do_not_show)
     device_open(&one, isa[_i]->name, 1);
     device_open(&two, isa[_i]->name, 2);
     device_open(&three, isa[_i]->name, 3);
+    const int skip = isa[_i]->host_memory ? 4 : 16; // an emulated launch takes its time
     for (int n = 0; n < N_SETTING; n++)
         for (int t = 0; t < 2; t++) {
             struct data d = data_make(&setting[n], t ? DT_BF16 : DT_F32), e = data_make(&setting[n], t ? DT_BF16 : DT_F32);
             data_starts(&d), data_starts(&e);
-            RESERVED(&one, op_attention(&one, d.out, d.lse, d.q, d.k, d.v, &d.a));
-            RESERVED(&three, op_attention(&three, e.out, e.lse, e.q, e.k, e.v, &e.a));
+            RESERVED(&one, attention(&one, d.out, d.lse, d.q, d.k, d.v, &d.a));
+            RESERVED(&three, attention(&three, e.out, e.lse, e.q, e.k, e.v, &e.a));
             same_rows(d.out, e.out, "threads", n);
             for (int s = 0; s < d.a.n_seg; s++)
                 for (int chunk = 1; chunk < 1000; chunk = chunk * 5 + 2)
-                    for (int q = 0; q < setting[n].q_len[s]; q += chunk * (chunk < 20 ? 4 : 1)) {
+                    for (int q = 0; q < setting[n].q_len[s]; q += chunk * (chunk < 20 ? skip : 1)) {
                         const int len = setting[n].q_len[s] - q < chunk ? setting[n].q_len[s] - q : chunk;
                         const int32_t q_start[2] = {0, len}, k_start[2] = {0, setting[n].k_len[s] - setting[n].q_len[s] + q + len};
                         struct attention a = {1, len, q_start, k_start, d.a.scale, d.a.window};
                         const int64_t at_q = d.q_start[s] + q, at_k = d.k_start[s];
-                        RESERVED(&two, op_attention(&two, rows(e.out, at_q, len), rows(e.lse, at_q, len), rows(d.q, at_q, len),
-                                                    rows(d.k, at_k, k_start[1]), rows(d.v, at_k, k_start[1]), &a));
+                        RESERVED(&two, attention(&two, rows(e.out, at_q, len), rows(e.lse, at_q, len), rows(d.q, at_q, len),
+                                                 rows(d.k, at_k, k_start[1]), rows(d.v, at_k, k_start[1]), &a));
                         same_rows(rows(d.out, at_q, len), rows(e.out, at_q, len), "chunk", n);
                         same_rows(rows(d.lse, at_q, len), rows(e.lse, at_q, len), "chunk's lse", n);
                     }
@@ -236,7 +283,7 @@ START_TEST(chunks_company_and_threads_do_not_show)
                 grad[i][1] = make(d.q.dtype, d.k.shape[0], d.k.shape[1], d.k.shape[2], 1, 7);
                 grad[i][2] = make(d.q.dtype, d.v.shape[0], d.v.shape[1], d.v.shape[2], 1, 7);
                 RESERVED(i ? &three : &one,
-                         op_attention_bwd(i ? &three : &one, grad[i][0], grad[i][1], grad[i][2], g, d.q, d.k, d.v, d.out, d.lse, &d.a));
+                         attention_bwd(i ? &three : &one, grad[i][0], grad[i][1], grad[i][2], g, d.q, d.k, d.v, d.out, d.lse, &d.a));
             }
             for (int i = 0; i < 3; i++) same_rows(grad[0][i], grad[1][i], "gradients on 1 and 3 threads", n);
         }
@@ -255,15 +302,16 @@ START_TEST(paged_is_attention_of_the_last_row)
                  {14, 2, 64, 64, 100, 16, false},
                  {5, 1, 72, 64, 0, 16, true},
                  {1, 1, 8, 8, 0, 64, false}};
-    static const int length[] = {1, 17, 128, 129, 700, 2600, 5, 64};
+    const int most = isa[_i]->host_memory ? 2600 : 600, length[] = {1, 17, 128, 129, most / 4, most, 5, 64};
     enum { N = sizeof length / sizeof *length };
-    struct device one, four;
+    struct device one, four, writer; // writer: where pages are host memory
     device_open(&one, isa[_i]->name, 1);
     device_open(&four, isa[_i]->name, 4);
+    device_open(&writer, isa[_i]->host_memory ? isa[_i]->name : "cpu", 4);
     for (size_t n = 0; n < sizeof cache / sizeof *cache; n++)
         for (int types = 0; types < 2; types++) {
             const enum dtype t = types ? DT_BF16 : DT_F32;
-            const int len = cache[n].page_len, max_page = 2600 / len + 1, n_page = N * max_page, n_kv = cache[n].n_kv, dk = cache[n].dk,
+            const int len = cache[n].page_len, max_page = most / len + 1, n_page = N * max_page, n_kv = cache[n].n_kv, dk = cache[n].dk,
                       dv = cache[n].dv;
             int32_t *page = NEW_N(int32_t, n_page), start[N + 1], pos[N];
             uint32_t *order = NEW_N(uint32_t, n_page);
@@ -276,7 +324,7 @@ START_TEST(paged_is_attention_of_the_last_row)
                           values =
                               cache[n].shared ? keys : tensor_4d(keep((size_t)(n_page * len * n_kv * dv) * 4), t, n_page, len, n_kv, dv);
             values.shape[3] = dv;
-            struct segments seg = {N, N, 1, 2600, start, pos, page, max_page, len};
+            struct segments seg = {N, N, 1, most, start, pos, page, max_page, len};
             // written sequence by sequence, positions in two goes
             struct data d[N];
             for (int s = 0; s < N; s++) {
@@ -291,8 +339,8 @@ START_TEST(paged_is_attention_of_the_last_row)
                     const int from = half ? length[s] / 2 : 0, to = half ? length[s] : length[s] / 2;
                     const int32_t st[2] = {0, to - from};
                     struct segments w = {1, to - from, to - from, to, st, where + from, page + s * max_page, max_page, len};
-                    RESERVED(&four, op_kv_write(&four, keys, rows(d[s].k, from, to - from), &w));
-                    if (!cache[n].shared) RESERVED(&four, op_kv_write(&four, values, rows(d[s].v, from, to - from), &w));
+                    RESERVED(&writer, op_kv_write(&writer, keys, rows(d[s].k, from, to - from), &w));
+                    if (!cache[n].shared) RESERVED(&writer, op_kv_write(&writer, values, rows(d[s].v, from, to - from), &w));
                 }
                 mem_free(where);
             }
@@ -301,7 +349,7 @@ START_TEST(paged_is_attention_of_the_last_row)
             for (int s = 0; s < N; s++)
                 for (int64_t i = 0; i < tensor_numel(d[s].q); i++) put(rows(q, s, 1), i, at(d[s].q, i));
             const float scale = d[0].a.scale;
-            PLANNED(&four, op_attention_paged(&four, out, q, keys, values, &seg, scale, cache[n].window));
+            PLANNED(&four, attention_paged(&four, out, q, keys, values, &seg, scale, cache[n].window));
             double *o = NEW_N(double, dv), *size = NEW_N(double, dv), lse;
             for (int s = 0; s < N; s++)
                 for (int h = 0; h < cache[n].n_head; h++) {
@@ -315,31 +363,101 @@ START_TEST(paged_is_attention_of_the_last_row)
             for (int s = 0; s < N; s++) { // alone, on one thread and on four (which share the long ones out)
                 const int32_t st[2] = {0, 1};
                 struct segments w = {1, 1, 1, length[s], st, pos + s, page + s * max_page, max_page, len};
-                RESERVED(&one, op_attention_paged(&one, rows(again, s, 1), rows(q, s, 1), keys, values, &w, scale, cache[n].window));
+                RESERVED(&one, attention_paged(&one, rows(again, s, 1), rows(q, s, 1), keys, values, &w, scale, cache[n].window));
                 same_rows(rows(out, s, 1), rows(again, s, 1), "alone on one thread", (int)n);
-                RESERVED(&four, op_attention_paged(&four, rows(again, s, 1), rows(q, s, 1), keys, values, &w, scale, cache[n].window));
+                RESERVED(&four, attention_paged(&four, rows(again, s, 1), rows(q, s, 1), keys, values, &w, scale, cache[n].window));
                 same_rows(rows(out, s, 1), rows(again, s, 1), "alone on four threads", (int)n);
             }
             int32_t k_start[N + 1] = {0};
             for (int s = 0; s < N; s++) k_start[s + 1] = k_start[s] + length[s];
             struct tensor read = make(t, k_start[N], n_kv, dk, 0, 11);
-            RESERVED(&four, op_kv_read(&four, read, keys, &seg, k_start));
+            RESERVED(&writer, op_kv_read(&writer, read, keys, &seg, k_start));
             for (int s = 0; s < N; s++) same_rows(rows(read, k_start[s], length[s]), d[s].k, "read back", (int)n);
             mem_free(o), mem_free(size), mem_free(page), mem_free(order);
         }
-    dev_close(&one), dev_close(&four);
+    dev_close(&one), dev_close(&four), dev_close(&writer);
+}
+END_TEST
+
+// Several rows a segment (prefill): the reference's numbers, and each row's bits alone, with splits apart or not.
+START_TEST(paged_rows_of_a_chunk_are_rows_alone)
+{
+    static const struct {
+        int n_head, n_kv, dk, dv, window, n_row[2], ahead[2];
+        bool shared;
+    } chunk[] = {{8, 2, 64, 64, 0, {70, 1}, {200, 520}, false},
+                 {3, 1, 24, 8, 60, {9, 30}, {300, 0}, false},
+                 {20, 1, 320, 264, 0, {1, 3}, {530, 60}, true},
+                 {2, 2, 136, 130, 0, {17, 2}, {255, 3}, false},
+                 {2, 1, 280, 520, 0, {3, 1}, {30, 1}, false}};
+    enum { PAGE_LEN = 16, MAX_PAGE = 40 };
+    struct device dev;
+    device_open(&dev, isa[_i]->name, 2);
+    for (size_t n = 0; n < sizeof chunk / sizeof *chunk; n++)
+        for (int types = 0; types < 2; types++) {
+            const enum dtype t = types ? DT_BF16 : DT_F32;
+            const int n_kv = chunk[n].n_kv, n_head = chunk[n].n_head, dk = chunk[n].dk, dv = chunk[n].dv;
+            const int n_tok = chunk[n].n_row[0] + chunk[n].n_row[1], n_page = 2 * MAX_PAGE;
+            int32_t page[2 * MAX_PAGE], pos[128], start[3] = {0, chunk[n].n_row[0], n_tok};
+            for (int i = 0; i < n_page; i++) page[i] = i * 37 % n_page; // 37 is prime to it
+            struct tensor keys = tensor_4d(keep((size_t)(n_page * PAGE_LEN * n_kv * dk) * 4), t, n_page, PAGE_LEN, n_kv, dk), values = keys;
+            if (!chunk[n].shared) values = tensor_4d(keep((size_t)(n_page * PAGE_LEN * n_kv * dv) * 4), t, n_page, PAGE_LEN, n_kv, dv);
+            values.shape[3] = dv;
+            fill(keys, 1, 1);
+            if (!chunk[n].shared) fill(values, 2, 1);
+            struct tensor q = make(t, n_tok, n_head, dk, 0, 3), out = make(t, n_tok, n_head, dv, 0, 4),
+                          again = make(t, n_tok, n_head, dv, 0, 4);
+            int max_pos = 0;
+            for (int r = 0; r < n_tok; r++) {
+                const int s = r >= start[1];
+                pos[r] = chunk[n].ahead[s] + r - start[s];
+                max_pos = pos[r] + 1 > max_pos ? pos[r] + 1 : max_pos;
+            }
+            const int longest = chunk[n].n_row[0] > chunk[n].n_row[1] ? chunk[n].n_row[0] : chunk[n].n_row[1];
+            const struct segments seg = {2, n_tok, longest, max_pos, start, pos, page, MAX_PAGE, PAGE_LEN};
+            const float scale = 0.7f / sqrtf((float)dk);
+            PLANNED(&dev, attention_paged(&dev, out, q, keys, values, &seg, scale, chunk[n].window));
+            double *o = NEW_N(double, dv), *size = NEW_N(double, dv), lse;
+            for (int r = 0; r < n_tok; r += r % 8 == 3 ? 5 : 1) {
+                const int s = r >= start[1], one[2] = {0, 1}, n_key[2] = {0, pos[r] + 1};
+                struct data d = {.a = {1, 1, one, n_key, scale, chunk[n].window}, .q_start = {0, 1}, .k_start = {0, pos[r] + 1}};
+                d.q = rows(q, r, 1), d.k = make(t, pos[r] + 1, n_kv, dk, 0, 5), d.v = make(t, pos[r] + 1, n_kv, dv, 0, 6);
+                for (int j = 0; j <= pos[r]; j++) {
+                    const int64_t slot = (int64_t)page[s * MAX_PAGE + j / PAGE_LEN] * PAGE_LEN + j % PAGE_LEN;
+                    for (int i = 0; i < n_kv * dk; i++) put(d.k, (int64_t)j * n_kv * dk + i, at(keys, slot * n_kv * dk + i));
+                    for (int i = 0; i < n_kv * dv; i++) put(d.v, (int64_t)j * n_kv * dv + i, at(values, slot * n_kv * dv + i));
+                }
+                for (int h = 0; h < n_head; h++) {
+                    reference(&d, 0, 0, h, o, size, &lse);
+                    for (int c = 0; c < dv; c++)
+                        want(fabs(at(rows(out, r, 1), h * dv + c) - o[c]) <
+                                 size[c] * (types ? 1.0 / 200 : 2e-5) + (types ? fabs(o[c]) / 256 : 0) + 1e-7,
+                             "chunk %d %s: row %d head %d [%d]: %g, wanted %g", (int)n, dtype_name(t), r, h, c,
+                             at(rows(out, r, 1), h * dv + c), o[c]);
+                }
+                const struct segments alone = {1, 1, 1, pos[r] + 1, one, pos + r, page + s * MAX_PAGE, MAX_PAGE, PAGE_LEN};
+                RESERVED(&dev, attention_paged(&dev, rows(again, r, 1), rows(q, r, 1), keys, values, &alone, scale, chunk[n].window));
+                same_rows(rows(out, r, 1), rows(again, r, 1), "a row alone", (int)n);
+            }
+            mem_free(o), mem_free(size);
+        }
+    dev_close(&dev);
 }
 END_TEST
 
 Suite *suite_attention(void)
 {
-    const int n = cpu_backend_list(isa);
+    int n = cpu_backend_list(isa);
+    struct err err = {0};
+    if (cuda_backend && !cuda_backend(&isa[n], "cuda", &err)) n++;
+    simt_devices(1);
     Suite *s = suite_create("attention");
     TCase *t = tcase_create("attention");
     tcase_add_loop_test(t, forward_is_softmax_of_scores_times_values, 0, n);
     tcase_add_loop_test(t, backward_is_the_gradient_of_forward, 0, n);
     tcase_add_loop_test(t, chunks_company_and_threads_do_not_show, 0, n);
     tcase_add_loop_test(t, paged_is_attention_of_the_last_row, 0, n);
+    tcase_add_loop_test(t, paged_rows_of_a_chunk_are_rows_alone, 0, n);
     suite_add_tcase(s, t);
     return s;
 }
