@@ -306,6 +306,39 @@ START_TEST(wrong_arguments_are_named_and_stick)
 }
 END_TEST
 
+// Ids are data: they are found wrong while an op runs, and told at the next check.
+START_TEST(ids_out_of_range_are_told) // _i: backend
+{
+    struct err err = {0};
+    struct device dev;
+    const int32_t id[] = {0, 9, 3, -1};
+    ck_ok(dev_open(&dev, backends[_i]->name, 1, &err));
+    ck_ok(dev_reserve(&dev, 1 << 16, &err));
+    dev.sync = true; // waits for every op
+    struct tensor ids = dev_1d(&dev, DT_I32, 4), table = dev_2d(&dev, DT_F32, 4, 8), rows = dev_2d(&dev, DT_F32, 2, 8);
+    struct tensor first = dev_1d(&dev, DT_I32, 5), row = dev_1d(&dev, DT_I32, 4), at = dev_2d(&dev, DT_I32, 2, 2);
+    op_upload(&dev, ids, id);
+    op_zero(&dev, table);
+    op_zero(&dev, rows);
+    ck_ok(dev_check(&dev, &err));
+    op_embed(&dev, rows, table, tensor_rows(ids, 0, 2));
+    ck_fails(dev_check(&dev, &err), ST_FAIL, "token id 9 in row 1: the vocabulary has 4");
+    op_embed(&dev, rows, table, tensor_rows(ids, 2, 2));
+    ck_fails(dev_check(&dev, &err), ST_FAIL, "token id -1 in row 1: the vocabulary has 4");
+    op_embed_bwd(&dev, table, rows, tensor_rows(ids, 0, 2));
+    ck_fails(dev_check(&dev, &err), ST_FAIL, "token id 9 in row 1: the vocabulary has 4");
+    op_embed_bwd(&dev, table, rows, tensor_rows(ids, 2, 2));
+    ck_fails(dev_check(&dev, &err), ST_FAIL, "token id -1 in row 1: the vocabulary has 4");
+    op_gather_rows(&dev, rows, table, tensor_rows(ids, 0, 2));
+    ck_fails(dev_check(&dev, &err), ST_FAIL, "row 9: there are 4");
+    op_moe_sort(&dev, first, tensor_rows(row, 0, 2), tensor_2d(at.data, DT_I32, 2, 1), tensor_2d(ids.data, DT_I32, 2, 1), 4);
+    ck_fails(dev_check(&dev, &err), ST_FAIL, "expert 9 of token 1: there are 4");
+    op_embed(&dev, tensor_rows(rows, 0, 1), table, tensor_rows(ids, 2, 1)); // and what was told is over
+    ck_ok(dev_check(&dev, &err));
+    dev_close(&dev);
+}
+END_TEST
+
 START_TEST(unknown_devices_are_refused_by_name)
 {
     struct err err = {0};
@@ -327,6 +360,7 @@ Suite *suite_ops(void)
     tcase_add_loop_test(t, every_op_agrees_with_its_reference, 0, N_FAMILY);
     tcase_add_test(t, reference_gradients_agree_with_finite_differences);
     tcase_add_test(t, wrong_arguments_are_named_and_stick);
+    tcase_add_loop_test(t, ids_out_of_range_are_told, 0, n_backend);
     tcase_add_test(t, unknown_devices_are_refused_by_name);
     suite_add_tcase(s, t);
     return s;
