@@ -190,6 +190,17 @@ struct adamw {                                  // TRAP: double, as PyTorch's: 1
 // f32 (n) is the weight's exact value; w (n) f32|bf16 receives its rounding, unless w is f32 and the same memory. grad, m, v f32 (n).
 void op_adamw(struct device *dev, struct tensor w, struct tensor master, struct tensor m, struct tensor v, struct tensor grad,
               const struct adamw *a);
+enum { OP_ADAMW8_BLOCK = 256 };
+struct adamw8 {
+    struct adamw adamw;
+    uint64_t seed, stream; // of the draws: the run's, the parameter's
+    int64_t first;         // where w begins in its parameter, if it is a part of it: a multiple of OP_ADAMW8_BLOCK
+};
+// AdamW in 4 bytes a parameter: w (n) bf16 is the only copy of the weight (or f32, as norms are), m and v u8 (n) are codes in units of
+// their block, m_unit and v_unit f32 (⌈n / OP_ADAMW8_BLOCK⌉); zeros are states of zero. All is rounded stochastically: rows/adamw8.h. The
+// result is a function of the arguments: the same on any number of threads, and of a part as within the whole. grad f32 (n).
+void op_adamw8(struct device *dev, struct tensor w, struct tensor m, struct tensor v, struct tensor m_unit, struct tensor v_unit,
+               struct tensor grad, const struct adamw8 *a);
 // out f64 (1 value of 8 bytes, device memory, passed as u8 (8)) += sum of squares of x f32: fixed blocks, so the same on any number of
 // threads.
 void op_sumsq(struct device *dev, struct tensor out, struct tensor x);
@@ -247,6 +258,7 @@ struct backend {
     __typeof__(op_sample) *sample;                   // S
     __typeof__(op_capture_sampled) *capture_sampled; // S
     __typeof__(op_adamw) *adamw;
+    __typeof__(op_adamw8) *adamw8;
     __typeof__(op_sumsq) *sumsq; // S
 };
 void *dev_scratch(struct device *dev, size_t size_bytes); // for backends: step memory until the op returns

@@ -77,6 +77,23 @@ void op_adamw(struct device *dev, struct tensor w, struct tensor master, struct 
     RUN(adamw, w, master, m, v, grad, a);
 }
 
+void op_adamw8(struct device *dev, struct tensor w, struct tensor m, struct tensor v, struct tensor m_unit, struct tensor v_unit,
+               struct tensor grad, const struct adamw8 *a)
+{
+    WANT(w, T_A, 0, 1, ANY_N);
+    const int64_t n = w.shape[0], n_block = (n + OP_ADAMW8_BLOCK - 1) / OP_ADAMW8_BLOCK;
+    WANT(m, T_U8, 0, 1, n);
+    WANT(v, T_U8, 0, 1, n);
+    WANT(m_unit, T_F32, 0, 1, n_block);
+    WANT(v_unit, T_F32, 0, 1, n_block);
+    WANT(grad, T_F32, 0, 1, n);
+    REQUIRE(a->adamw.step >= 1 && a->adamw.step < 1 << 24, "step %lld: wanted 1 to %d", (long long)a->adamw.step, (1 << 24) - 1);
+    REQUIRE(a->first >= 0 && a->first % OP_ADAMW8_BLOCK == 0, "a part that begins at %lld: wanted a multiple of %d", (long long)a->first,
+            OP_ADAMW8_BLOCK);
+    if (!n) return;
+    RUN(adamw8, w, m, v, m_unit, v_unit, grad, a);
+}
+
 void op_sumsq(struct device *dev, struct tensor out, struct tensor x)
 {
     WANT(out, T_U8, 0, 1, 8);

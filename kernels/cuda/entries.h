@@ -39,6 +39,7 @@ CUDA_ENTRY(capture_topk); // capture.cu
 CUDA_ENTRY(capture_sampled);
 CUDA_ENTRY(sample); // sample.cu
 CUDA_ENTRY(adamw);  // optimizer.cu
+CUDA_ENTRY(adamw8);
 CUDA_ENTRY(sumsq);
 #undef CUDA_ENTRY
 

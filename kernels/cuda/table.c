@@ -15,7 +15,7 @@
         ENTRY(linear), ENTRY(fp8_linear), ENTRY(linear_bwd_x), ENTRY(linear_bwd_w), ENTRY(bias_bwd), ENTRY(head_linear), ENTRY(attention), \
         ENTRY(attention_bwd), ENTRY(kv_write), ENTRY(kv_read), ENTRY(attention_paged), ENTRY(router), ENTRY(moe_sort), ENTRY(gather_rows), \
         ENTRY(grouped_linear), ENTRY(moe_combine), ENTRY(loss), ENTRY(capture_topk), ENTRY(sample), ENTRY(capture_sampled), ENTRY(adamw),  \
-        ENTRY(sumsq),                                                                                                                      \
+        ENTRY(adamw8), ENTRY(sumsq),                                                                                                       \
     }
 
 static const struct backend table[] = {

@@ -35,6 +35,7 @@ double tensor_get(struct tensor t, int64_t i)
     case DT_I32:
         return ((int32_t *)t.data)[off];
     default:
+        if (t.shape[0] != 8) return ((uint8_t *)t.data)[off];
         memcpy(&d, t.data, 8);
         return d;
     }
@@ -60,7 +61,10 @@ void arg_set(struct op_arg *a, int64_t i, double v)
         ((int32_t *)t.data)[off] = (int32_t)v;
         break;
     default:
-        memcpy(t.data, &v, 8);
+        if (t.shape[0] == 8)
+            memcpy(t.data, &v, 8);
+        else
+            ((uint8_t *)t.data)[off] = (uint8_t)v;
     }
     a->ref[i] = tensor_get(t, i);
 }

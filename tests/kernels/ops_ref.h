@@ -47,5 +47,5 @@ extern const struct op_row op_rows_plain[], op_rows_heads[], op_rows_loss[], op_
 struct op_arg *arg_add(struct op_case *c, int flags, enum dtype t, double size, int64_t pad, int64_t d0, int64_t d1, int64_t d2,
                        int64_t d3);
 void arg_set(struct op_arg *a, int64_t i, double v); // in `init` and in `ref`, rounded to its type
-double tensor_get(struct tensor t, int64_t i);       // through strides; u8 (8) is one double
+double tensor_get(struct tensor t, int64_t i);       // through strides; u8 (8) is one double, others are bytes
 void case_free(struct op_case *c);

@@ -2,6 +2,7 @@
 #include "kernels/base/mem.h"
 #include "kernels/base/rng.h"
 #include "tests/kernels/ops_ref.h"
+#include "tests/test.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -329,6 +330,80 @@ static void ref_adamw(struct op_case *c)
         R(0)[i] = R(1)[i];
     }
 }
+
+// AdamW with states of 8 bits. Neighbouring codes are found in a table made from what a code is: 0 to 15 are themselves, then each eight
+// are twice as far apart as the eight before. Rounding goes up if the fraction and the 16 bits drawn make a whole.
+static struct adamw8 adamw8_of(const struct op_case *c) // dim: n, blocks of the parameter before them
+{
+    return (struct adamw8){.adamw = adamw_case, .seed = 21, .stream = 5, .first = c->dim[1] * OP_ADAMW8_BLOCK};
+}
+static double code_value(int code)
+{
+    static double value[256];
+    for (int i = 0; value[255] == 0 && i < 255; i++) value[i + 1] = value[i] + (i < 16 ? 1 : exp2(i / 8 - 1));
+    return value[code];
+}
+// off: how far x may be from what f32 makes of it. The case's draws are such that it does not matter.
+static int code_near(double x, double unit, int last, uint32_t random, double off)
+{
+    int code = 0;
+    while (code < last && code_value(code + 1) * unit <= x) code++;
+    if (code == last) return last;
+    double gap = (code_value(code + 1) - code_value(code)) * unit, up = (x - code_value(code) * unit) / gap + random / 65536.0 - 1;
+    ck_assert_msg(fabs(up) > off / gap, "this case cannot tell a wrong rounding from f32's: take another seed");
+    return code + (up >= 0);
+}
+static double bf16_near(double x, uint32_t random, double off)
+{
+    double gap = exp2(ilogb(x) - 7), low = floor(fabs(x) / gap) * gap, up = (fabs(x) - low) / gap + random / 65536.0 - 1;
+    ck_assert_msg(fabs(up) > off / gap, "this case cannot tell a wrong rounding from f32's: take another seed");
+    return copysign(low + (up >= 0 ? gap : 0), x);
+}
+static void setup_adamw8(struct op_case *c) // w, m, v, m_unit, v_unit, grad
+{
+    int64_t n = rows(c), n_block = (n + OP_ADAMW8_BLOCK - 1) / OP_ADAMW8_BLOCK;
+    arg_add(c, OUT, c->dtype, 1, 0, n, -1, END)->len = c->dtype == DT_F32;
+    for (int i = 1; i < 5; i++) arg_add(c, OUT, i < 3 ? DT_U8 : DT_F32, 0, 0, i < 3 ? n : n_block, -1, END)->len = i >= 3;
+    arg_add(c, IN, DT_F32, 3e6, 0, n, -1, END); // then units are near 1, as tolerances want it
+    for (int64_t i = 0; i < n; i++)
+        for (int j = 1; j < 3; j++) arg_set(&c->arg[j], i, (double)rng_below(4, (uint64_t)j, (uint64_t)i, 256));
+    for (int64_t i = 0; i < n_block; i++)
+        for (int j = 3; j < 5; j++) arg_set(&c->arg[j], i, i == 1 ? 0 : 1.25); // 0: a block that has never been stepped
+}
+static void call_adamw8(struct device *dev, const struct op_case *c, struct tensor *x)
+{
+    struct adamw8 a = adamw8_of(c);
+    op_adamw8(dev, x[0], x[1], x[2], x[3], x[4], x[5], &a);
+}
+static void ref_adamw8(struct op_case *c)
+{
+    const struct adamw *a = &adamw_case;
+    for (int64_t begin = 0; begin < rows(c); begin += OP_ADAMW8_BLOCK) {
+        int64_t b = begin / OP_ADAMW8_BLOCK, n = rows(c) - begin < OP_ADAMW8_BLOCK ? rows(c) - begin : OP_ADAMW8_BLOCK;
+        double m[OP_ADAMW8_BLOCK], v[OP_ADAMW8_BLOCK], m_off[OP_ADAMW8_BLOCK], m_most = 0, v_most = 0;
+        for (int64_t i = 0; i < n; i++) {
+            int code = (int)R(1)[begin + i];
+            double g = R(5)[begin + i] * (double)a->grad_scale, was = code_value(code % 128) * R(3)[b] * (code < 128 ? 1 : -1);
+            m[i] = a->beta1 * was + (1 - a->beta1) * g;
+            m_off[i] = 1e-6 * (fabs(was) + fabs(g));
+            v[i] = a->beta2 * code_value((int)R(2)[begin + i]) * R(4)[b] + (1 - a->beta2) * g * g;
+            m_most = fmax(m_most, fabs(m[i]));
+            v_most = fmax(v_most, v[i]);
+        }
+        R(3)[b] = m_most / code_value(127);
+        R(4)[b] = v_most / code_value(255);
+        for (int64_t i = 0; i < n; i++) {
+            int64_t at = c->dim[1] * OP_ADAMW8_BLOCK + begin + i;
+            const struct rng_block random = rng_block(21, 5, (uint64_t)a->step << 40 | (uint64_t)at / 2);
+            const uint32_t *draw = random.v + at % 2 * 2;
+            double mm = m[i] / (1 - pow(a->beta1, 3)), vv = v[i] / (1 - pow(a->beta2, 3)), step = a->lr * mm / (sqrt(vv) + a->eps);
+            double w = R(0)[begin + i] * (1 - a->lr * a->weight_decay) - step;
+            R(0)[begin + i] = c->dtype == DT_F32 ? w : bf16_near(w, draw[0] & 0xffff, 1e-7 * fabs(w) + 1e-6 * fabs(step));
+            R(1)[begin + i] = code_near(fabs(m[i]), R(3)[b], 127, draw[0] >> 16, m_off[i]) + (m[i] < 0 ? 128 : 0);
+            R(2)[begin + i] = fmax(code_near(v[i], R(4)[b], 255, draw[1] & 0xffff, 1e-6 * v[i]), v[i] > 0);
+        }
+    }
+}
 static void setup_sumsq(struct op_case *c)
 {
     struct op_arg *out = arg_add(c, OUT, DT_U8, 0, 0, 8, -1, END);
@@ -381,6 +456,7 @@ const struct op_row op_rows_loss[] = {
      ref_sampled,
      {{1, 1, 1, 1, 1}, {3, 41, 40, 9, 2, 1}, {NO_ROWS, 7, 7, 2, 1}, {14, 5003, 5000, 50, 1}}},
     {OP_ROW(adamw), setup_adamw, call_adamw, ref_adamw, {{1}, {37}, {NO_ROWS}, {25003}, {25003, 1}}},
+    {OP_ROW(adamw8), setup_adamw8, call_adamw8, ref_adamw8, {{1}, {37}, {NO_ROWS}, {257}, {520, 3}, {1000, 5}}},
     {OP_ROW(sumsq), setup_sumsq, call_sumsq, ref_sumsq, {{1}, {37}, {NO_ROWS}, {400003}}},
     {0},
 };

@@ -51,5 +51,6 @@ ISA_ENTRY(sample);
 ISA_ENTRY(capture_sampled);
 ISA_ENTRY(adamw); // optimizer.c
 ISA_ENTRY(sumsq);
+ISA_ENTRY(adamw8);                                                                                // adamw8.c
 extern size_t ISA_NAME(pack_bytes)(const struct device *dev, enum dtype t, int64_t n, int64_t k); // linear.c
 #undef ISA_ENTRY

@@ -47,5 +47,6 @@ const struct backend TABLE_PASTE(ISA) = {
     ENTRY(sample),
     ENTRY(capture_sampled),
     ENTRY(adamw),
+    ENTRY(adamw8),
     ENTRY(sumsq),
 };
