@@ -2,8 +2,8 @@
 //
 // Bound by one read of the logits (vocab.cuh), which a decode step has just written: mostly from the L2 cache. Then a block a row works on
 // what that read left: chunks' sums, groups' largest. At batch 1 both launches are a few microseconds beside a step's milliseconds.
-#include "kernels/cuda/top.cuh"
 #include "kernels/cuda/draw.cuh"
+#include "kernels/cuda/top.cuh"
 #include "kernels/rows/divergence.h"
 
 enum { SORT_ROOM = TOP_DIGIT * 512 * (int)sizeof(int) }; // shared bytes; the keys of TOP_ROOM fit as well
@@ -12,7 +12,11 @@ enum { SORT_ROOM = TOP_DIGIT * 512 * (int)sizeof(int) }; // shared bytes; the ke
 __device__ static void top_many(int32_t *id, int32_t *other, const float *z, int n, int k, smem<int> room, smem<int> scan_room)
 {
     const unsigned bound = top_bound(
-        n, [&](int i) { return top_item<int>{row_order(z[i]), 1}; }, [&](int sum) { return sum >= k; }, -1, room);
+        n,
+        [&](int i) {
+            return top_item<int>{row_order(z[i]), 1};
+        },
+        [&](int sum) { return sum >= k; }, -1, room);
     __syncthreads();
     const struct top_share s = top_share_of(n);
     int n_less = 0, n_equal = 0;
@@ -31,7 +35,8 @@ __device__ static void top_many(int32_t *id, int32_t *other, const float *z, int
         if (o < bound || (o == bound && equal++ < n_tie)) id[at++] = i;
     }
     __syncthreads();
-    top_radix_sort(id, other, k, 32, [&](int32_t i) { return row_order(z[i]); }, room, scan_room);
+    top_radix_sort(
+        id, other, k, 32, [&](int32_t i) { return row_order(z[i]); }, room, scan_room);
 }
 
 struct topk_args {
@@ -84,7 +89,8 @@ extern "C" void cuda_capture_topk(struct device *dev, struct tensor ids, struct 
     if (!dev->measuring) CU_LAUNCH(dev, capture_topk_kernel, (unsigned)n, vocab_row_threads(n_vocab), SORT_ROOM, c);
 }
 
-// ---- draws: a warp each ---------------------------------------------------------------------------------------------------------------------
+// ---- draws: a warp each
+// ---------------------------------------------------------------------------------------------------------------------
 
 struct sampled_args {
     struct vocab v;
@@ -112,7 +118,8 @@ __global__ void capture_sampled_kernel(struct sampled_args c)
     }
     __syncthreads();
     const int bits = 32 - __clz(c.v.n - 1); // of an id
-    top_radix_sort(drawn, other, n, bits, [](int32_t i) { return (unsigned)i; }, memory.as<int>(), room_i);
+    top_radix_sort(
+        drawn, other, n, bits, [](int32_t i) { return (unsigned)i; }, memory.as<int>(), room_i);
     if ((bits + 3) / 4 % 2) drawn = other;
     // Runs of equal ids: where each begins, then how long it is.
     const struct top_share s = top_share_of(n);

@@ -199,7 +199,8 @@ extern "C" void cuda_loss(struct device *dev, struct tensor dlogits, struct tens
     unsigned grid = cu_blocks(n_right, 256), most = (unsigned)cuda_of(dev)->n_sm * 8;
     if (grid > most) grid = most;
     CU_DTYPE(dlogits.dtype, T, {
-        CU_LAUNCH(dev, loss_grad_kernel<T>, (unsigned)(n * n_part), GRAD_THREADS, 0, (T *)dlogits.data, dlogits.stride[0], n_col, n_part, l);
+        CU_LAUNCH(dev, loss_grad_kernel<T>, (unsigned)(n * n_part), GRAD_THREADS, 0, (T *)dlogits.data, dlogits.stride[0], n_col, n_part,
+                  l);
         CU_LAUNCH(dev, loss_right_kernel<T>, grid, 256, 0, (T *)dlogits.data, dlogits.stride[0], n_right, l);
     });
 }

@@ -1,9 +1,9 @@
 // The next token: temperature, then top-k, top-p and min-p as transformers filters, or greedy.
 //
-// Bound by one read of the logits (vocab.cuh); then a block a row. Without top-k and top-p the token is found by id, along the chunks' sums.
-// With them the head of the row's order is sorted (top.cuh): the k best, or 128 and, if the mass asked for is not among them, 1,024. Sets
-// beyond that are rare, and are never sorted: logits of one value weigh the same, so that a place along the order is a value, found by fixing
-// two bits of it in each pass over the row, and a count of ties.
+// Bound by one read of the logits (vocab.cuh); then a block a row. Without top-k and top-p the token is found by id, along the chunks'
+// sums. With them the head of the row's order is sorted (top.cuh): the k best, or 128 and, if the mass asked for is not among them, 1,024.
+// Sets beyond that are rare, and are never sorted: logits of one value weigh the same, so that a place along the order is a value, found by
+// fixing two bits of it in each pass over the row, and a count of ties.
 #include "kernels/cuda/draw.cuh"
 #include "kernels/cuda/top.cuh"
 
@@ -124,7 +124,10 @@ __device__ static struct sample_class class_of(const struct sampler &p, unsigned
 __device__ static unsigned order_at(const struct sampler &p, double target, bool above, float least)
 {
     return top_bound(
-        p.v.n, [&](int i) { return top_item<double>{row_order(p.z[i]), (double)weight(p, p.z[i], least)}; },
+        p.v.n,
+        [&](int i) {
+            return top_item<double>{row_order(p.z[i]), (double)weight(p, p.z[i], least)};
+        },
         [&](double sum) { return above ? sum > target : sum >= target && sum > 0; }, -1.0, p.room);
 }
 // The j-th of the ids, from 0, whose logit has this order.
@@ -149,7 +152,11 @@ __device__ static int sample_wide(const struct sampler &p, double total)
     if (p.top_k) {
         const double k = (double)p.s.top_k;
         cut = top_bound(
-            p.v.n, [&](int i) { return top_item<double>{row_order(p.z[i]), 1.0}; }, [&](double n) { return n >= k; }, -1.0, p.room);
+            p.v.n,
+            [&](int i) {
+                return top_item<double>{row_order(p.z[i]), 1.0};
+            },
+            [&](double n) { return n >= k; }, -1.0, p.room);
         const struct sample_class last = class_of(p, cut, 0);
         total = last.before + last.n * (double)last.w;
     }
@@ -212,6 +219,5 @@ extern "C" void cuda_sample(struct device *dev, struct tensor out, struct tensor
     struct vocab v;
     const struct vocab_rows rows = {logits.shape[0], NULL, row};
     vocab_read(dev, &v, logits, n_vocab, &rows, 1, NULL, true);
-    if (!dev->measuring)
-        CU_LAUNCH(dev, sample_kernel, (unsigned)rows.n, vocab_row_threads(n_vocab), 0, (int32_t *)out.data, v, row);
+    if (!dev->measuring) CU_LAUNCH(dev, sample_kernel, (unsigned)rows.n, vocab_row_threads(n_vocab), 0, (int32_t *)out.data, v, row);
 }

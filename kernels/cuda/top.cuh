@@ -60,7 +60,8 @@ __device__ __forceinline__ unsigned top_bound(int n, Item item, Enough enough, V
     unsigned found = 0;
     __syncthreads();
     for (int shift = 30; shift >= 0; shift -= 2) {
-        const unsigned step = 1u << shift, low = found | (step - 1); // bounds low, low + step, low + 2 step; low + 3 step is the last resort
+        const unsigned step = 1u << shift,
+                       low = found | (step - 1); // bounds low, low + step, low + 2 step; low + 3 step is the last resort
         V sum[3] = {0, 0, 0};
         for (int i = threadIdx.x; i < n; i += blockDim.x) {
             const top_item<V> it = item(i);
@@ -72,13 +73,11 @@ __device__ __forceinline__ unsigned top_bound(int n, Item item, Enough enough, V
             if (lane == 0) mine[b * 32 + warp] = sum[b];
         }
         __syncthreads();
-        unsigned take = 3;
-        for (int b = 2; b >= 0; b--) {
-            sum[b] = cu_warp_reduce(lane < n_warp ? (V)mine[b * 32 + lane] : (V)0, cu_add());
-            if (enough(sum[b])) take = (unsigned)b;
-        }
-        for (int b = 0; b < 3; b++)
-            if (take == (unsigned)b && sum[b] <= most) return low + take * step;
+        V all[3];
+        for (int b = 0; b < 3; b++) all[b] = cu_warp_reduce(lane < n_warp ? (V)mine[b * 32 + lane] : (V)0, cu_add());
+        const unsigned take = enough(all[0]) ? 0 : enough(all[1]) ? 1 : enough(all[2]) ? 2 : 3;
+        const V taken = take == 0 ? all[0] : take == 1 ? all[1] : all[2];
+        if (take < 3 && taken <= most) return low + take * step;
         found |= take * step;
     }
     return found;
@@ -117,7 +116,10 @@ __device__ __forceinline__ int top_gather(smem<uint64_t> key, const struct vocab
     const float *z = v.z + row * v.stride, *group = v.group_max + row * v.n_group;
     const unsigned bound = k >= v.n_group ? UINT32_MAX
                                           : top_bound(
-                                                v.n_group, [&](int i) { return top_item<int>{row_order(group[i]), 1}; },
+                                                v.n_group,
+                                                [&](int i) {
+                                                    return top_item<int>{row_order(group[i]), 1};
+                                                },
                                                 [&](int sum) { return sum >= k; }, k + k / 4 + 8, room);
     __syncthreads(); // the keys may still be read from a gathering before
     if (threadIdx.x == 0) count[0] = 0;
@@ -139,11 +141,12 @@ __device__ __forceinline__ int top_gather(smem<uint64_t> key, const struct vocab
 
 // ---- many, in memory of the device ------------------------------------------------------------------------------------------------------
 
-// Sorts n ids by order(id), ties as they stand: stable passes over four bits each, of `bits` bits; a thread counts and moves its own share, so
-// that no order is left to chance. An even number of passes ends in `id`, an odd one in `other`. room: 16 ints a thread.
+// Sorts n ids by order(id), ties as they stand: stable passes over four bits each, of `bits` bits; a thread counts and moves its own share,
+// so that no order is left to chance. An even number of passes ends in `id`, an odd one in `other`. room: 16 ints a thread.
 enum { TOP_DIGIT = 16 };
-template <class Order> __device__ __forceinline__ void top_radix_sort(int32_t *id, int32_t *other, int n, int bits, Order order, smem<int> room,
-                                                                      smem<int> scan_room)
+template <class Order>
+__device__ __forceinline__ void top_radix_sort(int32_t *id, int32_t *other, int n, int bits, Order order, smem<int> room,
+                                               smem<int> scan_room)
 {
     const int threads = (int)blockDim.x, me = (int)threadIdx.x;
     const struct top_share s = top_share_of(n);

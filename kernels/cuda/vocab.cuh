@@ -2,8 +2,8 @@
 //
 // A row is cut into chunks of VOCAB_CHUNK columns, a block each, so that one row alone keeps many multiprocessors busy. A chunk leaves its
 // largest logit and, for each temperature, its sum of exp((z - largest) / T) in f64; whoever needs the row's sum joins the chunks' (75 at
-// 152k columns). A group of VOCAB_GROUP neighbouring columns leaves its largest: the k best logits stand in the k best groups, so that top-k
-// reads a sixteenth of the row and a few groups of it, instead of the row again (top.cuh).
+// 152k columns). A group of VOCAB_GROUP neighbouring columns leaves its largest: the k best logits stand in the k best groups, so that
+// top-k reads a sixteenth of the row and a few groups of it, instead of the row again (top.cuh).
 //
 // All of it depends on the row and on n alone: chunks, the threads of a block, the order of the sums. Nothing on how many rows there are.
 #pragma once

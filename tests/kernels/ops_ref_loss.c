@@ -212,13 +212,16 @@ static const struct sample_row settings[] = {{.temperature = 1, .top_p = 1},
                                              {.temperature = 1.3f, .top_p = 1, .top_k = 5},
                                              {.temperature = 1, .top_p = 1, .min_p = 0.1f},
                                              {.temperature = 2, .top_p = 0.99f, .top_k = 40, .min_p = 0.05f},
-                                             {.temperature = 3, .top_p = 0.999f}};
+                                             {.temperature = 3, .top_p = 0.999f},
+                                             {.temperature = 2, .top_p = 0.97f, .top_k = 1500, .min_p = 0.001f},
+                                             {.temperature = 0.8f, .top_p = 1, .top_k = 1100}};
+enum { N_SETTING = sizeof settings / sizeof *settings };
 static void add_settings(struct op_case *c) // as words: (rows, 10)
 {
     struct op_arg *a = arg_add(c, BY_ROW, DT_I32, 0, 0, rows(c), sizeof(struct sample_row) / 4, END);
     for (int64_t r = 0; r < rows(c); r++) {
-        struct sample_row s = settings[r % 7];
-        s.seed = 5, s.stream = (uint64_t)(r / 7), s.counter = (uint64_t)r + ((uint64_t)1 << 40);
+        struct sample_row s = settings[r % N_SETTING];
+        s.seed = 5, s.stream = (uint64_t)(r / N_SETTING), s.counter = (uint64_t)r + ((uint64_t)1 << 40);
         memcpy((char *)a->init + (size_t)r * sizeof s, &s, sizeof s);
     }
 }
@@ -433,7 +436,8 @@ const struct op_row op_rows_loss[] = {
       {9, 53, 50, 7, MIX_RKL, 15},
       {NO_ROWS, 7, 7, 2, MIX_FKL, 10},
       {40, 4001, 4000, 64, MIX_BOTH, 20},
-      {6, 3000, 2999, 2999, MIX_BOTH, 10}}},
+      {6, 3000, 2999, 2999, MIX_BOTH, 10},
+      {5, 4104, 4097, 17, MIX_FKL, 15}}},
     {OP_ROW(capture_topk),
      setup_topk,
      call_topk,
@@ -444,17 +448,18 @@ const struct op_row op_rows_loss[] = {
       {NO_ROWS, 7, 7, 2, 1},
       {4, 20003, 20000, 64, 2},
       {4, 5000, 5000, 700, 4, 1},
-      {3, 3000, 3000, 3000, 1}}},
+      {3, 3000, 3000, 3000, 1},
+      {3, 4104, 4097, 1, 3}}},
     {OP_ROW(sample),
      setup_sample,
      call_sample,
      ref_sample,
-     {{7, 1, 1}, {21, 41, 40}, {21, 41, 40, 0, 0, 1}, {NO_ROWS, 7, 7}, {28, 5003, 5000}, {14, 5003, 5000, 0, 0, 1}}},
+     {{9, 1, 1}, {27, 41, 40}, {27, 41, 40, 0, 0, 1}, {NO_ROWS, 7, 7}, {36, 5003, 5000}, {18, 5003, 5000, 0, 0, 1}, {9, 2052, 2049}}},
     {OP_ROW(capture_sampled),
      setup_sampled,
      call_sampled,
      ref_sampled,
-     {{1, 1, 1, 1, 1}, {3, 41, 40, 9, 2, 1}, {NO_ROWS, 7, 7, 2, 1}, {14, 5003, 5000, 50, 1}}},
+     {{1, 1, 1, 1, 1}, {3, 41, 40, 9, 2, 1}, {NO_ROWS, 7, 7, 2, 1}, {14, 5003, 5000, 50, 1}, {2, 2052, 2049, 600, 3, 1}}},
     {OP_ROW(adamw), setup_adamw, call_adamw, ref_adamw, {{1}, {37}, {NO_ROWS}, {25003}, {25003, 1}}},
     {OP_ROW(adamw8), setup_adamw8, call_adamw8, ref_adamw8, {{1}, {37}, {NO_ROWS}, {257}, {520, 3}, {1000, 5}}},
     {OP_ROW(sumsq), setup_sumsq, call_sumsq, ref_sumsq, {{1}, {37}, {NO_ROWS}, {400003}}},

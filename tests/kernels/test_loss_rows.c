@@ -3,31 +3,35 @@
 #include "kernels/base/mem.h"
 #include "kernels/base/rng.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/cuda/cuda.h"
+#include "tests/kernels/on_device.h"
 #include "tests/kernels/ops_ref.h"
+#include "tests/simt/simt_state.h"
 #include "tests/test.h"
 
 #include <math.h>
 
+// Each test runs on the CPU, and on the emulated GPU.
+static const char *const devices[] = {"cpu", "cuda"};
 enum { N = 6, V = 50, COLS = 56, K = 8 };
 struct rows_of_loss {
     struct device dev;
     float z[N][COLS], d[N][COLS], ce[N], kd[N], logprob[N][V], tail[N], z1[N], zt[N];
     int32_t label[N], ids[N][V];
 };
-static void rows_open(struct rows_of_loss *r)
+static void rows_open(struct rows_of_loss *r, const char *device)
 {
     struct err err = {0};
     memset(r, 0, sizeof *r);
-    ck_ok(dev_open(&r->dev, "cpu", 1, &err));
-    ck_ok(dev_reserve(&r->dev, 1 << 16, &err));
+    ck_ok(dev_open(&r->dev, device, 1, &err));
+    ck_ok(dev_reserve(&r->dev, 1 << 17, &err));
     for (int i = 0; i < N; i++) {
         r->label[i] = i * 5;
         for (int j = 0; j < COLS; j++) r->z[i][j] = j < V ? 2 * (float)rng_normal(4, (uint64_t)i, (uint64_t)j) : 1e30f; // padding
     }
 }
-static void run_loss(struct rows_of_loss *r, int k, struct loss_mix mix)
+static void try_loss(struct rows_of_loss *r, int k, struct loss_mix mix)
 {
-    struct err err = {0};
     mix.n_vocab = V;
     mix.grad_scale = 1;
     if (mix.kd_scale == 0) mix.kd_scale = 1;
@@ -35,10 +39,21 @@ static void run_loss(struct rows_of_loss *r, int k, struct loss_mix mix)
     static int32_t ids[N][V];
     for (int i = 0; i < N; i++)
         for (int j = 0; j < k; j++) ((float *)lp)[i * k + j] = r->logprob[i][j], ((int32_t *)ids)[i * k + j] = r->ids[i][j];
-    struct loss_targets t = {tensor_2d(ids, DT_I32, N, k), tensor_2d(lp, DT_F32, N, k), tensor_1d(r->tail, DT_F32, N),
-                             tensor_1d(r->z1, DT_F32, N), tensor_1d(r->zt, DT_F32, N)};
-    op_loss(&r->dev, tensor_2d(r->d, DT_F32, N, COLS), tensor_1d(r->ce, DT_F32, N), tensor_1d(r->kd, DT_F32, N),
-            tensor_2d(r->z, DT_F32, N, COLS), tensor_1d(r->label, DT_I32, N), &t, &mix);
+    const size_t mark = dev_mark(&r->dev);
+#define THERE(host, type, ...) on_device(&r->dev, tensor_##type(host, __VA_ARGS__))
+    struct loss_targets t = {THERE(ids, 2d, DT_I32, N, k), THERE(lp, 2d, DT_F32, N, k), THERE(r->tail, 1d, DT_F32, N),
+                             THERE(r->z1, 1d, DT_F32, N), THERE(r->zt, 1d, DT_F32, N)};
+    struct tensor d = THERE(r->d, 2d, DT_F32, N, COLS), ce = THERE(r->ce, 1d, DT_F32, N), kd = THERE(r->kd, 1d, DT_F32, N);
+    op_loss(&r->dev, d, ce, kd, THERE(r->z, 2d, DT_F32, N, COLS), THERE(r->label, 1d, DT_I32, N), &t, &mix);
+    off_device(&r->dev, tensor_2d(r->d, DT_F32, N, COLS), d);
+    off_device(&r->dev, tensor_1d(r->ce, DT_F32, N), ce);
+    off_device(&r->dev, tensor_1d(r->kd, DT_F32, N), kd);
+    dev_release(&r->dev, mark);
+}
+static void run_loss(struct rows_of_loss *r, int k, struct loss_mix mix)
+{
+    struct err err = {0};
+    try_loss(r, k, mix);
     ck_ok(dev_check(&r->dev, &err));
 }
 // Targets of the very logits, through op_capture_topk: what the pipeline would store.
@@ -48,8 +63,15 @@ static void capture(struct rows_of_loss *r, int k, float temperature)
     static int32_t ids[N * V];
     float t[2] = {1, temperature};
     struct err err = {0};
-    op_capture_topk(&r->dev, tensor_2d(ids, DT_I32, N, k), tensor_2d(lp, DT_F32, N, k), tensor_1d(r->tail, DT_F32, N),
-                    tensor_2d(zs, DT_F32, N, 2), tensor_2d(r->z, DT_F32, N, COLS), V, t);
+    const size_t mark = dev_mark(&r->dev);
+    struct tensor out[4] = {THERE(ids, 2d, DT_I32, N, k), THERE(lp, 2d, DT_F32, N, k), THERE(r->tail, 1d, DT_F32, N),
+                            THERE(zs, 2d, DT_F32, N, 2)};
+    op_capture_topk(&r->dev, out[0], out[1], out[2], out[3], THERE(r->z, 2d, DT_F32, N, COLS), V, t);
+    off_device(&r->dev, tensor_2d(ids, DT_I32, N, k), out[0]);
+    off_device(&r->dev, tensor_2d(lp, DT_F32, N, k), out[1]);
+    off_device(&r->dev, tensor_1d(r->tail, DT_F32, N), out[2]);
+    off_device(&r->dev, tensor_2d(zs, DT_F32, N, 2), out[3]);
+    dev_release(&r->dev, mark);
     ck_ok(dev_check(&r->dev, &err));
     for (int i = 0; i < N; i++) {
         r->z1[i] = zs[i][0];
@@ -67,7 +89,7 @@ enum { N_KIND = sizeof kinds / sizeof *kinds };
 START_TEST(a_student_equal_to_its_teacher_has_no_loss_and_no_gradient)
 {
     static struct rows_of_loss r;
-    rows_open(&r);
+    rows_open(&r, devices[_i]);
     for (int kind = 0; kind < N_KIND; kind++)
         for (int full = 0; full < 2; full++)
             for (int t = 0; t < 2; t++) {
@@ -96,7 +118,7 @@ END_TEST
 START_TEST(divergences_are_not_negative_and_jsd_ends_in_the_two_kls)
 {
     static struct rows_of_loss r;
-    rows_open(&r);
+    rows_open(&r, devices[_i]);
     capture(&r, K, 1);
     for (int i = 0; i < N; i++)
         for (int j = 0; j < V; j++) r.z[i][j] = 2 * (float)rng_normal(5, (uint64_t)i, (uint64_t)j);
@@ -116,7 +138,7 @@ END_TEST
 START_TEST(sampled_targets_give_the_gradient_s_minus_p)
 {
     static struct rows_of_loss r;
-    rows_open(&r);
+    rows_open(&r, devices[_i]);
     const int count[3] = {5, 2, 1};
     for (int i = 0; i < N; i++)
         for (int j = 0; j < K; j++) {
@@ -140,7 +162,7 @@ END_TEST
 START_TEST(vanishing_probabilities_stay_finite)
 {
     static struct rows_of_loss r;
-    rows_open(&r);
+    rows_open(&r, devices[_i]);
     for (int i = 0; i < N; i++)
         for (int j = 0; j < V; j++) r.z[i][j] = j == i ? 200 : -200;
     capture(&r, K, 1); // logprob -400, tail nothing
@@ -174,17 +196,19 @@ START_TEST(gradients_agree_with_finite_differences_for_every_mix)
             for (int full = 0; full < 2; full++) {
                 const int64_t dim[MAX_DIM] = {5, 45, 40, full ? 40 : 9, mix, t};
                 struct op_case c = {.dtype = DT_F32, .dim = dim};
-                struct tensor x[MAX_ARG];
+                struct tensor x[MAX_ARG], there[MAX_ARG];
                 struct device dev;
                 struct err err = {0};
-                ck_ok(dev_open(&dev, "cpu", 1, &err));
+                ck_ok(dev_open(&dev, devices[_i], 1, &err));
                 ck_ok(dev_reserve(&dev, 1 << 16, &err));
                 row->setup(&c);
                 for (int i = 0; i < c.n_arg; i++) {
                     x[i] = c.arg[i].t;
                     x[i].data = c.arg[i].init;
+                    there[i] = on_device(&dev, x[i]);
                 }
-                row->call(&dev, &c, x);
+                row->call(&dev, &c, there);
+                for (int i = 0; i < 3; i++) off_device(&dev, x[i], there[i]);
                 ck_ok(dev_check(&dev, &err));
                 row->ref(&c);
                 for (int i = 0; i < 3; i++)
@@ -201,15 +225,38 @@ START_TEST(gradients_agree_with_finite_differences_for_every_mix)
 }
 END_TEST
 
+START_TEST(labels_and_targets_beyond_the_vocabulary_are_refused)
+{
+    static struct rows_of_loss r;
+    struct err err = {0};
+    rows_open(&r, devices[_i]);
+    capture(&r, K, 1);
+    const struct loss_mix mix = {.ce_weight = 1, .kd_weight = 1, .divergence = DIV_FKL, .temperature = 1};
+    r.label[3] = V;
+    try_loss(&r, K, mix);
+    ck_fails(dev_check(&r.dev, &err), ST_FAIL, "outside the vocabulary of 50");
+    r.label[3] = 0;
+    r.ids[5][2] = COLS;
+    try_loss(&r, K, mix);
+    ck_fails(dev_check(&r.dev, &err), ST_FAIL, "outside the vocabulary of 50");
+    r.ids[5][2] = 7;
+    run_loss(&r, K, mix);
+    dev_close(&r.dev);
+}
+END_TEST
+
 Suite *suite_loss_rows(void)
 {
+    const int n = 1 + (cuda_backend != NULL);
+    simt_devices(1);
     Suite *s = suite_create("loss_rows");
     TCase *t = tcase_create("loss_rows");
-    tcase_add_test(t, a_student_equal_to_its_teacher_has_no_loss_and_no_gradient);
-    tcase_add_test(t, divergences_are_not_negative_and_jsd_ends_in_the_two_kls);
-    tcase_add_test(t, sampled_targets_give_the_gradient_s_minus_p);
-    tcase_add_test(t, vanishing_probabilities_stay_finite);
-    tcase_add_test(t, gradients_agree_with_finite_differences_for_every_mix);
+    tcase_add_loop_test(t, a_student_equal_to_its_teacher_has_no_loss_and_no_gradient, 0, n);
+    tcase_add_loop_test(t, divergences_are_not_negative_and_jsd_ends_in_the_two_kls, 0, n);
+    tcase_add_loop_test(t, sampled_targets_give_the_gradient_s_minus_p, 0, n);
+    tcase_add_loop_test(t, vanishing_probabilities_stay_finite, 0, n);
+    tcase_add_loop_test(t, gradients_agree_with_finite_differences_for_every_mix, 0, n);
+    tcase_add_loop_test(t, labels_and_targets_beyond_the_vocabulary_are_refused, 0, n);
     suite_add_tcase(s, t);
     return s;
 }

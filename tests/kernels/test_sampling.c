@@ -1,36 +1,48 @@
 // The sampler and the unbiased capture as statistics: frequencies against probabilities by chi-square, and the sets that top-k, top-p and
 // min-p leave, against what transformers' logits warpers leave on the same logits.
 #include "kernels/base/mem.h"
+#include "kernels/base/rng.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/cuda/cuda.h"
 #include "kernels/ops.h"
+#include "tests/kernels/on_device.h"
+#include "tests/simt/simt_state.h"
 #include "tests/test.h"
 
 #include <math.h>
 
-enum { N_DRAW = 20000, V = 10 };
+// Each test runs on the CPU, and on the emulated GPU with fewer draws.
+static const struct {
+    const char *name;
+    int n_draw, n_long, n_token; // n_long: draws where there are n_token
+} devices[] = {{"cpu", 20000, 20000, 3000}, {"cuda", 200, 60, 2300}};
+enum { V = 10 };
 static const float logits_10[V] = {1.5f, -0.5f, 2.0f, 0.25f, 0.25f, -2.0f, 1.0f, 0.0f, 0.25f, -1.0f};
 
-// Frequencies of N_DRAW tokens drawn with these settings; counters from 0.
-static void draw(struct device *dev, const float *z, int n, struct sample_row s, int64_t *count)
+// Frequencies of n_draw tokens drawn with these settings; counters from 0.
+static void draw(struct device *dev, int n_draw, const float *z, int n, struct sample_row s, int64_t *count)
 {
-    float *rows = NEW_N(float, N_DRAW *n);
-    struct sample_row *row = NEW_N(struct sample_row, N_DRAW);
-    int32_t *id = NEW_N(int32_t, N_DRAW);
+    float *rows = NEW_N(float, n_draw *n);
+    struct sample_row *row = NEW_N(struct sample_row, n_draw);
+    int32_t *id = NEW_N(int32_t, n_draw);
     struct err err = {0};
-    for (int i = 0; i < N_DRAW; i++) {
+    for (int i = 0; i < n_draw; i++) {
         memcpy(rows + i * n, z, (size_t)n * sizeof *z);
         row[i] = s;
         row[i].seed = 77;
         row[i].counter = (uint64_t)i;
     }
-    struct tensor out = tensor_1d(id, DT_I32, N_DRAW), logits = tensor_2d(rows, DT_F32, N_DRAW, n);
+    struct tensor out = tensor_1d(id, DT_I32, n_draw), logits = tensor_2d(rows, DT_F32, n_draw, n);
+    struct tensor settings = tensor_1d(row, DT_U8, n_draw * (int64_t)sizeof *row);
     dev_measure(dev);
     op_sample(dev, out, logits, n, row);
-    ck_ok(dev_reserve(dev, dev->arena.peak, &err));
-    op_sample(dev, out, logits, n, row);
+    ck_ok(dev_reserve(dev, dev->arena.peak + memory_of(out) + memory_of(logits) + memory_of(settings) + 1024, &err));
+    struct tensor there = on_device(dev, out);
+    op_sample(dev, there, on_device(dev, logits), n, on_device(dev, settings).data);
+    off_device(dev, out, there);
     ck_ok(dev_check(dev, &err));
     memset(count, 0, (size_t)n * sizeof *count);
-    for (int i = 0; i < N_DRAW; i++) count[id[i]]++;
+    for (int i = 0; i < n_draw; i++) count[id[i]]++;
     mem_free(rows);
     mem_free(row);
     mem_free(id);
@@ -61,21 +73,22 @@ START_TEST(frequencies_follow_the_softmax_at_the_temperature)
 {
     struct err err = {0};
     struct device dev;
+    const int n_draw = devices[_i].n_draw, n_long = devices[_i].n_long, n = devices[_i].n_token;
     int64_t *count = NEW_N(int64_t, 3000);
     double *p = NEW_N(double, 3000);
     float *z = NEW_N(float, 3000);
-    ck_ok(dev_open(&dev, "cpu", 1, &err));
-    for (int i = 0; i < 3000; i++) z[i] = i % 100 ? -8 : (float)(i / 100 % 7) / 2; // a few likely ids, over several blocks of the sum
+    ck_ok(dev_open(&dev, devices[_i].name, 1, &err));
+    for (int i = 0; i < n; i++) z[i] = i % 100 ? -8 : (float)(i / 100 % 7) / 2; // a few likely ids, over several blocks of the sum
     softmax(p, logits_10, V, 0.7);
-    draw(&dev, logits_10, V, (struct sample_row){.temperature = 0.7f, .top_p = 1}, count);
-    check_frequencies("10 tokens", count, p, V, N_DRAW);
-    softmax(p, z, 3000, 1.5);
-    draw(&dev, z, 3000, (struct sample_row){.temperature = 1.5f, .top_p = 1}, count);
-    check_frequencies("3000 tokens", count, p, 3000, N_DRAW);
-    softmax(p, z, 3000, 1);
-    draw(&dev, z, 3000, (struct sample_row){.temperature = 1, .top_p = 0.9999999f},
+    draw(&dev, n_draw, logits_10, V, (struct sample_row){.temperature = 0.7f, .top_p = 1}, count);
+    check_frequencies("10 tokens", count, p, V, n_draw);
+    softmax(p, z, n, 1.5);
+    draw(&dev, n_long, z, n, (struct sample_row){.temperature = 1.5f, .top_p = 1}, count);
+    check_frequencies("many tokens", count, p, n, n_long);
+    softmax(p, z, n, 1);
+    draw(&dev, n_long, z, n, (struct sample_row){.temperature = 1, .top_p = 0.9999999f},
          count); // everything but by way of the sorted candidates
-    check_frequencies("3000 tokens, sorted", count, p, 3000, N_DRAW);
+    check_frequencies("many tokens, sorted", count, p, n, n_long);
     dev_close(&dev);
     mem_free(count), mem_free(p), mem_free(z);
 }
@@ -104,13 +117,14 @@ START_TEST(filters_leave_the_sets_that_transformers_leaves)
 {
     struct err err = {0};
     struct device dev;
-    ck_ok(dev_open(&dev, "cpu", 1, &err));
+    const int n_draw = devices[_i].n_draw;
+    ck_ok(dev_open(&dev, devices[_i].name, 1, &err));
     for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) {
         int64_t count[V];
         double p[V], sum = 0;
         char kept[V + 1], what[32];
         int n = 0;
-        draw(&dev, logits_10, V, sets[i].s, count);
+        draw(&dev, n_draw, logits_10, V, sets[i].s, count);
         for (int j = 0; j < V; j++)
             if (count[j]) kept[n++] = (char)('0' + j);
         kept[n] = 0;
@@ -119,15 +133,51 @@ START_TEST(filters_leave_the_sets_that_transformers_leaves)
         softmax(p, logits_10, V, sets[i].s.temperature > 0 ? (double)sets[i].s.temperature : 1);
         for (int j = 0; j < V; j++) sum += p[j] *= strchr(kept, '0' + j) != NULL;
         for (int j = 0; j < V; j++) p[j] /= sum;
-        check_frequencies(what, count, p, V, N_DRAW);
+        check_frequencies(what, count, p, V, n_draw);
     }
+    dev_close(&dev);
+}
+END_TEST
+
+// So many that no list of candidates holds them: the lowest ids are captured, and top-k, which keeps what ties with its last, keeps all.
+START_TEST(logits_that_all_tie_go_by_id)
+{
+    enum { N_ID = 2100, N = 16, K = 5 };
+    struct err err = {0};
+    struct device dev;
+    static float z[N][N_ID], logprob[N][K], tail[N], log_z[N];
+    static int32_t id[N][K], next[N];
+    static struct sample_row row[N];
+    float one = 1, mean = 0;
+    ck_ok(dev_open(&dev, devices[_i].name, 1, &err));
+    ck_ok(dev_reserve(&dev, 8 << 20, &err));
+    for (int i = 0; i < N; i++)
+        row[i] =
+            (struct sample_row){.temperature = 1, .top_p = i % 2 ? 1 : 0.5f, .top_k = i % 4 < 2 ? 3 : 0, .seed = 9, .counter = (uint64_t)i};
+    struct tensor logits = on_device(&dev, tensor_2d(z, DT_F32, N, N_ID));
+    struct tensor out[2] = {tensor_2d(id, DT_I32, N, K), tensor_1d(next, DT_I32, N)};
+    struct tensor ids = on_device(&dev, out[0]), tokens = on_device(&dev, out[1]);
+    op_capture_topk(&dev, ids, on_device(&dev, tensor_2d(logprob, DT_F32, N, K)), on_device(&dev, tensor_1d(tail, DT_F32, N)),
+                    on_device(&dev, tensor_2d(log_z, DT_F32, N, 1)), logits, N_ID, &one);
+    op_sample(&dev, tokens, logits, N_ID, on_device(&dev, tensor_1d(row, DT_U8, sizeof row)).data);
+    off_device(&dev, out[0], ids);
+    off_device(&dev, out[1], tokens);
+    ck_ok(dev_check(&dev, &err));
+    for (int i = 0; i < N; i++) {
+        for (int j = 0; j < K; j++) ck_assert_int_eq(id[i][j], j);
+        // all weigh the same: the token is the uniform number's place among the ids that are kept, one less where sums are rounded
+        const double u = rng_uniform(9, 0, (uint64_t)i) * (i % 2 ? N_ID : N_ID / 2);
+        ck_assert_msg(next[i] == (int)u || fabs(u - round(u)) < 1e-6, "row %d: %d, wanted %d", i, next[i], (int)u);
+        mean += (float)next[i] / N;
+    }
+    ck_assert_float_gt(mean, N_ID / 8.0f);
     dev_close(&dev);
 }
 END_TEST
 
 START_TEST(sampled_targets_are_unbiased_and_not_the_next_token)
 {
-    enum { N = 4000, K = 8 };
+    enum { N = 600, K = 8 };
     struct err err = {0};
     struct device dev;
     static float z[N][V], log_z[N];
@@ -135,17 +185,23 @@ START_TEST(sampled_targets_are_unbiased_and_not_the_next_token)
     static struct sample_row row[N];
     int64_t count[V] = {0};
     double p[V], held = 0, expected = 0;
-    ck_ok(dev_open(&dev, "cpu", 1, &err));
-    ck_ok(dev_reserve(&dev, 1 << 16, &err));
+    ck_ok(dev_open(&dev, devices[_i].name, 1, &err));
+    ck_ok(dev_reserve(&dev, 8 << 20, &err));
     for (int i = 0; i < N; i++) {
         memcpy(z[i], logits_10, sizeof logits_10);
         row[i] = (struct sample_row){.temperature = 1, .top_p = 1, .seed = 3, .counter = (uint64_t)i};
     }
     float one = 1;
     struct tensor logits = tensor_2d(z, DT_F32, N, V);
-    op_capture_sampled(&dev, tensor_2d(id, DT_I32, N, K), tensor_2d(n_of, DT_I32, N, K), tensor_2d(log_z, DT_F32, N, 1), logits, V, &one,
-                       row);
-    op_sample(&dev, tensor_1d(next, DT_I32, N), logits, V, row);
+    struct tensor logits_there = on_device(&dev, logits),
+                  out[3] = {tensor_2d(id, DT_I32, N, K), tensor_2d(n_of, DT_I32, N, K), tensor_1d(next, DT_I32, N)};
+    struct tensor ids = on_device(&dev, out[0]), counts = on_device(&dev, out[1]), tokens = on_device(&dev, out[2]);
+    const struct sample_row *settings = on_device(&dev, tensor_1d(row, DT_U8, sizeof row)).data;
+    op_capture_sampled(&dev, ids, counts, on_device(&dev, tensor_2d(log_z, DT_F32, N, 1)), logits_there, V, &one, settings);
+    op_sample(&dev, tokens, logits_there, V, settings);
+    off_device(&dev, out[0], ids);
+    off_device(&dev, out[1], counts);
+    off_device(&dev, out[2], tokens);
     ck_ok(dev_check(&dev, &err));
     softmax(p, logits_10, V, 1);
     for (int i = 0; i < N; i++) {
@@ -170,11 +226,14 @@ END_TEST
 
 Suite *suite_sampling(void)
 {
+    const int n = 1 + (cuda_backend != NULL);
+    simt_devices(1);
     Suite *s = suite_create("sampling");
     TCase *t = tcase_create("sampling");
-    tcase_add_test(t, frequencies_follow_the_softmax_at_the_temperature);
-    tcase_add_test(t, filters_leave_the_sets_that_transformers_leaves);
-    tcase_add_test(t, sampled_targets_are_unbiased_and_not_the_next_token);
+    tcase_add_loop_test(t, frequencies_follow_the_softmax_at_the_temperature, 0, n);
+    tcase_add_loop_test(t, filters_leave_the_sets_that_transformers_leaves, 0, n);
+    tcase_add_loop_test(t, logits_that_all_tie_go_by_id, 0, n);
+    tcase_add_loop_test(t, sampled_targets_are_unbiased_and_not_the_next_token, 0, n);
     suite_add_tcase(s, t);
     return s;
 }
