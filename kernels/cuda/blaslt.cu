@@ -13,9 +13,9 @@
     X(Create)                                                                                                                              \
     X(Destroy)                                                                                                                             \
     X(GetVersion)                                                                                                                          \
-    X(MatmulDescCreate) X(MatmulDescDestroy) X(MatmulDescSetAttribute) X(MatrixLayoutCreate) X(MatrixLayoutDestroy)                        \
-        X(MatmulPreferenceCreate) X(MatmulPreferenceDestroy) X(MatmulPreferenceSetAttribute) X(MatmulAlgoGetHeuristic) X(MatmulAlgoCheck)  \
-            X(Matmul)
+    X(MatmulDescCreate)                                                                                                                    \
+    X(MatmulDescDestroy) X(MatmulDescSetAttribute) X(MatrixLayoutCreate) X(MatrixLayoutDestroy) X(MatmulPreferenceCreate)                  \
+        X(MatmulPreferenceDestroy) X(MatmulPreferenceSetAttribute) X(MatmulAlgoGetHeuristic) X(MatmulAlgoCheck) X(Matmul)
 
 struct key { // all of a product but its addresses; compared as bytes, so cleared before it is filled
     int64_t m, n, k, lda, ldb, ldd;
@@ -203,7 +203,7 @@ static int8_t alignment(const void *p) // in bytes, 16 at most
     const uintptr_t low = (uintptr_t)p | 16;
     return (int8_t)(low & (~low + 1));
 }
-static struct key key_of(const struct product *p)
+static struct key key_of(const struct library_product *p)
 {
     struct key key;
     memset(&key, 0, sizeof key);
@@ -226,7 +226,7 @@ static struct key size_class(struct key key)
     return key;
 }
 
-static void describe(struct blaslt *b, struct plan *p, const struct product *x)
+static void describe(struct blaslt *b, struct plan *p, const struct library_product *x)
 {
     const cublasOperation_t yes = CUBLAS_OP_T, no = CUBLAS_OP_N;
     const cublasLtEpilogue_t with_bias = CUBLASLT_EPILOGUE_BIAS;
@@ -261,7 +261,7 @@ static int candidates(struct blaslt *b, const struct plan *p, cublasLtMatmulHeur
     return n;
 }
 
-static cublasStatus_t run(struct device *dev, struct blaslt *b, const struct plan *p, const struct product *x, void *d,
+static cublasStatus_t run(struct device *dev, struct blaslt *b, const struct plan *p, const struct library_product *x, void *d,
                           const cublasLtMatmulAlgo_t *algo)
 {
     const float one = 1, beta = x->add ? 1 : 0;
@@ -270,7 +270,7 @@ static cublasStatus_t run(struct device *dev, struct blaslt *b, const struct pla
 }
 
 // Milliseconds of the middle one of five runs; into memory of its own, for the product may add to d.
-static float time_of(struct device *dev, struct blaslt *b, const struct plan *p, const struct product *x, void *d,
+static float time_of(struct device *dev, struct blaslt *b, const struct plan *p, const struct library_product *x, void *d,
                      const cublasLtMatmulAlgo_t *algo, cudaEvent_t begin, cudaEvent_t end)
 {
     float ms[5];
@@ -289,7 +289,7 @@ static float time_of(struct device *dev, struct blaslt *b, const struct plan *p,
     return ms[2];
 }
 
-static int fastest(struct device *dev, struct blaslt *b, const struct plan *p, const struct product *x,
+static int fastest(struct device *dev, struct blaslt *b, const struct plan *p, const struct library_product *x,
                    const cublasLtMatmulHeuristicResult_t *c, int n)
 {
     const size_t size = (size_t)(x->ldd * x->n) * dtype_size(x->td);
@@ -312,7 +312,7 @@ static int fastest(struct device *dev, struct blaslt *b, const struct plan *p, c
     return best;
 }
 
-static void choose(struct device *dev, struct blaslt *b, struct plan *p, const struct product *x)
+static void choose(struct device *dev, struct blaslt *b, struct plan *p, const struct library_product *x)
 {
     const struct key cls = size_class(p->key);
     cublasLtMatmulHeuristicResult_t c[N_CANDIDATE];
@@ -336,7 +336,7 @@ static void choose(struct device *dev, struct blaslt *b, struct plan *p, const s
     keep_choice(b, &keep);
 }
 
-static struct plan *plan_for(struct device *dev, struct blaslt *b, const struct product *x)
+static struct plan *plan_for(struct device *dev, struct blaslt *b, const struct library_product *x)
 {
     const struct key key = key_of(x);
     uint64_t hash = 1469598103934665603u;
@@ -360,7 +360,7 @@ static struct plan *plan_for(struct device *dev, struct blaslt *b, const struct 
 
 // Any shape, alignment and stride: what the library refuses. Tiles of 16 by 16, sums in order of k.
 enum { TILE = 16 };
-template <class T, class D> __global__ void plain_product_kernel(struct product p)
+template <class T, class D> __global__ void plain_product_kernel(struct library_product p)
 {
     CU_SHARED(float, a, TILE *(TILE + 1));
     CU_SHARED(float, b, TILE *(TILE + 1));
@@ -384,7 +384,7 @@ template <class T, class D> __global__ void plain_product_kernel(struct product 
         *d = cu_from<D>(p.add ? cu_f32(*d) + sum : sum);
     }
 }
-static void plain_product(struct device *dev, const struct product *p)
+static void plain_product(struct device *dev, const struct library_product *p)
 {
     const unsigned columns = cu_blocks(p->n, TILE);
     const dim3 grid(cu_blocks(p->m, TILE), columns < 65535 ? columns : 65535);
@@ -396,7 +396,7 @@ static void plain_product(struct device *dev, const struct product *p)
     });
 }
 
-void blaslt_multiply(struct device *dev, const struct product *x)
+void blaslt_multiply(struct device *dev, const struct library_product *x)
 {
     struct blaslt *b = dev->error.code ? NULL : blaslt_of(dev);
     if (!b) return;

@@ -4,7 +4,7 @@
 
 // As the library sees it, by columns: d (m, n) = op(a) (m, k) · op(b) (k, n) + bias (m), or d += the product. A matrix of ours, rows of
 // `ld` elements, is its transpose there: op(a) is a (k, m) of ours read as it stands if ta, a (m, k)… of the library's if not.
-struct product {
+struct library_product {
     int64_t m, n, k;
     bool ta, tb;         // op transposes
     enum dtype type, td; // of a and b; of d
@@ -14,5 +14,5 @@ struct product {
     bool add;
 };
 // Fails the device when the library is not to be had; a shape that it refuses is done by our own plain kernel.
-void blaslt_multiply(struct device *dev, const struct product *p);
+void blaslt_multiply(struct device *dev, const struct library_product *p);
 void blaslt_close(struct blaslt *b); // writes what was measured

@@ -30,7 +30,7 @@ extern "C" void cuda_linear(struct device *dev, struct tensor out, struct tensor
     bf16 *rounded = !tensor_none(bias) && out.dtype == DT_BF16 ? (bf16 *)dev_scratch(dev, (size_t)n * sizeof(bf16)) : NULL;
     if (dev->measuring) return;
     if (rounded) CU_LAUNCH(dev, round_bias_kernel, cu_blocks(n, 256), 256, 0, rounded, (const float *)bias.data, n);
-    struct product p = {};
+    struct library_product p = {};
     p.m = n, p.n = x.shape[0], p.k = x.shape[1];
     p.ta = true;
     p.type = x.dtype, p.td = out.dtype;
@@ -44,7 +44,7 @@ extern "C" void cuda_linear(struct device *dev, struct tensor out, struct tensor
 extern "C" void cuda_linear_bwd_x(struct device *dev, struct tensor dx, struct tensor dout, struct tensor w, bool accumulate)
 {
     if (dev->measuring) return;
-    struct product p = {};
+    struct library_product p = {};
     p.m = dx.shape[1], p.n = dx.shape[0], p.k = dout.shape[1];
     p.type = dout.dtype, p.td = dx.dtype;
     p.a = w.data, p.b = dout.data, p.d = dx.data;
@@ -57,7 +57,7 @@ extern "C" void cuda_linear_bwd_x(struct device *dev, struct tensor dx, struct t
 extern "C" void cuda_linear_bwd_w(struct device *dev, struct tensor dw, struct tensor dout, struct tensor x)
 {
     if (dev->measuring) return;
-    struct product p = {};
+    struct library_product p = {};
     p.m = dw.shape[1], p.n = dw.shape[0], p.k = x.shape[0];
     p.tb = true;
     p.type = x.dtype, p.td = dw.dtype;

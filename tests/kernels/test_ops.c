@@ -309,6 +309,7 @@ END_TEST
 // Ids are data: they are found wrong while an op runs, and told at the next check.
 START_TEST(ids_out_of_range_are_told) // _i: backend
 {
+    simt_devices(1);
     struct err err = {0};
     struct device dev;
     const int32_t id[] = {0, 9, 3, -1};
