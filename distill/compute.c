@@ -6,6 +6,7 @@ enum status open_device(struct device *dev, const struct options *o, struct err 
 {
     TRY(dev_open(dev, opt_str(o, "device"), (int)opt_int(o, "threads"), err));
     dev->sync = opt_bool(o, "sync");
+    dev->batch_invariant = opt_bool(o, "batch-invariant");
     return ST_OK;
 }
 

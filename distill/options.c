@@ -18,6 +18,8 @@ static const struct option COMMON[] = {
     {"threads", OPT_INT, .def = "0", .range = "[0, 4096]", .group = "Common", .help = "CPU threads; 0: as many as this process may use"},
     {"sync", OPT_BOOL, .group = "Common", .not_a_setting = true,
      .help = "wait for and check every op as it ends, to find the one that fails"},
+    {"batch-invariant", OPT_BOOL, .group = "Common",
+     .help = "a sample's bits never depend on what shares its batch; always so on the CPU, on a GPU for a slower prefill"},
     {"seed", OPT_INT, .def = "0", .range = "[0, inf)", .group = "Common", .help = "same seed, machine and settings: same bytes"},
     {"config", OPT_STRING, .value = "FILE.json", .group = "Common", .not_a_setting = true,
      .help = "take options from a JSON object, e.g. {\"seed\": 7}; flags win over it"},

@@ -33,6 +33,7 @@ enum status dev_open(struct device *dev, const char *name, int n_thread, struct 
             return err_set(err, ST_BAD_INPUT, "device %s: this distill was built without %s. Use --device cpu", name, family[i].name);
         TRY(family[i].pick(&dev->backend, name, err));
         dev->n_thread = n_thread;
+        dev->batch_invariant = true;
         dev->arena.name = dev->backend->name;
         return dev->backend->open(dev, err);
     }

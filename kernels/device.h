@@ -14,6 +14,7 @@ struct device {
     struct arena arena; // step memory: activations, saved values, scratch; used as a stack by mark and release
     bool measuring;     // same as arena.measuring
     bool sync;
+    bool batch_invariant; // products with packed weights, of many rows too, by the kernels that promise it; dev_open sets it
     int n_thread;
     struct err error; // sticky
     void *state;      // the backend's own (streams, handles, caches of compiled primitives)

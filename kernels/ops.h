@@ -59,7 +59,7 @@ void op_silu_mul_bwd(struct device *dev, struct tensor dgate, struct tensor dup,
 
 // ---- products -------------------------------------------------------------------------------------------------------------------------
 // out (n_tok, n) = x (n_tok, k) · w (n, k)ᵀ + bias (n) f32 or none. out A or f32. w rows: the library's GEMM. w panel: our kernels,
-// batch-invariant.
+// batch-invariant (without dev->batch_invariant a backend may hand many rows to the library all the same).
 void op_linear(struct device *dev, struct tensor out, struct tensor x, struct tensor w, struct tensor bias);
 // The product as DeepSeek computes it in FP8 (inference/kernel.py: act_quant, fp8_gemm). A row of x is cut into blocks of FP8_BLOCK, each
 // divided by its fp8_scale and rounded to e4m3; out = the sum over blocks of (x_b · w_bᵀ) * x_scale * w_scale, + bias. w panel bf16 (n, k)

@@ -1,6 +1,7 @@
 // Linear maps and their gradients: plain weights by the library, packed ones by our own kernels.
 #include "kernels/cuda/blaslt.cuh"
 #include "kernels/cuda/linear.cuh"
+#include "kernels/cuda/panel.cuh"
 
 // TRAP: a single row may have any stride.
 static int64_t leading(struct tensor t)
@@ -15,10 +16,17 @@ __global__ void round_bias_kernel(bf16 *out, const float *bias, int64_t n)
     if (i < n) out[i] = cu_from<bf16>(bias[i]);
 }
 
+// Whether the library is given a packed weight: where it is faster, and nobody asked for one order of sums.
+static bool library_may(const struct device *dev, struct tensor x, struct tensor w)
+{
+    enum { MANY = 256 }; // rows: from here on its wgmma kernels pass ours
+    return !dev->batch_invariant && x.dtype == DT_BF16 && w.dtype == DT_BF16 && x.shape[0] >= MANY && w.shape[1] % 8 == 0;
+}
+
 // out (n_tok, n) = x (n_tok, k) · wᵀ: by columns, outᵀ (n, n_tok) = w (n, k) · xᵀ (k, n_tok).
 extern "C" void cuda_linear(struct device *dev, struct tensor out, struct tensor x, struct tensor w, struct tensor bias)
 {
-    if (w.layout == LAYOUT_PANEL) {
+    if (w.layout == LAYOUT_PANEL && !library_may(dev, x, w)) {
         cuda_linear_panel(dev, out, x, w, bias);
         return;
     }
@@ -36,7 +44,7 @@ extern "C" void cuda_linear(struct device *dev, struct tensor out, struct tensor
     p.type = x.dtype, p.td = out.dtype;
     p.a = w.data, p.b = x.data, p.d = out.data;
     p.bias = rounded ? rounded : bias.data;
-    p.lda = leading(w), p.ldb = leading(x), p.ldd = leading(out);
+    p.lda = w.layout == LAYOUT_PANEL ? panel_stride(w.dtype, w.shape[1]) : leading(w), p.ldb = leading(x), p.ldd = leading(out);
     blaslt_multiply(dev, &p);
 }
 

@@ -130,6 +130,44 @@ START_TEST(a_recorded_step_does_the_same_over_new_values)
 }
 END_TEST
 
+// Many rows with a packed weight: by our kernel and by the library, as the device is told.
+START_TEST(packed_weights_go_to_the_library_where_batches_may_matter)
+{
+    enum { M = 300, N = 24, K = 40 };
+    static float x[M * K], w[N * K], out[2][M * N];
+    struct device dev;
+    struct err err = {0};
+    open_gpu(&dev);
+    ck_ok(dev_reserve(&dev, 1 << 20, &err));
+    for (int i = 0; i < M * K; i++) x[i] = (float)(i % 17 - 8) / 8;
+    for (int i = 0; i < N * K; i++) w[i] = (float)(i % 13 - 6) / 8;
+    struct tensor xf = dev_2d(&dev, DT_F32, M, K), xb = dev_2d(&dev, DT_BF16, M, K), wf = dev_2d(&dev, DT_F32, N, K),
+                  y = dev_2d(&dev, DT_F32, M, N);
+    struct tensor panel = tensor_2d(dev_scratch(&dev, op_pack_bytes(&dev, DT_BF16, N, K)), DT_BF16, N, K);
+    panel.layout = LAYOUT_PANEL;
+    op_upload(&dev, xf, x);
+    op_upload(&dev, wf, w);
+    op_copy(&dev, xb, xf);
+    op_pack(&dev, panel, wf, TENSOR_NONE);
+    for (int i = 0; i < 2; i++) {
+        dev.batch_invariant = i == 0;
+        op_linear(&dev, y, xb, panel, TENSOR_NONE);
+        op_download(&dev, out[i], y);
+    }
+    ck_ok(dev_check(&dev, &err));
+    for (int i = 0; i < M * N; i++) // these numbers are exact in bf16, and so are their sums in f32
+        if (out[0][i] != out[1][i]) ck_abort_msg("%d: %g %g", i, (double)out[0][i], (double)out[1][i]);
+    setenv("DISTILL_SIMT_NO_LIBRARY", "1", 1);
+    dev_close(&dev);
+    open_gpu(&dev);
+    dev.batch_invariant = false;
+    ck_ok(dev_reserve(&dev, 1 << 20, &err));
+    op_linear(&dev, dev_2d(&dev, DT_F32, M, N), dev_2d(&dev, DT_BF16, M, K), panel, TENSOR_NONE);
+    ck_fails(dev_check(&dev, &err), ST_FAIL, "cuBLASLt was not found"); // it was the library
+    dev_close(&dev);
+}
+END_TEST
+
 START_TEST(a_library_that_is_not_there_is_named)
 {
     struct device dev;
@@ -161,6 +199,7 @@ Suite *suite_cuda(void)
     tcase_add_test(t, memory_that_is_not_there_is_counted);
     tcase_add_loop_test(t, a_fault_names_the_op, 0, sizeof faults / sizeof *faults);
     tcase_add_test(t, a_recorded_step_does_the_same_over_new_values);
+    tcase_add_test(t, packed_weights_go_to_the_library_where_batches_may_matter);
     tcase_add_test(t, a_library_that_is_not_there_is_named);
     tcase_add_test(t, the_default_is_a_gpu_if_there_is_one);
     suite_add_tcase(s, t);
