@@ -6,9 +6,10 @@
 // square as it were, for v: where |m| ≤ sqrt(v) elements vanish from both alike. A v that is not zero is never rounded to zero: with the
 // smallest code, m / sqrt(v) stays about as large as the block's other updates.
 //
-// TRAP: nearest rounding would hold the averages still. A step moves v by 1 - beta2 of itself, a thousandth, and neighbouring codes are
-// up to an eighth apart; a bf16 weight's are 2^-8 of it, and its step smaller too. So all three are rounded stochastically, to the upper
-// neighbour with the probability that makes the mean right. The draws are a function of seed, parameter, step and element alone.
+// TRAP: rounding to nearest would hold still what moves less than half a gap at a step: v by 1 - beta2 of itself, a thousandth, with codes
+// up to an eighth apart (it would only ever fall with its block's unit), a bf16 weight by its learning rate, with 2^-8 between neighbours.
+// So all three are rounded stochastically, up with the probability that makes the mean right. The draws are a function of seed, parameter,
+// step and element alone.
 #pragma once
 #include "kernels/base/half.h"
 #include "kernels/base/rng.h"
