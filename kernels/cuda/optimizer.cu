@@ -82,14 +82,13 @@ template <class T, bool WIDE> __global__ void adamw8_kernel(T *w, struct adamw8_
     cu_chunk<uint8_t, N> m_now, v_now;
     CU_UNROLL
     for (int j = 0; j < N; j += 2) {
-        struct adamw8_draw draw[2];
-        row_adamw8_draw(draw, &s.a, (uint64_t)(s.a.first + i + j) / 2);
+        const struct rng_block draw = row_adamw8_draw(&s.a, (uint64_t)(s.a.first + i + j) / 2);
         CU_UNROLL
         for (int l = 0; l < 2; l++) {
-            m_now.v[j + l] = row_m_code(m[j + l], m_to, draw[l].m);
-            v_now.v[j + l] = row_v_code(v[j + l], v_to, draw[l].v);
+            m_now.v[j + l] = row_m_code(m[j + l], m_to, draw.v[2 * l] >> 16);
+            v_now.v[j + l] = row_v_code(v[j + l], v_to, draw.v[2 * l + 1] & 0xffff);
             if constexpr (sizeof(T) == 2)
-                to.v[j + l] = row_bf16_by_chance(x[j + l], draw[l].w);
+                to.v[j + l] = row_bf16_by_chance(x[j + l], draw.v[2 * l] & 0xffff);
             else
                 to.v[j + l] = x[j + l];
         }

@@ -20,18 +20,11 @@ enum { ROW_M_LAST = 127, ROW_V_LAST = 255 }; // the largest codes; m's sign is b
 #define ROW_M_MOST 0x1.ep17f // their values, in units of the block
 #define ROW_V_MOST 0x1.ep33f
 
-struct adamw8_draw { // 16 random bits each
-    uint32_t w, m, v;
-};
-// Of elements 2 * pair and 2 * pair + 1 of the parameter.
-ROW_FN void row_adamw8_draw(struct adamw8_draw out[2], const struct adamw8 *a, uint64_t pair)
+// The draws of elements 2 * pair and 2 * pair + 1 of the parameter: two words each, of which the weight takes the lower half of the first,
+// m its upper half, v the lower half of the second.
+ROW_FN struct rng_block row_adamw8_draw(const struct adamw8 *a, uint64_t pair)
 {
-    struct rng_block b = rng_block(a->seed, a->stream, (uint64_t)a->adamw.step << 40 | pair);
-    for (int i = 0; i < 2; i++) {
-        out[i].w = b.v[2 * i] & 0xffff;
-        out[i].m = b.v[2 * i] >> 16;
-        out[i].v = b.v[2 * i + 1] & 0xffff;
-    }
+    return rng_block(a->seed, a->stream, (uint64_t)a->adamw.step << 40 | pair);
 }
 
 // The value of code c ≥ 0: c up to 15, then eight codes for each doubling.
@@ -64,20 +57,18 @@ ROW_FN float row_v_value(uint8_t code, float unit)
 }
 ROW_FN uint8_t row_m_code(float m, float unit, uint32_t random)
 {
-    if (!(unit > 0)) return 0;
-    return (uint8_t)(row_small_code(fabsf(m) / unit, ROW_M_LAST, random) | (m < 0 ? 128 : 0));
+    const int c = row_small_code(fabsf(m) / unit, ROW_M_LAST, random) | (m < 0 ? 128 : 0);
+    return (uint8_t)(unit > 0 ? c : 0);
 }
 ROW_FN uint8_t row_v_code(float v, float unit, uint32_t random)
 {
-    if (!(unit > 0)) return 0;
     const int c = row_small_code(v / unit, ROW_V_LAST, random);
-    return (uint8_t)(c == 0 && v > 0 ? 1 : c);
+    return (uint8_t)(unit > 0 ? c == 0 && v > 0 ? 1 : c : 0);
 }
 // One of the two bf16 about x. Infinities and NaN stay what they are.
 ROW_FN bf16 row_bf16_by_chance(float x, uint32_t random)
 {
     uint32_t u;
     memcpy(&u, &x, 4);
-    if ((u & 0x7f800000u) == 0x7f800000u) return f32_to_bf16(x);
-    return (bf16)((u + random) >> 16);
+    return (u & 0x7f800000u) == 0x7f800000u ? f32_to_bf16(x) : (bf16)((u + random) >> 16);
 }

@@ -313,6 +313,7 @@ START_TEST(ids_out_of_range_are_told) // _i: backend
     struct err err = {0};
     struct device dev;
     const int32_t id[] = {0, 9, 3, -1};
+    simt_devices(1);
     ck_ok(dev_open(&dev, backends[_i]->name, 1, &err));
     ck_ok(dev_reserve(&dev, 1 << 16, &err));
     dev.sync = true; // waits for every op

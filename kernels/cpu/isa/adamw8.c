@@ -15,30 +15,33 @@ struct block8 {
 static void adamw8_block(const struct block8 *b, int n, bool bf, const struct adamw_row *row, const struct adamw8 *a)
 {
     float x[OP_ADAMW8_BLOCK], m[OP_ADAMW8_BLOCK], v[OP_ADAMW8_BLOCK], m_most = 0, v_most = 0;
-    struct adamw8_draw draw[OP_ADAMW8_BLOCK];
-    for (int i = 0; i < n; i++) {
-        x[i] = bf ? bf16_to_f32(((bf16 *)b->w)[i]) : ((float *)b->w)[i];
-        m[i] = row_m_value(b->m[i], *b->m_unit);
-        v[i] = row_v_value(b->v[i], *b->v_unit);
-    }
-    for (int i = 0; i < n; i++) row_adamw(&x[i], &m[i], &v[i], b->grad[i], row);
+    uint32_t word[OP_ADAMW8_BLOCK / 2][4]; // two an element
+    uint8_t m_code[OP_ADAMW8_BLOCK], v_code[OP_ADAMW8_BLOCK];
+    const struct adamw_row r = *row;
+    float m_unit = *b->m_unit, v_unit = *b->v_unit;
+    for (int i = 0; i < n; i++) x[i] = bf ? bf16_to_f32(((bf16 *)b->w)[i]) : ((float *)b->w)[i];
+    for (int i = 0; i < n; i++) m[i] = row_m_value(b->m[i], m_unit);
+    for (int i = 0; i < n; i++) v[i] = row_v_value(b->v[i], v_unit);
+    for (int i = 0; i < n; i++) row_adamw(&x[i], &m[i], &v[i], b->grad[i], &r);
     for (int i = 0; i < n; i++) {
         m_most = fabsf(m[i]) > m_most ? fabsf(m[i]) : m_most;
         v_most = v[i] > v_most ? v[i] : v_most;
     }
-    for (int i = 0; i < n; i += 2) row_adamw8_draw(draw + i, a, b->pair + (uint64_t)i / 2);
-    *b->m_unit = m_most / ROW_M_MOST;
-    *b->v_unit = v_most / ROW_V_MOST;
-    for (int i = 0; i < n; i++) {
-        b->m[i] = row_m_code(m[i], *b->m_unit, draw[i].m);
-        b->v[i] = row_v_code(v[i], *b->v_unit, draw[i].v);
+    for (int i = 0; i < (n + 1) / 2; i++) {
+        const struct rng_block w = row_adamw8_draw(a, b->pair + (uint64_t)i);
+        for (int k = 0; k < 4; k++) word[i][k] = w.v[k];
     }
-    for (int i = 0; i < n; i++) {
-        if (bf)
-            ((bf16 *)b->w)[i] = row_bf16_by_chance(x[i], draw[i].w);
-        else
-            ((float *)b->w)[i] = x[i];
-    }
+    const uint32_t *draw = word[0];
+    m_unit = m_most / ROW_M_MOST, v_unit = v_most / ROW_V_MOST;
+    for (int i = 0; i < n; i++) m_code[i] = row_m_code(m[i], m_unit, draw[2 * i] >> 16);
+    for (int i = 0; i < n; i++) v_code[i] = row_v_code(v[i], v_unit, draw[2 * i + 1] & 0xffff);
+    memcpy(b->m, m_code, (size_t)n);
+    memcpy(b->v, v_code, (size_t)n);
+    *b->m_unit = m_unit, *b->v_unit = v_unit;
+    if (bf)
+        for (int i = 0; i < n; i++) ((bf16 *)b->w)[i] = row_bf16_by_chance(x[i], draw[2 * i] & 0xffff);
+    else
+        memcpy(b->w, x, (size_t)n * sizeof *x);
 }
 
 void ISA_NAME(adamw8)(struct device *dev, struct tensor w, struct tensor m, struct tensor v, struct tensor m_unit, struct tensor v_unit,
@@ -47,7 +50,7 @@ void ISA_NAME(adamw8)(struct device *dev, struct tensor w, struct tensor m, stru
     enum { EACH = OP_ADAMW8_BLOCK };
     const struct adamw_row row = adamw_prepare(&a->adamw);
     const int64_t n = w.shape[0], n_block = (n + EACH - 1) / EACH, size = (int64_t)dtype_size(w.dtype);
-    CPU_FOR(dev, (double)n * 5.0, p, n_block, {
+    CPU_FOR(dev, (double)n * 6.0, p, n_block, {
         const int64_t i = p * EACH;
         const struct block8 b = {(char *)w.data + i * size,   (uint8_t *)m.data + i,    (uint8_t *)v.data + i,
                                  (float *)m_unit.data + p,    (float *)v_unit.data + p, (const float *)grad.data + i,
