@@ -188,7 +188,7 @@ template <class T, int N> __global__ void __launch_bounds__(SIMT_THREADS) attent
 }
 
 // ---- the op -----------------------------------------------------------------------------------------------------------------------------
-template <class F> static void run_tensor(struct device *dev, const struct flat<bf16> &f, int64_t n_tok)
+template <class F> static void run_tiles(struct device *dev, const struct flat<bf16> &f, int64_t n_tok)
 {
     const int64_t n_tile = tiles_of(n_tok, f.n_seg, F::ROWS);
     CU_LAUNCH(dev, attention_kernel<F>, (unsigned)(n_tile * f.n_head), F::THREADS, F::SHARED, f, (int)n_tile);
@@ -209,13 +209,15 @@ static bool run_tensor_cores(struct device *dev, const struct flat<bf16> &f, int
     const int dk = f.q.d, dv = f.v.d;
     if (dv < 1 || dk > 256 || dv > 256) return false;
     if (dk <= 64 && dv <= 64)
-        run_tensor<forward<64, 64, 64, 2, 4>>(dev, f, n_tok);
+        run_tiles<forward<64, 64, 64, 2, 4>>(dev, f, n_tok);
     else if (dk <= 128 && dv <= 128)
-        run_tensor<forward<128, 128, 64, 2, 4>>(dev, f, n_tok);
+        run_tiles<forward<128, 128, 64, 2, 4>>(dev, f, n_tok);
     else if (dk <= 192 && dv <= 128)
-        run_tensor<forward<192, 128, 32, 2, 4>>(dev, f, n_tok);
+        run_tiles<forward<192, 128, 32, 2, 4>>(dev, f, n_tok);
+    else if (fits<forward<256, 256, 32, 1, 8>>(dev))
+        run_tiles<forward<256, 256, 32, 1, 8>>(dev, f, n_tok);
     else
-        run_tensor<forward<256, 256, 32, 1, 8>>(dev, f, n_tok);
+        run_tiles<forward<256, 256, 32, 1, 4>>(dev, f, n_tok);
     return true;
 }
 static bool run_tensor_cores(struct device *, const struct flat<float> &, int64_t)

@@ -52,8 +52,8 @@ __device__ __forceinline__ void queries_load(smem<unsigned char> room, const str
 }
 // Scores s and ds = dP (16 keys, STEP queries) become P and dS. first: the position of the step's first query; key: of the lane's row.
 template <int N>
-__device__ __forceinline__ void back_scores(float (*s)[4], float (*ds)[4], smem<float> lse, smem<float> dot, int first, int key, int window,
-                                            float scale)
+__device__ __forceinline__ void back_scores(float (*s)[4], float (*ds)[4], smem<float> lse, smem<float> dot, int first, int key,
+                                            bool masked, int window, float scale)
 {
     const int t = threadIdx.x % 4;
 #pragma unroll
@@ -61,7 +61,8 @@ __device__ __forceinline__ void back_scores(float (*s)[4], float (*ds)[4], smem<
 #pragma unroll
         for (int e = 0; e < 4; e++) {
             const int i = 8 * n + 2 * t + e % 2;
-            const float p = sees(first + i, key + e / 2 * 8, window) ? cu_exp2(fmaf(s[n][e], scale * LOG2_E, -lse[i] * LOG2_E)) : 0.0f;
+            const float p =
+                !masked || sees(first + i, key + e / 2 * 8, window) ? cu_exp2(fmaf(s[n][e], scale * LOG2_E, -lse[i] * LOG2_E)) : 0.0f;
             s[n][e] = p;
             ds[n][e] = scale * p * (ds[n][e] - dot[i]);
         }
@@ -111,10 +112,11 @@ template <class B> __global__ void __launch_bounds__(B::THREADS) attention_bwd_k
         if (row >= p.n || pos + STEP - 1 < key || (f.window && pos - f.window >= key + 15)) continue;
         const smem<bf16> q_tile = room.as<bf16>(B::Q) + stage * STEP * DK, g_tile = room.as<bf16>(B::G) + stage * STEP * DV;
         const smem<float> lse = room.as<float>(B::ROW) + stage * 2 * STEP;
+        const bool masked = pos < key + 15 || (f.window && pos + STEP - 1 - f.window >= key);
         float s[1][N][4] = {}, ds[1][N][4] = {};
         mma_rows<DK, 1, N>(s, k_tile, row, q_tile);
         if (B::WHAT & BACK_DK) mma_rows<DV, 1, N>(ds, v_tile, row, g_tile);
-        back_scores<N>(s[0], ds[0], lse, lse + STEP, pos, key + g, f.window, f.scale);
+        back_scores<N>(s[0], ds[0], lse, lse + STEP, pos, key + g, masked, f.window, f.scale);
         if (B::WHAT & BACK_DV) mma_steps<DV, 1, N>(&dv, s, g_tile);
         if (B::WHAT & BACK_DK) mma_steps<DK, 1, N>(&dk, ds, q_tile);
     }
@@ -126,7 +128,8 @@ template <class B> __global__ void __launch_bounds__(B::THREADS) attention_bwd_k
 
 template <int DK_, int DV_, int KEYS_, int M_TILES_, int WARPS> struct back_queries {
     enum { DK = DK_, DV = DV_, KEYS = KEYS_, M_TILES = M_TILES_, ROWS = 16 * M_TILES_ * WARPS, THREADS = 32 * WARPS };
-    enum { Q = 0, G = Q + ROWS * DK * 2, K = G + ROWS * DV * 2, V = K + 2 * KEYS * DK * 2, SHARED = V + 2 * KEYS * DV * 2 }; // bytes
+    enum { Q = 0, G = Q + ROWS * DK * 2, K = G + ROWS * DV * 2, V = K + 2 * KEYS * DK * 2, ROW = V + 2 * KEYS * DV * 2 }; // bytes
+    enum { SHARED = ROW + 2 * ROWS * 4 };                                                                                 // lse, dot
 };
 template <class B>
 __device__ __forceinline__ void keys_load(smem<unsigned char> room, const struct flat<bf16> &f, const struct place &p, int kv, int j0,
@@ -152,15 +155,12 @@ template <class B> __global__ void __launch_bounds__(B::THREADS) attention_bwd_q
     const int pos = p.ahead + p.first, last = pos + p.n - 1, start = first_block<BN>(pos, f.window);
     const int w_first = pos + row, w_last = pos + min(row + 16 * MT, p.n) - 1;
     const int64_t q_row = p.q0 + p.first;
-    float dq[MT][DK / 8][4] = {}, lse[MT][2], dot[MT][2];
-#pragma unroll
-    for (int m = 0; m < MT; m++)
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-            const int r = row + 16 * m + 8 * i + g;
-            lse[m][i] = r < p.n ? f.lse[(q_row + r) * f.n_head + head] * LOG2_E : 0.0f;
-            dot[m][i] = r < p.n ? f.dot[(q_row + r) * f.n_head + head] : 0.0f;
-        }
+    float dq[MT][DK / 8][4] = {};
+    const smem<float> lse = room.as<float>(B::ROW), dot = lse + B::ROWS; // there is no register left for them
+    for (int r = threadIdx.x; r < B::ROWS; r += B::THREADS) {
+        lse[r] = r < p.n ? f.lse[(q_row + r) * f.n_head + head] * LOG2_E : 0.0f;
+        dot[r] = r < p.n ? f.dot[(q_row + r) * f.n_head + head] : 0.0f;
+    }
     tile_load<DK, B::ROWS, B::THREADS>(q_tile, f.q.p + q_row * f.q.row + head * f.q.head, f.q.row, p.n, f.q.d, f.q.wide);
     tile_load<DV, B::ROWS, B::THREADS>(g_tile, f.dout.p + q_row * f.dout.row + head * f.dout.head, f.dout.row, p.n, f.dout.d, f.dout.wide);
     if (start <= last) keys_load<B>(room, f, p, kv, start, 0);
@@ -170,6 +170,7 @@ template <class B> __global__ void __launch_bounds__(B::THREADS) attention_bwd_q
         if (j0 + BN <= last) keys_load<B>(room, f, p, kv, j0 + BN, stage ^ 1);
         if (row >= p.n || j0 > w_last || (f.window && j0 + BN <= w_first - f.window + 1)) continue;
         const smem<bf16> k_tile = room.as<bf16>(B::K) + stage * BN * DK, v_tile = room.as<bf16>(B::V) + stage * BN * DV;
+        const bool masked = j0 + BN - 1 > w_first || (f.window && j0 <= w_last - f.window);
         float s[MT][N][4] = {}, ds[MT][N][4] = {};
         mma_rows<DK, MT, N>(s, q_tile, row, k_tile);
         mma_rows<DV, MT, N>(ds, g_tile, row, v_tile);
@@ -179,10 +180,10 @@ template <class B> __global__ void __launch_bounds__(B::THREADS) attention_bwd_q
             for (int n = 0; n < N; n++)
 #pragma unroll
                 for (int e = 0; e < 4; e++) {
-                    const int i = e / 2, at = w_first + 16 * m + 8 * i + g;
-                    const bool seen = sees(at, j0 + 8 * n + 2 * t + e % 2, f.window);
-                    const float prob = seen ? cu_exp2(fmaf(s[m][n][e], f.scale * LOG2_E, -lse[m][i])) : 0.0f;
-                    ds[m][n][e] = f.scale * prob * (ds[m][n][e] - dot[m][i]);
+                    const int r = row + 16 * m + e / 2 * 8 + g;
+                    const bool seen = !masked || sees(pos + r, j0 + 8 * n + 2 * t + e % 2, f.window);
+                    const float prob = seen ? cu_exp2(fmaf(s[m][n][e], f.scale * LOG2_E, -lse[r])) : 0.0f;
+                    ds[m][n][e] = f.scale * prob * (ds[m][n][e] - dot[r]);
                 }
         mma_steps<DK, MT, N>(dq, ds, k_tile);
     }
@@ -286,6 +287,15 @@ template <class B> static void run_queries(struct device *dev, const struct flat
     const int64_t n_tile = tiles_of(n_tok, f.n_seg, B::ROWS);
     CU_LAUNCH(dev, attention_bwd_queries_kernel<B>, (unsigned)(n_tile * f.n_head), B::THREADS, B::SHARED, f, (int)n_tile);
 }
+// The larger tiles where they fit.
+template <class LARGE, class SMALL> static void run_keys_fit(struct device *dev, const struct flat<bf16> &f, int64_t n_key)
+{
+    fits<LARGE>(dev) ? run_keys<LARGE>(dev, f, n_key) : run_keys<SMALL>(dev, f, n_key);
+}
+template <class LARGE, class SMALL> static void run_queries_fit(struct device *dev, const struct flat<bf16> &f, int64_t n_tok)
+{
+    fits<LARGE>(dev) ? run_queries<LARGE>(dev, f, n_tok) : run_queries<SMALL>(dev, f, n_tok);
+}
 static bool run_tensor_cores(struct device *dev, const struct flat<bf16> &f, int64_t n_tok, int64_t n_key)
 {
     enum { BOTH = BACK_DK | BACK_DV };
@@ -295,15 +305,15 @@ static bool run_tensor_cores(struct device *dev, const struct flat<bf16> &f, int
         run_keys<back_keys<64, 64, 64, 8, BOTH>>(dev, f, n_key);
         run_queries<back_queries<64, 64, 32, 2, 4>>(dev, f, n_tok);
     } else if (dk <= 128 && dv <= 128) {
-        run_keys<back_keys<128, 128, 64, 8, BOTH>>(dev, f, n_key);
+        run_keys_fit<back_keys<128, 128, 64, 8, BOTH>, back_keys<128, 128, 32, 4, BOTH>>(dev, f, n_key);
         run_queries<back_queries<128, 128, 32, 2, 4>>(dev, f, n_tok);
     } else if (dk <= 192 && dv <= 128) {
-        run_keys<back_keys<192, 128, 32, 8, BOTH>>(dev, f, n_key);
-        run_queries<back_queries<192, 128, 32, 1, 8>>(dev, f, n_tok);
+        run_keys_fit<back_keys<192, 128, 32, 8, BOTH>, back_keys<192, 128, 32, 4, BOTH>>(dev, f, n_key);
+        run_queries_fit<back_queries<192, 128, 32, 1, 8>, back_queries<192, 128, 32, 1, 4>>(dev, f, n_tok);
     } else {
-        run_keys<back_keys<256, 256, 32, 8, BACK_DK>>(dev, f, n_key);
-        run_keys<back_keys<256, 256, 32, 8, BACK_DV>>(dev, f, n_key);
-        run_queries<back_queries<256, 256, 32, 1, 8>>(dev, f, n_tok);
+        run_keys_fit<back_keys<256, 256, 32, 8, BACK_DK>, back_keys<256, 256, 16, 4, BACK_DK>>(dev, f, n_key);
+        run_keys_fit<back_keys<256, 256, 32, 8, BACK_DV>, back_keys<256, 256, 16, 4, BACK_DV>>(dev, f, n_key);
+        run_queries_fit<back_queries<256, 256, 32, 1, 8>, back_queries<256, 256, 16, 1, 4>>(dev, f, n_tok);
     }
     return true;
 }

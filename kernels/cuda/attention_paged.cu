@@ -392,9 +392,9 @@ static bool run_tensor_cores(struct device *dev, const struct paged<bf16> &f, co
         run_rows<64, 4>(dev, f, seg, parts_bytes);
     else if (most <= 128)
         run_rows<128, 4>(dev, f, seg, parts_bytes);
-    else if (most <= 256)
+    else if (most <= 256 && fits<decode<256, 256, 2, 4, false>>(dev))
         run_rows<256, 2>(dev, f, seg, parts_bytes);
-    else if (view && f.k.d <= 576 && f.v.d <= 512)
+    else if (most > 256 && view && f.k.d <= 576 && f.v.d <= 512 && fits<decode<576, 512, 2, 8, true>>(dev))
         run<decode<576, 512, 2, 8, true>>(dev, f, seg, parts_bytes);
     else
         return false;

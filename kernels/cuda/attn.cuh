@@ -85,7 +85,13 @@ __device__ __forceinline__ int first_block(int pos, int window)
 // Whether the query at position pos sees key j.
 __device__ __forceinline__ bool sees(int pos, int j, int window)
 {
-    return j <= pos && (!window || j > pos - window);
+    return (unsigned)(pos - j) < (window ? (unsigned)window : 0x80000000u);
+}
+
+// Whether a block of sizes F fits the device's shared memory: an L40 has 99 KiB where an H100 has 227.
+template <class F> static bool fits(const struct device *dev)
+{
+    return (size_t)F::SHARED <= cuda_of(dev)->shared_max;
 }
 
 // ---- tiles ------------------------------------------------------------------------------------------------------------------------------
@@ -113,7 +119,8 @@ __device__ __forceinline__ void tile_load(smem<bf16> tile, const bf16 *from, int
 #pragma unroll 4
     for (int i = threadIdx.x; i < ROWS * PIECES; i += THREADS) {
         const int r = i / PIECES, c = i % PIECES, n = r < n_row ? min(8, d - c * 8) : 0;
-        piece_load(tile + tile_at<D>(r, c), n > 0 ? from + r * stride + c * 8 : from, n, wide);
+        // without a branch around the product, which would cost the kernels registers
+        piece_load(tile + tile_at<D>(r, c), from + (n > 0 ? r : 0) * stride + (n > 0 ? c * 8 : 0), n, wide);
     }
 }
 
