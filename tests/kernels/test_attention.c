@@ -277,6 +277,7 @@ START_TEST(chunks_company_and_threads_do_not_show)
                         same_rows(rows(d.out, at_q, len), rows(e.out, at_q, len), "chunk", n);
                         same_rows(rows(d.lse, at_q, len), rows(e.lse, at_q, len), "chunk's lse", n);
                     }
+            if (!isa[_i]->host_memory) continue; // it has no threads of ours
             struct tensor g = make(d.q.dtype, d.out.shape[0], d.out.shape[1], d.out.shape[2], 3, 6), grad[2][3];
             for (int i = 0; i < 2; i++) {
                 grad[i][0] = make(d.q.dtype, d.q.shape[0], d.q.shape[1], d.q.shape[2], 1, 7);
@@ -288,6 +289,34 @@ START_TEST(chunks_company_and_threads_do_not_show)
             for (int i = 0; i < 3; i++) same_rows(grad[0][i], grad[1][i], "gradients on 1 and 3 threads", n);
         }
     dev_close(&one), dev_close(&two), dev_close(&three);
+}
+END_TEST
+
+// Smaller tiles there, the same sums in the same order.
+START_TEST(less_shared_memory_does_not_show)
+{
+    struct device large, small;
+    device_open(&large, "cuda", 1);
+    simt_shared_memory(101376); // an L40's
+    device_open(&small, "cuda", 1);
+    for (int n = 0; n < N_SETTING; n++) {
+        struct data d[2] = {data_make(&setting[n], DT_BF16), data_make(&setting[n], DT_BF16)};
+        struct tensor g = make(DT_BF16, d->out.shape[0], d->out.shape[1], d->out.shape[2], 3, 6), grad[2][3];
+        for (int i = 0; i < 2; i++) {
+            data_starts(&d[i]);
+            grad[i][0] = make(DT_BF16, d->q.shape[0], d->q.shape[1], d->q.shape[2], 1, 7);
+            grad[i][1] = make(DT_BF16, d->k.shape[0], d->k.shape[1], d->k.shape[2], 1, 7);
+            grad[i][2] = make(DT_BF16, d->v.shape[0], d->v.shape[1], d->v.shape[2], 1, 7);
+            simt_shared_memory(i ? 101376 : 232448);
+            RESERVED(i ? &small : &large, attention(i ? &small : &large, d[i].out, d[i].lse, d[i].q, d[i].k, d[i].v, &d[i].a));
+            RESERVED(i ? &small : &large, attention_bwd(i ? &small : &large, grad[i][0], grad[i][1], grad[i][2], g, d[i].q, d[i].k, d[i].v,
+                                                        d[i].out, d[i].lse, &d[i].a));
+        }
+        same_rows(d[0].out, d[1].out, "less shared memory", n);
+        same_rows(d[0].lse, d[1].lse, "less shared memory, lse", n);
+        for (int i = 0; i < 3; i++) same_rows(grad[0][i], grad[1][i], "less shared memory, gradients", n);
+    }
+    dev_close(&large), dev_close(&small);
 }
 END_TEST
 
@@ -449,7 +478,8 @@ Suite *suite_attention(void)
 {
     int n = cpu_backend_list(isa);
     struct err err = {0};
-    if (cuda_backend && !cuda_backend(&isa[n], "cuda", &err)) n++;
+    const bool gpu = cuda_backend && !cuda_backend(&isa[n], "cuda", &err);
+    n += gpu;
     simt_devices(1);
     Suite *s = suite_create("attention");
     TCase *t = tcase_create("attention");
@@ -458,6 +488,7 @@ Suite *suite_attention(void)
     tcase_add_loop_test(t, chunks_company_and_threads_do_not_show, 0, n);
     tcase_add_loop_test(t, paged_is_attention_of_the_last_row, 0, n);
     tcase_add_loop_test(t, paged_rows_of_a_chunk_are_rows_alone, 0, n);
+    if (gpu) tcase_add_test(t, less_shared_memory_does_not_show);
     suite_add_tcase(s, t);
     return s;
 }

@@ -31,6 +31,7 @@ namespace simt
 thread *self;
 uint3 block_idx;
 dim3 grid_dim, block_dim;
+size_t shared_most = 232448;
 
 namespace
 {
@@ -341,7 +342,7 @@ void launch(const char *name, dim3 grid, dim3 block, size_t shared_bytes, void (
     self = nullptr;
     if (n_thread < 1 || n_thread > MAX_THREAD || block.z > 64) fail("a block of (%u, %u, %u) threads", block.x, block.y, block.z);
     if (grid.y > 65535 || grid.z > 65535 || !grid.x || !grid.y || !grid.z) fail("a grid of (%u, %u, %u) blocks", grid.x, grid.y, grid.z);
-    if (shared_bytes > MAX_SHARED) fail("%zu bytes of shared memory: a block has %d", shared_bytes, (int)MAX_SHARED);
+    if (shared_bytes > shared_most) fail("%zu bytes of shared memory: a block has %zu", shared_bytes, shared_most);
     note(name);
     body = b;
     body_arg = arg;
@@ -520,6 +521,11 @@ void wait_groups(int n_left)
 
 } // namespace simt
 
+extern "C" void simt_shared_memory(size_t bytes)
+{
+    const size_t most = simt::MAX_SHARED;
+    simt::shared_most = bytes < most ? bytes : most;
+}
 extern "C" int simt_kernels(const char **name, int max)
 {
     int n = 0;

@@ -27,6 +27,7 @@ struct thread {
 extern thread *self;
 extern uint3 block_idx;
 extern dim3 grid_dim, block_dim;
+extern size_t shared_most; // what a block may have
 
 // Runs `body(arg)` once a thread. `name` is kept in the list of kernels that have run.
 void launch(const char *name, dim3 grid, dim3 block, size_t shared_bytes, void (*body)(void *), void *arg);
