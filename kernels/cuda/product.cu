@@ -33,6 +33,10 @@ void product_run(struct device *dev, struct product *p, enum dtype x_type, enum 
                     PIECES_ROW_MAX);
         return;
     }
+    if (p->first && !exact && !p->x_scale && cuda_of(dev)->arch == 90) { // at any number of rows: see there
+        if (!dev->measuring) product_wgmma(dev, p);
+        return;
+    }
     // Experts' rows are known to the device alone: a few each on average are taken as few, and an expert with more is read again.
     const bool thin = !exact && (p->first ? p->m <= THIN_ROWS || p->m <= 8 * p->n_product : p->m <= THIN_ROWS);
     if (!thin && (exact ? product_exact_wants_split(dev, p) : product_tile_wants_split(dev, p)))

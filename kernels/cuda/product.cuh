@@ -39,6 +39,7 @@ void product_run(struct device *dev, struct product *p, enum dtype x_type, enum 
 void product_thin(struct device *dev, const struct product *p);                                        // product_thin.cu
 void product_tile(struct device *dev, const struct product *p);                                        // product_tile.cu
 void product_exact(struct device *dev, const struct product *p, enum dtype x_type, enum dtype w_type); // product_exact.cu
+void product_wgmma(struct device *dev, const struct product *p);                                       // product_wgmma.cu: experts on sm_90
 bool product_tile_wants_split(const struct device *dev, const struct product *p);
 bool product_exact_wants_split(const struct device *dev, const struct product *p);
 // x (rank 2 or 3) as the tensor cores read it: itself if it is so, or a copy in scratch.

@@ -77,6 +77,104 @@ __device__ __forceinline__ void cu_async_copy4(void *shared, const void *global,
     asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;\n" ::"r"(cu_shared_address(shared)), "l"(global), "r"(there ? 4 : 0)
                  : "memory");
 }
+
+// ---- sm_90a: products of a warpgroup (128 threads) from shared memory, and barriers to meet at
+
+// d (64, N) f32 = [d +] a (64, 16) bf16 · b (N, 16)ᵀ bf16, both in shared memory, rows of k (PTX ISA 8.5, 9.7.15.5). Begun here, done after
+// cu_wgmma_wait; meanwhile neither d nor the tiles may be touched.
+//   Warp w of the group has rows 16w .. 16w+15: d[4j], d[4j+1] row g columns 8j+2t, 8j+2t+1; d[4j+2], d[4j+3] row g+8
+template <int N> __device__ __forceinline__ void cu_wgmma(float *d, uint64_t a, uint64_t b, bool add);
+#define CU_D8(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), "+f"(d[i + 7])
+template <> __device__ __forceinline__ void cu_wgmma<8>(float *d, uint64_t a, uint64_t b, bool add)
+{
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %6, 0;\n"
+                 "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {"
+                 "%0, %1, %2, %3"
+                 "}, %4, %5, p, 1, 1, 0, 0;\n}\n"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "l"(a), "l"(b), "r"((int)add));
+}
+template <> __device__ __forceinline__ void cu_wgmma<32>(float *d, uint64_t a, uint64_t b, bool add)
+{
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %18, 0;\n"
+                 "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {"
+                 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
+                 "}, %16, %17, p, 1, 1, 0, 0;\n}\n"
+                 : CU_D8(0), CU_D8(8)
+                 : "l"(a), "l"(b), "r"((int)add));
+}
+template <> __device__ __forceinline__ void cu_wgmma<128>(float *d, uint64_t a, uint64_t b, bool add)
+{
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n"
+                 "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
+                 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+                 "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+                 "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+                 "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+                 "}, %64, %65, p, 1, 1, 0, 0;\n}\n"
+                 : CU_D8(0), CU_D8(8), CU_D8(16), CU_D8(24), CU_D8(32), CU_D8(40), CU_D8(48), CU_D8(56)
+                 : "l"(a), "l"(b), "r"((int)add));
+}
+#undef CU_D8
+// A tile of rows of 128 bytes (64 bf16 along k), eight rows after the other from 1024-byte boundaries, the 16-byte piece c of row r at
+// c ^ r % 8 (128-byte swizzle). `columns` of 16: where along k the product begins.
+__device__ __forceinline__ uint64_t cu_wgmma_tile(const void *tile, int columns)
+{
+    const uint64_t at = cu_shared_address(tile) + 32 * columns;
+    return (at & 0x3ffff) >> 4 | (uint64_t)1 << 16 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 62;
+}
+__device__ __forceinline__ void cu_wgmma_begin() // before the first of some products: d is what it is seen to be
+{
+    asm volatile("wgmma.fence.sync.aligned;\n" ::: "memory");
+}
+__device__ __forceinline__ void cu_wgmma_commit()
+{
+    asm volatile("wgmma.commit_group.sync.aligned;\n" ::: "memory");
+}
+template <int N_LEFT> __device__ __forceinline__ void cu_wgmma_wait()
+{
+    asm volatile("wgmma.wait_group.sync.aligned %0;\n" ::"n"(N_LEFT) : "memory");
+}
+// What this thread has written to shared memory is there for wgmma, once a barrier was met.
+__device__ __forceinline__ void cu_async_fence()
+{
+    asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
+}
+// Of each thread: more or fewer registers from here on, all warps of the group alike.
+template <int N> __device__ __forceinline__ void cu_registers_more()
+{
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;\n" ::"n"(N));
+}
+template <int N> __device__ __forceinline__ void cu_registers_fewer()
+{
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;\n" ::"n"(N));
+}
+
+// An mbarrier: its phase ends when `count` threads have arrived, and the next begins. Phases alternate between parity 0 and 1.
+__device__ __forceinline__ void cu_mbarrier_init(uint64_t *bar, int count)
+{
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;\n" ::"r"(cu_shared_address(bar)), "r"(count) : "memory");
+}
+__device__ __forceinline__ void cu_mbarrier_arrive(uint64_t *bar)
+{
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];\n" ::"r"(cu_shared_address(bar)) : "memory");
+}
+// Until the phase of this parity has ended; before the first one, parity 1 counts as ended.
+__device__ __forceinline__ void cu_mbarrier_wait(uint64_t *bar, int parity)
+{
+    unsigned done;
+    do
+        asm volatile("{\n.reg .pred p;\nmbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}\n"
+                     : "=r"(done)
+                     : "r"(cu_shared_address(bar)), "r"(parity)
+                     : "memory");
+    while (!done);
+}
+// Barrier `id` (1 to 15) of n threads, whole warps.
+__device__ __forceinline__ void cu_barrier(int id, int n)
+{
+    asm volatile("bar.sync %0, %1;\n" ::"r"(id), "r"(n) : "memory");
+}
 #else
 #include "ptx_twin.h"
 #endif

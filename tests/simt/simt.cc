@@ -69,9 +69,9 @@ struct fiber : thread {
     unsigned n_exchange;
     unsigned char brought[2][256];
     unsigned peer_parity[32]; // of each lane, at the last exchange
-    int warp_epoch;
-    std::vector<deferred> queue;
-    int group;
+    int warp_epoch, fence_epoch;
+    std::vector<deferred> queue[N_DEFERRED];
+    int group[N_DEFERRED];
 };
 
 fiber *fibers[MAX_THREAD], *running;
@@ -100,7 +100,7 @@ size_t main_size;
 // ---- shared memory: who touched which word last ----
 struct word {
     int writer, reader; // thread, -1: nobody; reader -2: several
-    int write_epoch, write_warp_epoch, read_epoch, read_warp_epoch;
+    int write_epoch, write_warp_epoch, write_fence_epoch, read_epoch, read_warp_epoch;
 };
 unsigned char *shared_base; // MAX_SHARED bytes before a guard page: dynamic, then static
 size_t shared_used, shared_dynamic_len;
@@ -170,8 +170,8 @@ void start(int i)
     f->at = READY;
     f->n_exchange = 0;
     f->warp_epoch = 0;
-    f->queue.clear();
-    f->group = 0;
+    f->fence_epoch = 0;
+    for (int i = 0; i < N_DEFERRED; i++) f->queue[i].clear(), f->group[i] = 0;
     f->fake_stack = nullptr;
 #ifdef __x86_64__
     void **top = (void **)((char *)f->stack + STACK - 64);
@@ -481,6 +481,7 @@ void shared_touch(const void *p, size_t size, bool writes)
             s->writer = me;
             s->write_epoch = barrier_epoch;
             s->write_warp_epoch = running->warp_epoch;
+            s->write_fence_epoch = running->fence_epoch;
         } else {
             // Several readers of one epoch: remembered as one of the warp while they are of one warp and epoch, else as "several".
             if (s->reader != -1 && s->read_epoch == barrier_epoch && s->reader != me && (s->reader < 0 || s->reader / 32 != me / 32))
@@ -493,26 +494,44 @@ void shared_touch(const void *p, size_t size, bool writes)
     }
 }
 
-// ---- deferred copies ----
+void order()
+{
+    barrier_epoch++;
+    changed = true;
+}
+void async_fence()
+{
+    running->fence_epoch++;
+}
+void async_read(const void *p, size_t size)
+{
+    shared_touch(p, size, false);
+    const size_t at = (size_t)((const unsigned char *)p - shared_base);
+    for (size_t w = at / 4; w < (at + size + 3) / 4; w++)
+        if (shadow[w].writer >= 0 && fibers[shadow[w].writer]->fence_epoch == shadow[w].write_fence_epoch)
+            fail("shared memory at byte %zu is read by the async proxy: thread %d wrote it and has not fenced", w * 4, shadow[w].writer);
+}
 
-void defer(void (*work)(const void *), const void *arg, size_t n)
+// ---- deferred work ----
+
+void defer(void (*work)(const void *), const void *arg, size_t n, enum deferred_kind kind)
 {
     deferred d;
     d.work = work;
-    d.group = running->group;
+    d.group = running->group[kind];
     if (n > sizeof d.arg) fail("deferred work with %zu bytes", n);
     memcpy(d.arg, arg, n);
-    running->queue.push_back(d);
+    running->queue[kind].push_back(d);
 }
-void commit()
+void commit(enum deferred_kind kind)
 {
-    running->group++;
+    running->group[kind]++;
 }
-void wait_groups(int n_left)
+void wait_groups(int n_left, enum deferred_kind kind)
 {
-    std::vector<deferred> &q = running->queue;
+    std::vector<deferred> &q = running->queue[kind];
     size_t n = 0;
-    while (n < q.size() && q[n].group < running->group - n_left) {
+    while (n < q.size() && q[n].group < running->group[kind] - n_left) {
         q[n].work(q[n].arg);
         n++;
     }

@@ -71,7 +71,15 @@ bool is_device(const void *p, size_t size);
 size_t device_free_bytes();
 
 // Deferred work of a thread: cp.async and the like happen when they are waited for, so that a missing wait shows.
-void defer(void (*work)(const void *), const void *arg, size_t n); // n at most 64 bytes of argument, copied
-void commit();
-void wait_groups(int n_left); // all but the latest n_left groups are done
+enum deferred_kind { DEFERRED_COPY, DEFERRED_WGMMA, N_DEFERRED };
+void defer(void (*work)(const void *), const void *arg, size_t n,
+           enum deferred_kind kind = DEFERRED_COPY); // n at most 64 bytes of argument, copied
+void commit(enum deferred_kind kind = DEFERRED_COPY);
+void wait_groups(int n_left, enum deferred_kind kind = DEFERRED_COPY); // all but the latest n_left groups are done
+
+// What an mbarrier orders when a phase of it ends. TRAP: as for named barriers, the race check takes it as a barrier of the whole block.
+void order();
+// fence.proxy.async of this thread; a read of shared memory by the async proxy (wgmma), which sees no write that was not fenced.
+void async_fence();
+void async_read(const void *p, size_t size);
 } // namespace simt

@@ -112,3 +112,123 @@ static inline void cu_async_copy4(void *shared, const void *global, bool there =
         },
         &c, sizeof c);
 }
+
+// ---- sm_90a ----
+
+namespace simt
+{
+// The matrix descriptor: bits 0-13 address / 16, 32-45 bytes from eight rows to the next / 16, 62-63 swizzle (1: of 128 bytes).
+inline const unsigned char *wgmma_piece(uint64_t tile, int row, int piece)
+{
+    if (tile >> 62 != 1) fail("wgmma: only tiles with 128-byte swizzle are emulated");
+    uint64_t at =
+        ((tile & 0x3fff) << 4) + (tile >> 32 & 0x3fff) * 16 * (uint64_t)(row / 8) + 128 * (uint64_t)(row % 8) + 16 * (uint64_t)piece;
+    at ^= at >> 3 & 0x70; // the row within eight, wherever the address says it is
+    const unsigned char *p = (const unsigned char *)shared_dynamic() + at;
+    async_read(p, 16);
+    return p;
+}
+inline float wgmma_value(const unsigned char *const piece[2], int k)
+{
+    uint16_t v;
+    memcpy(&v, piece[k / 8] + k % 8 * 2, 2);
+    return bf16_to_f32(v);
+}
+struct wgmma {
+    float *d;
+    uint64_t a, b;
+    int n;
+    bool add;
+};
+inline void wgmma_work(const void *arg)
+{
+    const struct wgmma *w = (const struct wgmma *)arg;
+    const int warp = self->linear / 32 % 4, g = lane() / 4, t = lane() % 4;
+    for (int half = 0; half < 2; half++) {
+        const int row = 16 * warp + g + 8 * half;
+        const unsigned char *a[2] = {wgmma_piece(w->a, row, 0), wgmma_piece(w->a, row, 1)};
+        float av[16];
+        for (int k = 0; k < 16; k++) av[k] = wgmma_value(a, k);
+        for (int j = 0; j < w->n / 8; j++)
+            for (int i = 0; i < 2; i++) {
+                const unsigned char *b[2] = {wgmma_piece(w->b, 8 * j + 2 * t + i, 0), wgmma_piece(w->b, 8 * j + 2 * t + i, 1)};
+                float *d = &w->d[4 * j + 2 * half + i], sum = w->add ? *d : 0;
+                for (int k = 0; k < 16; k++) sum += av[k] * wgmma_value(b, k);
+                *d = sum;
+            }
+    }
+}
+struct mbarrier { // in the 8 bytes of the barrier
+    unsigned pending : 16, count : 16, phase : 32;
+};
+struct mbarrier_awaited {
+    const mbarrier *bar;
+    int parity;
+};
+} // namespace simt
+
+template <int N> static inline void cu_wgmma(float *d, uint64_t a, uint64_t b, bool add)
+{
+    uint64_t mine[3] = {a, b, add};
+    simt::exchange(0xffffffffu, mine, sizeof mine, "wgmma");
+    if (memcmp(mine, simt::peer(0), sizeof mine)) simt::fail("wgmma: the lanes of a warp differ in their tiles");
+    for (int i = 0; i < N / 2; i++)
+        if (!add) d[i] = __uint_as_float(0x7fffffffu); // not to be read before the wait
+    simt::wgmma w = {d, a, b, N, add};
+    simt::defer(simt::wgmma_work, &w, sizeof w, simt::DEFERRED_WGMMA);
+}
+static inline uint64_t cu_wgmma_tile(const void *tile, int columns)
+{
+    const uint64_t at = (uint64_t)((const unsigned char *)tile - (const unsigned char *)simt::shared_dynamic());
+    if (at % 1024) simt::fail("wgmma: a tile at byte %llu, not at 1024", (unsigned long long)at);
+    return (at + 32 * (uint64_t)columns) >> 4 | (uint64_t)1 << 16 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 62;
+}
+static inline void cu_wgmma_begin() {}
+static inline void cu_wgmma_commit()
+{
+    simt::commit(simt::DEFERRED_WGMMA);
+}
+template <int N_LEFT> static inline void cu_wgmma_wait()
+{
+    simt::wait_groups(N_LEFT, simt::DEFERRED_WGMMA);
+    simt::exchange(0xffffffffu, "", 0, "wgmma.wait_group"); // of the whole warp: no lane goes on before all tiles are read
+}
+static inline void cu_async_fence()
+{
+    simt::async_fence();
+}
+template <int N> static inline void cu_registers_more() {}
+template <int N> static inline void cu_registers_fewer() {}
+
+static inline void cu_mbarrier_init(uint64_t *bar, int count)
+{
+    if (count < 1 || count > 1024) simt::fail("mbarrier of %d", count);
+    simt::mbarrier b = {(unsigned)count, (unsigned)count, 0};
+    memcpy(bar, &b, sizeof b);
+}
+static inline void cu_mbarrier_arrive(uint64_t *bar)
+{
+    simt::mbarrier b;
+    memcpy(&b, bar, sizeof b);
+    if (!b.pending) simt::fail("mbarrier: not initialised");
+    if (--b.pending == 0) {
+        b.pending = b.count;
+        b.phase++;
+        simt::order();
+    }
+    memcpy(bar, &b, sizeof b);
+}
+static inline void cu_mbarrier_wait(uint64_t *bar, int parity)
+{
+    simt::mbarrier_awaited a = {(const simt::mbarrier *)bar, parity};
+    simt::wait_until(
+        [](void *p) {
+            const simt::mbarrier_awaited *a = (const simt::mbarrier_awaited *)p;
+            return (int)(a->bar->phase & 1) != a->parity;
+        },
+        &a, "an mbarrier");
+}
+static inline void cu_barrier(int id, int n)
+{
+    simt::barrier(id, n, __FILE__, __LINE__);
+}

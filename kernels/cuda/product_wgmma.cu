@@ -1,0 +1,181 @@
+// The experts' products in bf16 on sm_90: a warpgroup's instructions that multiply from shared memory, the only ones that reach the tensor
+// cores' rate. Many rows an expert: bound by it; few: by the weights' bytes.
+//
+// All row counts go through here, as sums by wgmma and by mma.sync need not have the same bits: k in its order, 16 at a time, one sum an
+// output, at every tile. A block is persistent: one warpgroup fills a ring of 192 KiB by cp.async, one or two multiply, and they meet at
+// mbarriers only, so that the next tile's values come in while the last one's results go out. (The copy engine would want a tensor map an
+// expert, and where an expert's weights are stands in the device's memory; 16-byte copies ask for nothing, end rows anywhere, and cost the
+// filling warps a quarter of the time that the tensor cores take.) Weights are the 64 rows of an instruction, rows of x its columns:
+//   8 rows of x by 64 of weights, 21 steps of 9 KiB: 16 of them, 128 KiB of weights, on their way
+//   32 by 128, two warpgroups
+//   128 by 256, two warpgroups with two products each: 48 KiB for 2^21 FMAs, what L2 can bring
+#include "kernels/cuda/product.cuh"
+
+template <int BM_, int GROUPS_, int TILES_> struct wgmma_shape {
+    enum {
+        BM = BM_,
+        GROUPS = GROUPS_, // that multiply
+        TILES = TILES_,   // of 64 weight rows, each group's
+        BN = 64 * TILES * GROUPS,
+        BK = 64,
+        THREADS = 128 * (GROUPS + 1),
+        STAGE = (BN + BM) * BK * 2, // bytes; weights, then x
+        STAGES = (192 << 10) / STAGE,
+        LAG = STAGES <= 4 ? 2 : STAGES * 3 / 4, // copies on their way
+        OUT_ROWS = BM < 32 ? BM : 32,           // rows that leave at once
+        PITCH = 64 + 4,                         // no two lanes of a store in one bank
+        OUT = OUT_ROWS * PITCH * 4,             // bytes, a group's
+        BARRIERS = STAGE * STAGES + OUT * GROUPS,
+        PLAN = BARRIERS + 16 * STAGES,
+    };
+};
+// Where in the ring, and which turn of it.
+struct ring_place {
+    int slot, parity;
+};
+template <int STAGES> __device__ __forceinline__ void ring_next(struct ring_place *r)
+{
+    if (++r->slot < STAGES) return;
+    r->slot = 0;
+    r->parity ^= 1;
+}
+
+template <class S>
+__device__ __forceinline__ void wgmma_fill(const struct product &p, smem<unsigned char> room, smem<int> begin, int64_t n_item)
+{
+    enum { STAGES = S::STAGES, ROWS = 16 }; // rows that the 128 threads copy 64 values of at once
+    const smem<uint64_t> full = room.as<uint64_t>(S::BARRIERS), empty = full + STAGES;
+    const int tid = threadIdx.x % 128, piece = tid % 8, row = tid / 8;
+    const int n_step = (int)((p.k + S::BK - 1) / S::BK);
+    struct ring_place at = {0, 0}, there = {0, 0}; // there: the next step to be told of
+    int n_begun = 0;
+    for (int64_t item = blockIdx.x; item < n_item; item += gridDim.x) {
+        const struct product_spot s = product_spot_of(p, begin, item, S::BM, S::BN);
+        const bf16 *w = product_w<bf16>(p, s) + s.col * p.w_row + 8 * piece, *x = product_x<bf16>(p, s) + 8 * piece;
+        const int n_w = p.n - s.col < S::BN ? (int)(p.n - s.col) : (int)S::BN;
+        for (int step = 0; step < n_step; step++) {
+            cu_mbarrier_wait(empty.raw(at.slot), at.parity ^ 1);
+            const smem<unsigned char> stage = room + at.slot * S::STAGE;
+            const int64_t k = (int64_t)step * S::BK;
+            const bool inside = k + 8 * piece < p.k;
+            // Rolled, with pointers that walk: 24 of them would not fit the registers of a group that fills.
+            const bf16 *from = w + row * p.w_row + k;
+#pragma unroll 4
+            for (int r = row; r < S::BN; r += ROWS, from += ROWS * p.w_row) {
+                const bool valid = inside && r < n_w;
+                cu_async_copy16(stage.raw(r * 128 + (piece ^ r % 8) * 16), valid ? from : (const bf16 *)p.x, valid);
+            }
+            from = x + row * p.x_row + k;
+#pragma unroll 4
+            for (int r = row; r < S::BM; r += ROWS, from += ROWS * p.x_row) {
+                const bool valid = inside && r < s.n_row;
+                cu_async_copy16(stage.raw((S::BN + r) * 128 + (piece ^ r % 8) * 16), valid ? from : (const bf16 *)p.x, valid);
+            }
+            cu_async_commit();
+            ring_next<STAGES>(&at);
+            if (++n_begun <= S::LAG) continue;
+            cu_async_wait<S::LAG>();
+            cu_async_fence();
+            cu_mbarrier_arrive(full.raw(there.slot));
+            ring_next<STAGES>(&there);
+        }
+    }
+    cu_async_wait<0>();
+    cu_async_fence();
+    for (int i = n_begun < S::LAG ? n_begun : (int)S::LAG; i > 0; i--) {
+        cu_mbarrier_arrive(full.raw(there.slot));
+        ring_next<STAGES>(&there);
+    }
+}
+
+// Sums of a group's 64 columns from `col` on, all rows, to out: through shared memory, so that rows are written along.
+template <class S>
+__device__ __forceinline__ void wgmma_store(const struct product &p, const struct product_spot &s, smem<float> out, const float *sum,
+                                            int col, int barrier)
+{
+    const int tid = threadIdx.x % 128, warp = tid / 32, g = tid % 32 / 4, t = tid % 4;
+#pragma unroll
+    for (int first = 0; first < S::BM; first += S::OUT_ROWS) {
+        cu_barrier(barrier, 128); // what stood there is read
+#pragma unroll
+        for (int j = 0; j < S::OUT_ROWS / 8; j++)
+            for (int h = 0; h < 4; h++) out[(8 * j + 2 * t + h % 2) * S::PITCH + 16 * warp + g + h / 2 * 8] = sum[4 * (first / 8 + j) + h];
+        cu_barrier(barrier, 128);
+        for (int i = tid; i < S::OUT_ROWS * 16 && first + i / 16 < s.n_row; i += 128) {
+            const cu_vec<float, 4> v = out.as<cu_vec<float, 4>>()[(i / 16 * S::PITCH + i % 16 * 4) / 4];
+            product_put<4>(p, s, first + i / 16, col + i % 16 * 4, v.v, 0);
+        }
+    }
+}
+
+template <class S>
+__device__ __forceinline__ void wgmma_multiply(const struct product &p, smem<unsigned char> room, smem<int> begin, int64_t n_item)
+{
+    const smem<uint64_t> full = room.as<uint64_t>(S::BARRIERS), empty = full + S::STAGES;
+    const int group = threadIdx.x / 128;
+    const smem<float> out = room.as<float>(S::STAGE * S::STAGES + group * S::OUT);
+    const int n_step = (int)((p.k + S::BK - 1) / S::BK);
+    struct ring_place at = {0, 0};
+    for (int64_t item = blockIdx.x; item < n_item; item += gridDim.x) {
+        float sum[S::TILES][S::BM / 2];
+        int before = 0;
+        for (int step = 0; step < n_step; step++) {
+            cu_mbarrier_wait(full.raw(at.slot), at.parity);
+            cu_wgmma_begin();
+#pragma unroll
+            for (int j = 0; j < 4; j++)
+#pragma unroll
+                for (int i = 0; i < S::TILES; i++)
+                    cu_wgmma<S::BM>(sum[i], cu_wgmma_tile(room.raw(at.slot * S::STAGE + (group * S::TILES + i) * 64 * 128), j),
+                                    cu_wgmma_tile(room.raw(at.slot * S::STAGE + S::BN * 128), j), step || j);
+            cu_wgmma_commit();
+            cu_wgmma_wait<1>(); // the step before is multiplied: its place is free
+            if (step && threadIdx.x % 32 == 0) cu_mbarrier_arrive(empty.raw(before));
+            before = at.slot;
+            ring_next<S::STAGES>(&at);
+        }
+        cu_wgmma_wait<0>();
+        if (threadIdx.x % 32 == 0) cu_mbarrier_arrive(empty.raw(before));
+        const struct product_spot s = product_spot_of(p, begin, item, S::BM, S::BN);
+#pragma unroll
+        for (int i = 0; i < S::TILES; i++) wgmma_store<S>(p, s, out, sum[i], (group * S::TILES + i) * 64, 1 + group);
+    }
+}
+
+template <class S> __global__ void __launch_bounds__(S::THREADS, 1) wgmma_kernel(const struct product p)
+{
+#if !defined(__CUDACC__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
+    CU_SHARED_DYNAMIC(room);
+    const smem<int> begin = room.as<int>(S::PLAN);
+    const smem<uint64_t> full = room.as<uint64_t>(S::BARRIERS);
+    if (threadIdx.x < 2 * S::STAGES) cu_mbarrier_init(full.raw(threadIdx.x), threadIdx.x < S::STAGES ? 128 : 4 * S::GROUPS);
+    const int64_t n_item = product_plan(p, begin, S::BM, S::BN);
+    __syncthreads();
+    if (threadIdx.x / 128 == S::GROUPS) {
+        if (S::BM > 32) cu_registers_fewer<72>();
+        wgmma_fill<S>(p, room, begin, n_item);
+    } else {
+        if (S::BM > 32) cu_registers_more<216>();
+        wgmma_multiply<S>(p, room, begin, n_item);
+    }
+#else
+    __trap(); // product_run takes it on sm_90 alone, whose code is built for sm_90a
+#endif
+}
+
+template <int BM, int GROUPS, int TILES> static void wgmma(struct device *dev, const struct product *p)
+{
+    typedef wgmma_shape<BM, GROUPS, TILES> S;
+    const int64_t n_tile = product_tiles(p, S::BM, S::BN), n_sm = cuda_of(dev)->n_sm;
+    CU_LAUNCH(dev, wgmma_kernel<S>, (unsigned)(n_tile < n_sm ? n_tile : n_sm), (unsigned)S::THREADS, S::PLAN + product_plan_bytes(p), *p);
+}
+void product_wgmma(struct device *dev, const struct product *p)
+{
+    const int64_t rows = p->m / p->n_product; // of an expert, on average
+    if (rows <= 8)
+        wgmma<8, 1, 1>(dev, p);
+    else if (rows <= 40)
+        wgmma<32, 2, 1>(dev, p);
+    else
+        wgmma<128, 2, 2>(dev, p);
+}
