@@ -629,7 +629,10 @@ const struct op_row op_rows_heads[] = {
       {60, 8, 70, 300},
       {300, 3, 140, 200},
       {16, 1, 20, 30},
-      {70, 40, 9, 16}}},
+      {70, 40, 9, 16},
+      {130, 3, 530, 520}, // rings that go round: of 4, 9 and 21 steps
+      {50, 4, 140, 700},
+      {20, 8, 70, 1500}}},
     {OP_ROW(moe_combine), setup_combine, call_combine, ref_combine, {{1, 1, 1}, {9, 33, 3}, {NO_ROWS, 4, 2}, {40, 513, 6}, {5, 2056, 9}}},
     {0},
 };

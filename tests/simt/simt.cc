@@ -70,6 +70,7 @@ struct fiber : thread {
     unsigned char brought[2][256];
     unsigned peer_parity[32]; // of each lane, at the last exchange
     int warp_epoch, fence_epoch;
+    int acquired; // what happened in epochs before this one happened before whatever this thread does now
     std::vector<deferred> queue[N_DEFERRED];
     int group[N_DEFERRED];
 };
@@ -171,6 +172,7 @@ void start(int i)
     f->n_exchange = 0;
     f->warp_epoch = 0;
     f->fence_epoch = 0;
+    f->acquired = 0;
     for (int i = 0; i < N_DEFERRED; i++) f->queue[i].clear(), f->group[i] = 0;
     f->fake_stack = nullptr;
 #ifdef __x86_64__
@@ -255,10 +257,13 @@ void open_barriers()
     }
     for (int id = 0; id < MAX_BARRIER; id++) {
         if (!here[id] || here[id] < (want[id] ? want[id] : alive)) continue;
-        // TRAP: the race check takes every barrier as one of the whole block: a named barrier of some warps orders too much here.
+        // TRAP: what others than those at the barrier did before counts as ordered, too.
         barrier_epoch++;
         for (int i = 0; i < n_thread; i++)
-            if (fibers[i]->at == AT_BARRIER && fibers[i]->barrier_id == id) fibers[i]->at = READY;
+            if (fibers[i]->at == AT_BARRIER && fibers[i]->barrier_id == id) {
+                fibers[i]->at = READY;
+                fibers[i]->acquired = barrier_epoch;
+            }
         changed = true;
     }
 }
@@ -470,11 +475,11 @@ void shared_touch(const void *p, size_t size, bool writes)
     for (size_t w = at / 4; w < (at + size + 3) / 4; w++) {
         word *s = &shadow[w];
         // Ordered: the same thread, a barrier of the block between, or of the warp between lanes of one.
-        if (s->writer >= 0 && s->writer != me && s->write_epoch == barrier_epoch &&
+        if (s->writer >= 0 && s->writer != me && s->write_epoch >= running->acquired &&
             !(s->writer / 32 == me / 32 && s->write_warp_epoch < running->warp_epoch))
             fail("race: shared memory at byte %zu is %s here, and was written by thread %d with no barrier between", w * 4,
                  writes ? "written" : "read", s->writer);
-        if (writes && s->reader != -1 && s->reader != me && s->read_epoch == barrier_epoch &&
+        if (writes && s->reader != -1 && s->reader != me && s->read_epoch >= running->acquired &&
             !(s->reader >= 0 && s->reader / 32 == me / 32 && s->read_warp_epoch < running->warp_epoch))
             fail("race: shared memory at byte %zu is written here, and was read by thread %d with no barrier between", w * 4, s->reader);
         if (writes) {
@@ -494,10 +499,14 @@ void shared_touch(const void *p, size_t size, bool writes)
     }
 }
 
-void order()
+int release()
 {
-    barrier_epoch++;
     changed = true;
+    return ++barrier_epoch;
+}
+void acquire(int epoch)
+{
+    if (running->acquired < epoch) running->acquired = epoch;
 }
 void async_fence()
 {

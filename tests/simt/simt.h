@@ -77,8 +77,10 @@ void defer(void (*work)(const void *), const void *arg, size_t n,
 void commit(enum deferred_kind kind = DEFERRED_COPY);
 void wait_groups(int n_left, enum deferred_kind kind = DEFERRED_COPY); // all but the latest n_left groups are done
 
-// What an mbarrier orders when a phase of it ends. TRAP: as for named barriers, the race check takes it as a barrier of the whole block.
-void order();
+// For what threads meet at without waiting together: what happened before release() gave an epoch is ordered before what a thread does
+// after acquire() of it.
+int release();
+void acquire(int epoch);
 // fence.proxy.async of this thread; a read of shared memory by the async proxy (wgmma), which sees no write that was not fenced.
 void async_fence();
 void async_read(const void *p, size_t size);

@@ -158,8 +158,8 @@ inline void wgmma_work(const void *arg)
             }
     }
 }
-struct mbarrier { // in the 8 bytes of the barrier
-    unsigned pending : 16, count : 16, phase : 32;
+struct mbarrier {                                              // in the 8 bytes of the barrier
+    unsigned pending : 16, count : 16, parity : 1, epoch : 31; // epoch: when the last phase ended
 };
 struct mbarrier_awaited {
     const mbarrier *bar;
@@ -203,7 +203,7 @@ template <int N> static inline void cu_registers_fewer() {}
 static inline void cu_mbarrier_init(uint64_t *bar, int count)
 {
     if (count < 1 || count > 1024) simt::fail("mbarrier of %d", count);
-    simt::mbarrier b = {(unsigned)count, (unsigned)count, 0};
+    simt::mbarrier b = {(unsigned)count, (unsigned)count, 0, 0};
     memcpy(bar, &b, sizeof b);
 }
 static inline void cu_mbarrier_arrive(uint64_t *bar)
@@ -213,8 +213,8 @@ static inline void cu_mbarrier_arrive(uint64_t *bar)
     if (!b.pending) simt::fail("mbarrier: not initialised");
     if (--b.pending == 0) {
         b.pending = b.count;
-        b.phase++;
-        simt::order();
+        b.parity ^= 1;
+        b.epoch = (unsigned)simt::release() & 0x7fffffffu;
     }
     memcpy(bar, &b, sizeof b);
 }
@@ -224,9 +224,10 @@ static inline void cu_mbarrier_wait(uint64_t *bar, int parity)
     simt::wait_until(
         [](void *p) {
             const simt::mbarrier_awaited *a = (const simt::mbarrier_awaited *)p;
-            return (int)(a->bar->phase & 1) != a->parity;
+            return (int)a->bar->parity != a->parity;
         },
         &a, "an mbarrier");
+    simt::acquire((int)a.bar->epoch);
 }
 static inline void cu_barrier(int id, int n)
 {
