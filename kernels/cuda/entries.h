@@ -22,9 +22,9 @@ CUDA_ENTRY(rmsnorm_bwd);
 CUDA_ENTRY(linear); // linear.cu: rows to the library (blaslt.cu), panels to our own
 CUDA_ENTRY(linear_bwd_x);
 CUDA_ENTRY(linear_bwd_w);
-CUDA_ENTRY(head_linear);
-CUDA_ENTRY(grouped_linear);
-CUDA_ENTRY(fp8_linear); // fp8.cu
+CUDA_ENTRY(head_linear);    // linear_panel.cu
+CUDA_ENTRY(grouped_linear); // grouped.cu
+CUDA_ENTRY(fp8_linear);     // fp8.cu
 CUDA_ENTRY(attention);  // attention.cu
 CUDA_ENTRY(attention_bwd);
 CUDA_ENTRY(kv_write); // kv.cu

@@ -28,7 +28,7 @@ void product_run(struct device *dev, struct product *p, enum dtype x_type, enum 
         return;
     }
     const bool exact = x_type != DT_BF16 || w_type != DT_BF16;
-    if (!exact && (p->x_row > PIECES_ROW_MAX || p->w_row > PIECES_ROW_MAX)) {
+    if (!exact && ((p->m > 1 && p->x_row > PIECES_ROW_MAX) || p->w_row > PIECES_ROW_MAX)) {
         dev_fail_op(dev, "rows %lld values apart: wanted %d at most", (long long)(p->x_row > p->w_row ? p->x_row : p->w_row),
                     PIECES_ROW_MAX);
         return;

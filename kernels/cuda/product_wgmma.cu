@@ -6,7 +6,7 @@
 // mbarriers only, so that the next tile's values come in while the last one's results go out. (The copy engine would want a tensor map an
 // expert, and where an expert's weights are stands in the device's memory; 16-byte copies ask for nothing, end rows anywhere, and cost the
 // filling warps a quarter of the time that the tensor cores take.) Weights are the 64 rows of an instruction, rows of x its columns:
-//   8 rows of x by 64 of weights, 21 steps of 9 KiB: 16 of them, 128 KiB of weights, on their way
+//   8 rows of x by 64 of weights, 21 steps of 9 KiB: at least 10 of them, 80 KiB of weights, on their way
 //   32 by 128, two warpgroups
 //   128 by 256, two warpgroups with two products each: 48 KiB for 2^21 FMAs, what L2 can bring
 #include "kernels/cuda/product.cuh"
@@ -21,10 +21,10 @@ template <int BM_, int GROUPS_, int TILES_> struct wgmma_shape {
         THREADS = 128 * (GROUPS + 1),
         STAGE = (BN + BM) * BK * 2, // bytes; weights, then x
         STAGES = (192 << 10) / STAGE,
-        LAG = STAGES <= 4 ? 2 : STAGES * 3 / 4, // copies on their way
-        OUT_ROWS = BM < 32 ? BM : 32,           // rows that leave at once
-        PITCH = 64 + 4,                         // no two lanes of a store in one bank
-        OUT = OUT_ROWS * PITCH * 4,             // bytes, a group's
+        LAG = STAGES / 2,             // steps whose copies are on their way
+        OUT_ROWS = BM < 32 ? BM : 32, // rows that leave at once
+        PITCH = 64 + 4,               // no two lanes of a store in one bank
+        OUT = OUT_ROWS * PITCH * 4,   // bytes, a group's
         BARRIERS = STAGE * STAGES + OUT * GROUPS,
         PLAN = BARRIERS + 16 * STAGES,
     };

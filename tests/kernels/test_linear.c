@@ -2,7 +2,12 @@
 // do not depend on its company, on every instruction set this machine runs.
 #include "tests/kernels/devices.h"
 
-static const struct backend *isa[N_CPU_ISA + 1]; // and the GPU
+static const struct backend *isa[N_CPU_ISA + 2]; // and the GPU, as sm_90 and, for the experts' products, as sm_80
+static int sm_80 = -1;
+static void choose_arch(int i)
+{
+    if (i == sm_80) simt_fail("arch", 1, 80);
+}
 
 // w packed, where the device reads it.
 static struct tensor packed(struct device *dev, struct tensor w)
@@ -200,6 +205,7 @@ END_TEST
 
 START_TEST(grouped_linear_is_a_product_an_expert)
 {
+    choose_arch(_i);
     struct device dev;
     device_open(&dev, isa[_i]->name, 2);
     static const int32_t first[] = {0, 0, 1, 14, 14, 16, 40, 41};
@@ -240,6 +246,7 @@ END_TEST
 // kernels.
 START_TEST(rows_do_not_see_their_company)
 {
+    choose_arch(_i);
     static const int batch[] = {1, 2, 3, 5, 16, 17, 64, 100};
     for (int types = 0; types < 4; types++)
         for (int odd = 0; odd < 2; odd++) {
@@ -352,15 +359,16 @@ END_TEST
 
 Suite *suite_linear(void)
 {
-    const int n = cpu_backend_list(isa), n_all = device_list(isa);
+    const int n = cpu_backend_list(isa), n_all = device_list(isa), n_gpu = n_all - n;
+    if (n_gpu) isa[sm_80 = n_all] = isa[n];
     Suite *s = suite_create("linear");
     TCase *t = tcase_create("products");
     tcase_add_loop_test(t, packing_converts_and_moves_every_value, 0, n);
     tcase_add_loop_test(t, linear_is_the_sum_of_products, 0, n_all);
     tcase_add_loop_test(t, backward_products_add_up, 0, n);
     tcase_add_loop_test(t, head_linear_is_a_product_a_head, 0, n_all);
-    tcase_add_loop_test(t, grouped_linear_is_a_product_an_expert, 0, n_all);
-    tcase_add_loop_test(t, rows_do_not_see_their_company, 0, n_all);
+    tcase_add_loop_test(t, grouped_linear_is_a_product_an_expert, 0, n_all + n_gpu);
+    tcase_add_loop_test(t, rows_do_not_see_their_company, 0, n_all + n_gpu);
     tcase_add_loop_test(t, grouped_fp8_is_fp8_linear_an_expert, 0, n_all);
     tcase_add_loop_test(t, no_rows_is_fine, 0, n);
     suite_add_tcase(s, t);
