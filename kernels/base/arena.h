@@ -12,11 +12,11 @@ enum { ARENA_ALIGN = 64 }; // bytes; every allocation starts on this
 
 struct arena {
     uint8_t *base;
-    size_t size;      // bytes reserved; SIZE_MAX while measuring
-    size_t used;      // bytes handed out now
-    size_t peak;      // the most ever handed out
-    bool measuring;   // no memory behind
-    const char *name; // for messages; static or outliving the arena
+    size_t size;              // bytes reserved; SIZE_MAX while measuring
+    size_t used;              // bytes handed out now
+    size_t peak;              // the most ever handed out
+    bool measuring;           // no memory behind
+    const char *name;         // for messages; static or outliving the arena
     void (*give)(void *base); // NULL: the host's memory. Else a device's (dev_arena), which this takes back; it is never read here
 };
 

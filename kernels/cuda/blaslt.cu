@@ -9,13 +9,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+// clang-format off
 #define BLASLT_CALLS(X)                                                                                                                    \
-    X(Create)                                                                                                                              \
-    X(Destroy)                                                                                                                             \
-    X(GetVersion)                                                                                                                          \
-    X(MatmulDescCreate)                                                                                                                    \
-    X(MatmulDescDestroy) X(MatmulDescSetAttribute) X(MatrixLayoutCreate) X(MatrixLayoutDestroy) X(MatmulPreferenceCreate)                  \
-        X(MatmulPreferenceDestroy) X(MatmulPreferenceSetAttribute) X(MatmulAlgoGetHeuristic) X(MatmulAlgoCheck) X(Matmul)
+    X(Create) X(Destroy) X(GetVersion)                                                                                                     \
+    X(MatmulDescCreate) X(MatmulDescDestroy) X(MatmulDescSetAttribute)                                                                     \
+    X(MatrixLayoutCreate) X(MatrixLayoutDestroy)                                                                                           \
+    X(MatmulPreferenceCreate) X(MatmulPreferenceDestroy) X(MatmulPreferenceSetAttribute)                                                   \
+    X(MatmulAlgoGetHeuristic) X(MatmulAlgoCheck) X(Matmul)
+// clang-format on
 
 struct key { // all of a product but its addresses; compared as bytes, so cleared before it is filled
     int64_t m, n, k, lda, ldb, ldd;

@@ -25,7 +25,7 @@ CUDA_ENTRY(linear_bwd_w);
 CUDA_ENTRY(head_linear);    // linear_panel.cu
 CUDA_ENTRY(grouped_linear); // grouped.cu
 CUDA_ENTRY(fp8_linear);     // fp8.cu
-CUDA_ENTRY(attention);  // attention.cu
+CUDA_ENTRY(attention);      // attention.cu
 CUDA_ENTRY(attention_bwd);
 CUDA_ENTRY(kv_write); // kv.cu
 CUDA_ENTRY(kv_read);

@@ -176,5 +176,5 @@ __device__ __forceinline__ void cu_barrier(int id, int n)
     asm volatile("bar.sync %0, %1;\n" ::"r"(id), "r"(n) : "memory");
 }
 #else
-#include "ptx_twin.h"
+#include <ptx_twin.h> // tests/simt/include
 #endif
