@@ -163,6 +163,21 @@ void check_tied_head(struct exam *x, struct finding *f)
 
 // ---- context ----------------------------------------------------------------------------------------------------------------------------
 
+// A key of YaRN's on which codes differ: vLLM multiplies cosines and sines by it, transformers does not know it.
+static void check_attn_factor(const struct side *s, struct finding *f)
+{
+    const json_t *in = json_object_get(s->config, "rope_parameters"), *v;
+    if (!json_is_object(in)) in = json_object_get(s->config, "rope_scaling");
+    v = json_object_get(in, "attn_factor");
+    if (!json_is_number(v) || s->shape.rope.scaling != ROPE_YARN) return;
+    float inv_freq[1], mscale, softmax;
+    rope_frequencies(&s->shape.rope, 2, inv_freq, &mscale, &softmax);
+    say(f, V_WARN, "rope_scaling's attn_factor counts for nothing here, as in transformers; vLLM multiplies by its %g",
+        json_number_value(v));
+    fix(f, "leave it for transformers' numbers; for vLLM's write \"attention_factor\": %.6g in its place",
+        (double)mscale * json_number_value(v));
+}
+
 void check_context(struct exam *x, struct finding *f)
 {
     const struct side *s = x->side;
@@ -186,6 +201,7 @@ void check_context(struct exam *x, struct finding *f)
         say(f, V_WARN, "the scaling reaches %lld only (original_max_position_embeddings × factor)", (long long)stretched);
         fix(f, "lower max_position_embeddings or mend rope_scaling");
     }
+    check_attn_factor(s, f);
 }
 
 void check_contexts(struct exam *x, struct finding *f)

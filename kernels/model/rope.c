@@ -49,6 +49,7 @@ static bool is_known_key(const char *key)
                                         "mscale",
                                         "mscale_all_dim",
                                         "attention_factor",
+                                        "attn_factor", // transformers passes it over, and so do we: docs/families.md
                                         "truncate",
                                         "partial_rotary_factor",
                                         "finetuned"};
@@ -92,6 +93,14 @@ void rope_config_read(struct rope_config *r, const json_t *root, const char *whe
     const char *type = json_get_str(p, "rope_type", json_get_str(p, "type", known[0], false, where, err), false, where, err);
     int kind = 0;
     while (kind <= ROPE_YARN && strcmp(known[kind], type)) kind++;
+    if (!strcmp(type, "dynamic")) {
+        err_add(err, ST_BAD_INPUT,
+                "%s: rope_scaling: type \"dynamic\" is refused: its frequencies follow the longest sequence of a batch, so that a sample "
+                "would depend on what it runs beside. Within max_position_embeddings it changes nothing: to use that context, set "
+                "rope_scaling to null",
+                where);
+        return;
+    }
     if (kind > ROPE_YARN) {
         err_add(err, ST_BAD_INPUT, "%s: rope_scaling: type \"%s\" is not known (known: default, linear, llama3, yarn)", where, type);
         return;

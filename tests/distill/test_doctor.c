@@ -246,6 +246,10 @@ START_TEST(contexts)
     set(s, "config.json", "max_position_embeddings", "2048");
     RUN_STUDENT(s);
     expect("context", V_OK, "stretched from 512 by YaRN");
+    set(s, "config.json", "rope_scaling",
+        "{\"type\": \"yarn\", \"factor\": 4, \"original_max_position_embeddings\": 512, \"attn_factor\": 0.5}");
+    RUN_STUDENT(s);
+    expect("context", V_WARN, "\"attention_factor\": 0.569315");
     set(s, "config.json", "rope_scaling", "{\"type\": \"linear\", \"factor\": 4}");
     RUN_STUDENT(s);
     expect("context", V_OK, "positions divided by 4");

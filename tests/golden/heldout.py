@@ -38,6 +38,14 @@ def yarn(**more):
                 original_max_position_embeddings=pick(16, 32, 64), **more)
 
 
+def linear():
+    return dict(rope_type="linear", rope_theta=pick(1e4, 5e5), factor=pick(2.0, 3.0, 8.0))
+
+
+def attn_factor():
+    return yarn(attn_factor=pick(0.5, 0.8782488562869419, 1.0))
+
+
 def mla_yarn():
     return yarn(mscale=pick(0.7, 0.707, 1.0), mscale_all_dim=pick(0.7, 0.707, 1.0))
 
@@ -68,10 +76,10 @@ def mla(**more):
 
 
 FAMILIES = {
-    "llama": lambda: LlamaConfig(**gqa(pick(plain, llama3, yarn), **head(), attention_bias=pick(True, False), mlp_bias=pick(True, False))),
+    "llama": lambda: LlamaConfig(**gqa(pick(plain, llama3, linear, yarn), **head(), attention_bias=pick(True, False), mlp_bias=pick(True, False))),
     "mistral": lambda: MistralConfig(**gqa(**head(), sliding_window=pick(None, 5, 13, 64))),
     "qwen2": lambda: Qwen2Config(**gqa(use_sliding_window=pick(True, False), sliding_window=pick(5, 9, 20), max_window_layers=pick(0, 1, 2))),
-    "qwen3": lambda: Qwen3Config(**gqa(pick(plain, yarn), head_dim=pick(4, 8, 10, 18), attention_bias=pick(True, False))),
+    "qwen3": lambda: Qwen3Config(**gqa(pick(plain, linear, yarn, attn_factor), head_dim=pick(4, 8, 10, 18), attention_bias=pick(True, False))),
     "qwen3_moe": lambda: Qwen3MoeConfig(**gqa(head_dim=pick(4, 8, 10), num_experts=pick(4, 6, 7), num_experts_per_tok=pick(1, 2, 3),
                                               moe_intermediate_size=pick(12, 20), norm_topk_prob=pick(True, False),
                                               decoder_sparse_step=pick(1, 1, 2), mlp_only_layers=pick([], [0], [1]))),

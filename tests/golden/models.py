@@ -59,6 +59,9 @@ def yarn(factor, **more):
     return rope("yarn", factor, original_max_position_embeddings=16, **more)
 
 
+# R1-0528-Qwen3-8B's attn_factor is what YaRN's own factor would be cancelled by; transformers warns of a key that it does not know, and passes it over.
+R1_0528 = dict(attn_factor=0.8782488562869419, factor=4.0, original_max_position_embeddings=16, rope_type="yarn")
+
 CONFIGS.update({
     # nine heads of 2 on one kv head; layer_types that max_window_layers could not say; yarn, its factor on cosine and sine
     "qwen2-types": Qwen2Config(**(tiny | dict(num_hidden_layers=3)), num_attention_heads=9, num_key_value_heads=1, use_sliding_window=True,
@@ -107,9 +110,13 @@ CONFIGS.update({
                                          num_key_value_heads=3, n_routed_experts=6, num_experts_per_tok=3, n_shared_experts=1, n_group=2,
                                          topk_group=1, q_lora_rank=None, attention_bias=True, tie_word_embeddings=True,
                                          rope_parameters=yarn(4.0, mscale=0.5, mscale_all_dim=0.8)),
+    # R1-0528-Qwen3-8B's form
+    "qwen3-attn": Qwen3Config(**tiny, num_attention_heads=4, num_key_value_heads=2, head_dim=6, rope_theta=1e6,
+                              rope_scaling=dict(R1_0528)),
 })
 # What is changed in the files after transformers has read and computed them.
-AFTER = {"llama-window": dict(model_type="llama", architectures=["LlamaForCausalLM"]), "kimi_k2": dict(model_type="kimi_k2")}
+AFTER = {"llama-window": dict(model_type="llama", architectures=["LlamaForCausalLM"]), "kimi_k2": dict(model_type="kimi_k2"),
+         "qwen3-attn": dict(rope_parameters=None, rope_theta=1000000, rope_scaling=R1_0528)}
 
 
 def edit_config(out, changes):
@@ -176,6 +183,9 @@ def make(name, config, seed):
     save_file(ref, os.path.join(out, "reference.safetensors"))
     if name in AFTER:
         edit_config(out, AFTER[name])
+    if name == "qwen3-attn":  # transformers reads the file as released ones are written, and computes the same
+        read = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32, attn_implementation="eager")
+        assert read.config.rope_parameters["attn_factor"] and torch.equal(read(ids).logits[0], ref["logits"])
     if name == "kimi_k2":
         add_mtp(out, config)
 
@@ -202,6 +212,8 @@ def rope_frequencies():
         "plain_1e4": (128, dict(rope_type="default", rope_theta=1e4)), "plain_1e6": (128, dict(rope_type="default", rope_theta=1e6)),
         "linear": (128, dict(rope_type="linear", rope_theta=1e4, factor=4.0)), "llama31": (128, llama31),
         "llama32": (64, llama31 | dict(factor=32.0)),
+        "r1_0528_qwen3": (128, dict(rope_type="yarn", rope_theta=1e6, factor=4.0, attn_factor=0.8782488562869419,
+                                    original_max_position_embeddings=32768)),
         "qwen_yarn": (128, dict(rope_type="yarn", rope_theta=1e6, factor=4.0, original_max_position_embeddings=32768)),
         "deepseek": (64, dict(rope_type="yarn", rope_theta=1e4, factor=40.0, original_max_position_embeddings=4096, beta_fast=32, beta_slow=1,
                               mscale=1.0, mscale_all_dim=1.0)),

@@ -195,6 +195,8 @@ static const struct {
                 "\"high_freq_factor\": 4.0, \"original_max_position_embeddings\": 8192}}"},
     {"qwen_yarn", "{\"rope_theta\": 1000000.0, \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4.0, "
                   "\"original_max_position_embeddings\": 32768}}"},
+    {"r1_0528_qwen3", "{\"rope_theta\": 1000000, \"max_position_embeddings\": 131072, \"rope_scaling\": {\"attn_factor\": "
+                      "0.8782488562869419, \"factor\": 4.0, \"original_max_position_embeddings\": 32768, \"rope_type\": \"yarn\"}}"},
     {"deepseek", "{\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 40, \"original_max_position_embeddings\": 4096, \"beta_fast\": 32, "
                  "\"beta_slow\": 1, \"mscale\": 1.0, \"mscale_all_dim\": 1.0}}"},
     {"deepseek_v2_lite",
@@ -318,7 +320,9 @@ static const struct {
     {"qwen3", "{\"layer_types\": [\"full_attention\"]}", "layer_types: wanted an array of num_hidden_layers = 2 names"},
     {"qwen3", "{\"layer_types\": [\"full_attention\", \"sliding_attention\"]}", "layer 1 slides, but sliding_window is off"},
     {"qwen3", "{\"use_qk_norm\": false}", "use_qk_norm: false"},
-    {"llama3", "{\"rope_parameters\": {\"rope_type\": \"dynamic\", \"factor\": 2.0}}", "type \"dynamic\" is not known"},
+    {"llama3", "{\"rope_parameters\": {\"rope_type\": \"longrope\", \"factor\": 2.0}}",
+     "type \"longrope\" is not known (known: default, linear, llama3, yarn)"},
+    {"llama3", "{\"rope_parameters\": {\"rope_type\": \"dynamic\", \"factor\": 2.0}}", "a sample would depend on what it runs beside"},
     {"llama3", "{\"rope_parameters\": {\"rope_type\": \"default\", \"mrope_section\": [1, 2]}}",
      "rope_parameters: mrope_section is not known"},
     {"llama3", "{\"rope_parameters\": {\"full_attention\": {\"rope_type\": \"default\"}}}", "rope_parameters: full_attention is not known"},

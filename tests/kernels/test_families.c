@@ -23,6 +23,7 @@ static const char *const goldens[] = {
     "qwen3",
     "qwen3-bias",
     "qwen3-yarn",
+    "qwen3-attn",
     "llama",
     "llama3",
     "llama32",
