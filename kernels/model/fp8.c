@@ -18,7 +18,7 @@ static void want_word(const json_t *q, const char *key, const char *def, const c
 void fp8_config_read(struct fp8_config *c, const json_t *config_json, const char *where, struct err *err)
 {
     const json_t *q = json_object_get(config_json, "quantization_config");
-    if (!q || json_is_null(q)) return;
+    if (!q || json_is_null(q) || (json_is_object(q) && !json_object_size(q))) return;
     const char *method = json_get_str(q, "quant_method", "", false, where, err);
     if (strcmp(method, "fp8")) {
         err_add(err, ST_BAD_INPUT,

@@ -9,7 +9,7 @@ struct fp8_config { // of config.json's quantization_config
     bool on;
     bool ue8m0; // scale_fmt: scales of activations are powers of two
 };
-// Anything else than DeepSeek's format is refused: method, fmt, block size, scheme, each by name.
+// None, null and {} are no quantisation. Anything else than DeepSeek's format is refused: method, fmt, block size, scheme, each by name.
 void fp8_config_read(struct fp8_config *c, const json_t *config_json, const char *where, struct err *err);
 
 struct fp8_weight {

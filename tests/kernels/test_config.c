@@ -251,6 +251,17 @@ START_TEST(number_of_experts_has_aliases)
 }
 END_TEST
 
+START_TEST(an_empty_quantization_config_is_none)
+{
+    static const char *const patch[] = {"{}", "{\"quantization_config\": null}", "{\"quantization_config\": {}}"};
+    for (int i = 0; i < 3; i++) {
+        struct model_config c = parsed("qwen3", patch[i]);
+        ck_assert(!c.fp8.on);
+        model_config_free(&c);
+    }
+}
+END_TEST
+
 START_TEST(dense_layers_of_moe_families)
 {
     struct model_config c = parsed("qwen3_moe", "{\"num_hidden_layers\": 7, \"decoder_sparse_step\": 2, \"mlp_only_layers\": [3, 99]}");
@@ -320,6 +331,8 @@ static const struct {
     {"qwen3", "{\"layer_types\": [\"full_attention\"]}", "layer_types: wanted an array of num_hidden_layers = 2 names"},
     {"qwen3", "{\"layer_types\": [\"full_attention\", \"sliding_attention\"]}", "layer 1 slides, but sliding_window is off"},
     {"qwen3", "{\"use_qk_norm\": false}", "use_qk_norm: false"},
+    {"qwen3", "{\"quantization_config\": {\"bits\": 4}}", "quantization_config: quant_method \"\" is not read"},
+    {"qwen3", "{\"quantization_config\": []}", "quantization_config: quant_method \"\" is not read"},
     {"llama3", "{\"rope_parameters\": {\"rope_type\": \"longrope\", \"factor\": 2.0}}",
      "type \"longrope\" is not known (known: default, linear, llama3, yarn)"},
     {"llama3", "{\"rope_parameters\": {\"rope_type\": \"dynamic\", \"factor\": 2.0}}", "a sample would depend on what it runs beside"},
@@ -413,6 +426,7 @@ Suite *suite_config(void)
     tcase_add_loop_test(t, frequencies_of_released_models_are_transformers, 0, sizeof rotations / sizeof *rotations);
     tcase_add_test(t, yarn_switched_on_by_hand_stretches_the_context);
     tcase_add_test(t, number_of_experts_has_aliases);
+    tcase_add_test(t, an_empty_quantization_config_is_none);
     tcase_add_test(t, dense_layers_of_moe_families);
     tcase_add_test(t, layer_types_are_the_truth_of_qwen);
     tcase_add_test(t, ends_of_both_files_count);
