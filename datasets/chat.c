@@ -3,15 +3,26 @@
 
 #include <string.h>
 
+static enum status no_template(const struct tokenizer *tok, struct err *err)
+{
+    char *names = tokenizer_template_names(tok);
+    enum status st =
+        names ? err_set(err, ST_BAD_INPUT,
+                        "the tokenizer has several chat templates by name (%s), none of them \"default\"; write the one to use into "
+                        "chat_template.jinja",
+                        names)
+              : err_set(err, ST_BAD_INPUT,
+                        "the tokenizer has no chat template: neither chat_template.jinja nor \"chat_template\" in tokenizer_config.json; "
+                        "a base model may borrow the one of its instruct version");
+    mem_free(names);
+    return st;
+}
+
 enum status chat_open(struct chat **out, const struct tokenizer *tok, struct err *err)
 {
     *out = NULL;
     const char *text = tokenizer_chat_template(tok), *tool_text = tokenizer_tool_template(tok);
-    if (!text)
-        return err_set(
-            err, ST_BAD_INPUT,
-            "the tokenizer has no chat template: neither chat_template.jinja nor \"chat_template\" in tokenizer_config.json; a base model "
-            "may borrow the one of its instruct version");
+    if (!text) return no_template(tok, err);
     struct chat *c = NEW(struct chat);
     c->tok = tok;
     enum status st = template_parse(&c->template, text, strlen(text), err);

@@ -25,7 +25,8 @@ static const char *const MODEL_FILES[] = {"config.json",
                                           "added_tokens.json",
                                           "special_tokens_map.json",
                                           NULL};
-enum { CHUNK = 1 << 20 }; // elements brought to the host at a time
+static const char TEMPLATES[] = "additional_chat_templates"; // a folder of *.jinja
+enum { CHUNK = 1 << 20 };                                    // elements brought to the host at a time
 
 // ---- the folder ----
 
@@ -277,6 +278,28 @@ static enum status save_state(const char *dir, const struct trainer *t, const st
     return st;
 }
 
+// ---- a model's other files ----
+
+typedef enum status take_file(const char *from_dir, const char *to_dir, const char *name, struct err *err);
+
+// All but the weights, one by one, those that are there.
+static enum status take_files(const char *from_dir, const char *to_dir, take_file *take, struct err *err)
+{
+    char **names, *from = path_join(from_dir, TEMPLATES), *to = path_join(to_dir, TEMPLATES);
+    const size_t n = dir_names(&names, from, ".jinja");
+    enum status st = n ? dir_make(to, err) : ST_OK;
+    for (const char *const *f = MODEL_FILES; !st && *f; f++) st = take(from_dir, to_dir, *f, err);
+    for (size_t i = 0; !st && i < n; i++) {
+        char *name = path_join(TEMPLATES, names[i]);
+        st = take(from_dir, to_dir, name, err);
+        mem_free(name);
+    }
+    names_free(names, n);
+    mem_free(from);
+    mem_free(to);
+    return st;
+}
+
 // ---- older models ----
 
 static enum status link_or_copy(const char *from_dir, const char *to_dir, const char *name, struct err *err)
@@ -297,7 +320,7 @@ static enum status keep_model(const char *dir, int64_t step, struct err *err)
     if (!file_exists(final)) { // there already: a kill came between it and the commit
         st = dir_make(tmp, err);
         if (!st) st = link_or_copy(dir, tmp, "model.safetensors", err);
-        for (const char *const *f = MODEL_FILES; !st && *f; f++) st = link_or_copy(dir, tmp, *f, err);
+        if (!st) st = take_files(dir, tmp, link_or_copy, err);
         if (!st) st = link_or_copy(dir, tmp, "README.md", err);
         if (!st && rename(tmp, final)) st = err_errno(err, "rename", tmp);
     }
@@ -324,6 +347,15 @@ static enum status copy_config(const char *from, const char *to, struct err *err
     return st;
 }
 
+static enum status copy(const char *from_dir, const char *to_dir, const char *name, struct err *err)
+{
+    char *from = path_join(from_dir, name), *to = path_join(to_dir, name);
+    enum status st = !file_exists(from) ? ST_OK : name == MODEL_FILES[0] ? copy_config(from, to, err) : file_copy(from, to, err);
+    mem_free(from);
+    mem_free(to);
+    return st;
+}
+
 // A GGUF file has no files to copy: what its keys amount to is written instead.
 static enum status write_files(const struct run_dir *d, const char *gguf, struct err *err)
 {
@@ -346,14 +378,7 @@ static enum status write_files(const struct run_dir *d, const char *gguf, struct
 enum status checkpoint_copy_files(const struct run_dir *d, const char *student_dir, struct err *err)
 {
     if (gguf_is(student_dir)) return write_files(d, student_dir, err);
-    for (const char *const *f = MODEL_FILES; *f; f++) {
-        char *from = path_join(student_dir, *f), *to = path_join(d->path, *f);
-        enum status st = !file_exists(from) ? ST_OK : f == MODEL_FILES ? copy_config(from, to, err) : file_copy(from, to, err);
-        mem_free(from);
-        mem_free(to);
-        TRY(st);
-    }
-    return ST_OK;
+    return take_files(student_dir, d->path, copy, err);
 }
 
 enum status checkpoint_save(const struct run_dir *d, struct trainer *t, const struct position *pos, const char *card, int keep,

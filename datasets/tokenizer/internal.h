@@ -142,6 +142,7 @@ enum status vocab_load(struct vocab *v, const json_t *model, const struct bpe_te
 void vocab_free(struct vocab *v);
 int32_t vocab_find(const struct vocab *v, const char *bytes, size_t n);
 int32_t vocab_find_foreign(const struct vocab *v, const char *content, size_t n);
+int32_t vocab_token(const struct vocab *v, const char *token, size_t n); // the id of a token as the file spells it, -1 if it is none
 uint32_t hash_bytes(const char *s, size_t n);
 // The GPT-2 alphabet: bytes to printable characters. byte_of_char returns -1 outside it.
 int byte_of_char(uint32_t c);
@@ -258,9 +259,11 @@ struct added {
     int32_t id;
     char *content;
     size_t n;
-    char *seen; // normalized tokens: what the normalizer makes of the content, which is what text is searched for
+    char *seen; // normalized tokens: what the normalizer makes of the content, which is what text is searched for and what is decoded
     size_t n_seen;
     bool single_word, lstrip, rstrip, normalized, special;
+    bool once_normalized; // decoded so, whatever its flags became
+    bool skipped;         // when special tokens are left out of decoded text
 };
 struct trie { // matches the longest of the added tokens at a position
     struct trie_node {
@@ -273,7 +276,17 @@ struct trie { // matches the longest of the added tokens at a position
 };
 void trie_init(struct trie *t);
 void trie_add(struct trie *t, const char *s, size_t n, int32_t token);
+int32_t trie_find(const struct trie *t, const char *s, size_t n); // the token of just these bytes, -1 none
 void trie_free(struct trie *t);
+struct tokenizer;
+// First all tokens are put, then added_finish prepares them to be found.
+enum status added_load(struct tokenizer *t, const json_t *list, const char *where, struct err *err); // tokenizer.json's
+struct added added_read(const json_t *object, bool special); // all but the id; content is the object's. special: if the object does not say
+bool added_same(const struct added *a, const struct added *b); // in their flags
+// Puts a copy. A token of the same content keeps its id and gets the new flags, but is special and decoded as normalized if it ever was
+// said to be, as in Hugging Face's library. False: nothing changed.
+bool added_put(struct tokenizer *t, struct added a);
+enum status added_finish(struct tokenizer *t, const char *where, struct err *err);
 struct added_match {
     size_t lo, hi;
     int32_t token; // index into the added tokens
@@ -283,7 +296,8 @@ bool added_find(const struct trie *t, const struct added *tokens, const char *s,
 
 struct tokenizer {
     struct added *added;
-    size_t n_added;
+    size_t n_added, cap_added;
+    struct trie contents;        // of all added tokens
     struct trie raw, normalized; // tokens looked for before and after the normalizer
     int32_t *added_of;           // id to index into added, -1 if not an added token; (n_vocab)
     struct normalizer *normalizer;
@@ -294,7 +308,7 @@ struct tokenizer {
     struct vocab vocab;
     int32_t n_vocab, bos, eos, pad;
     json_t *config;
-    char *template_text, *tool_template_text; // the second NULL unless the file has one by the name of "tool_use"
+    json_t *templates; // texts by name, one alone as "default"; NULL: none
     char sha256[65];
 };
 
@@ -302,10 +316,15 @@ struct tokenizer {
 bool tokenizer_piece(const struct tokenizer *t, int32_t id, const char **s, size_t *n, bool *special);
 
 // ---- config.c --------------------------------------------------------------------------------------------------------------------------
-// Reads tokenizer_config.json (*config stays NULL if there is none) and chat_template.jinja. Both are the caller's.
-enum status config_read(const char *dir, json_t **config, struct buf *jinja, bool *has_jinja, struct err *err);
-// Takes a reference to config (may be NULL), and from it the special tokens by role and, unless one is given, the chat template.
-void config_apply(struct tokenizer *t, const json_t *config, const char *chat_template);
+// Reads what stands beside DIR's tokenizer.json into one object, as transformers puts it together: tokenizer_config.json; the members of
+// special_tokens_map.json over it, unless it has an added_tokens_decoder; the texts of chat_template.jinja (as "default") and
+// additional_chat_templates/NAME.jinja in place of its chat_template. NULL: there is nothing. The caller's.
+enum status config_read(const char *dir, json_t **config, struct err *err);
+// Puts the added tokens that the config knows: those of added_tokens_decoder, and the special ones by role that the vocabulary has. Appends
+// what that changed to *changes.
+enum status config_put_added(struct tokenizer *t, const json_t *config, const char *where, struct buf *changes, struct err *err);
+// Takes a reference to config (may be NULL), and from it the special tokens by role and the chat templates.
+void config_apply(struct tokenizer *t, const json_t *config);
 
 // tokenizer_encode that also tells, for each token, where in the text its bytes end (size_t a token appended to ends, which may be NULL).
 enum status tokenizer_encode_ends(const struct tokenizer *t, const char *text, size_t n, struct ids *out, struct buf *ends,

@@ -19,17 +19,6 @@ void ids_free(struct ids *a)
     *a = (struct ids){0};
 }
 
-// The id of a token as the file spells it, -1 if it is not in the vocabulary.
-static int32_t vocab_token(const struct vocab *v, const char *token, size_t n)
-{
-    if (utf8_check(token, n) < n) return -1;
-    size_t n_raw;
-    char *raw = mem_alloc(n + 1);
-    int32_t id = byte_level_decode(token, n, raw, &n_raw) ? vocab_find(v, raw, n_raw) : vocab_find_foreign(v, token, n);
-    mem_free(raw);
-    return id;
-}
-
 // ---- loading ---------------------------------------------------------------------------------------------------------------------------
 
 static enum status put_parts(json_t *list, const json_t *spec, const char *part, const char *members, int depth, const char *where,
@@ -51,60 +40,13 @@ enum status part_list(json_t **list, const json_t *spec, const char *part, const
     return spec && !json_is_null(spec) ? put_parts(*list, spec, part, members, 0, where, err) : ST_OK;
 }
 
-static enum status load_added(struct tokenizer *t, const json_t *list, const char *where, struct err *err)
-{
-    t->n_vocab = t->vocab.n;
-    trie_init(&t->raw);
-    trie_init(&t->normalized);
-    if (list && !json_is_null(list) && !json_is_array(list)) return err_set(err, ST_BAD_INPUT, "%s: added_tokens is not an array", where);
-    t->added = NEW_N(struct added, json_array_size(list) + 1);
-    const json_t *one;
-    size_t i;
-    json_array_foreach(list, i, one)
-    {
-        const json_t *content = json_object_get(one, "content"), *id = json_object_get(one, "id");
-        if (!json_is_string(content) || !json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) >= 1 << 24)
-            return err_set(err, ST_BAD_INPUT, "%s: added_tokens[%zu]: wanted a \"content\" and an \"id\" from 0 to 16777215", where, i);
-        struct added a = {.id = (int32_t)json_integer_value(id), .n = json_string_length(content)};
-        if (!a.n) continue; // as Hugging Face's library passes over it
-        a.content = mem_strndup(json_string_value(content), a.n);
-        a.single_word = json_is_true(json_object_get(one, "single_word"));
-        a.lstrip = json_is_true(json_object_get(one, "lstrip"));
-        a.rstrip = json_is_true(json_object_get(one, "rstrip"));
-        a.normalized = json_is_true(json_object_get(one, "normalized"));
-        a.special = json_is_true(json_object_get(one, "special"));
-        // A token that the vocabulary has too keeps the vocabulary's id, as Hugging Face's library does.
-        const int32_t known = vocab_token(&t->vocab, a.content, a.n);
-        if (known >= 0) a.id = known;
-        t->added[t->n_added++] = a;
-        if (a.id >= t->n_vocab) t->n_vocab = a.id + 1;
-    }
-    t->added_of = mem_alloc((size_t)t->n_vocab * sizeof *t->added_of);
-    memset(t->added_of, 0xFF, (size_t)t->n_vocab * sizeof *t->added_of);
-    for (size_t k = 0; k < t->n_added; k++) {
-        struct added *a = &t->added[k];
-        int32_t other = t->added_of[a->id];
-        if (other >= 0 && (t->added[other].n != a->n || memcmp(t->added[other].content, a->content, a->n) != 0))
-            return err_set(err, ST_BAD_INPUT, "%s: added_tokens: \"%s\" and \"%s\" have the same id %d", where, t->added[other].content,
-                           a->content, a->id);
-        t->added_of[a->id] = (int32_t)k;
-        struct normalized z = {0};
-        if (a->normalized && normalizer_run(t->normalizer, a->content, a->n, &z))
-            a->seen = mem_strndup(z.text.data ? z.text.data : "", a->n_seen = z.text.size);
-        else
-            a->seen = mem_strndup(a->content, a->n_seen = a->n);
-        trie_add(a->normalized ? &t->normalized : &t->raw, a->seen, a->n_seen, (int32_t)k);
-        normalized_free(&z);
-    }
-    return ST_OK;
-}
-
 static enum status build(struct tokenizer **out, const struct tokenizer_source *src, const struct bpe_text *bpe, struct err *err)
 {
     *out = NULL;
     struct tokenizer *t = NEW(struct tokenizer);
     const json_t *root = src->tokenizer;
     const char *where = src->where;
+    struct buf changes = {0};
     bool byte_level = false;
     enum status st;
     snprintf(t->sha256, sizeof t->sha256, "%s", src->sha256);
@@ -119,9 +61,16 @@ static enum status build(struct tokenizer **out, const struct tokenizer_source *
     if ((st = regexes_compile(t->regexes, where, err))) goto out;
     if ((st = normalizer_load(&t->normalizer, json_object_get(root, "normalizer"), where, err))) goto out;
     if ((st = vocab_load(&t->vocab, json_object_get(root, "model"), bpe, byte_level, where, err))) goto out;
-    if ((st = load_added(t, json_object_get(root, "added_tokens"), where, err))) goto out;
-    config_apply(t, src->config, src->chat_template);
+    if ((st = added_load(t, json_object_get(root, "added_tokens"), where, err))) goto out;
+    if ((st = config_put_added(t, src->config, where, &changes, err))) goto out;
+    if ((st = added_finish(t, where, err))) goto out;
+    config_apply(t, src->config);
+    if (changes.size) {
+        buf_puts(&changes, t->sha256);
+        sha256_hex(changes.data, changes.size, t->sha256);
+    }
 out:
+    buf_free(&changes);
     if (st)
         tokenizer_free(t);
     else
@@ -161,20 +110,15 @@ enum status tokenizer_load(struct tokenizer **out, const char *dir, struct err *
     *out = NULL;
     if (gguf_is(dir)) return tokenizer_load_gguf(out, dir, err);
     struct bpe_text bpe = {0};
-    struct buf jinja = {0};
     json_t *root = NULL, *config = NULL;
     char sha256[65], *path = path_join(dir, "tokenizer.json");
-    bool has_jinja, scanned = false;
+    bool scanned = false;
     enum status st = read_file(&root, &bpe, &scanned, sha256, path, err);
-    if (!st) st = config_read(dir, &config, &jinja, &has_jinja, err);
-    if (!st) {
-        const char *chat_template = !has_jinja ? NULL : jinja.data ? jinja.data : "";
-        st = build(out, &(struct tokenizer_source){root, config, chat_template, path, sha256}, scanned ? &bpe : NULL, err);
-    }
+    if (!st) st = config_read(dir, &config, err);
+    if (!st) st = build(out, &(struct tokenizer_source){root, config, path, sha256}, scanned ? &bpe : NULL, err);
     json_decref(root);
     json_decref(config);
     bpe_text_free(&bpe);
-    buf_free(&jinja);
     mem_free(path);
     return st;
 }
@@ -184,6 +128,7 @@ void tokenizer_free(struct tokenizer *t)
     if (!t) return;
     for (size_t i = 0; i < t->n_added; i++) mem_free(t->added[i].content), mem_free(t->added[i].seen);
     mem_free(t->added);
+    trie_free(&t->contents);
     trie_free(&t->raw);
     trie_free(&t->normalized);
     mem_free(t->added_of);
@@ -194,8 +139,7 @@ void tokenizer_free(struct tokenizer *t)
     ids_free(&t->processor);
     vocab_free(&t->vocab);
     json_decref(t->config);
-    mem_free(t->template_text);
-    mem_free(t->tool_template_text);
+    json_decref(t->templates);
     mem_free(t);
 }
 
@@ -293,7 +237,7 @@ enum status tokenizer_encode(const struct tokenizer *t, const char *text, size_t
 bool tokenizer_piece(const struct tokenizer *t, int32_t id, const char **s, size_t *n, bool *special)
 {
     int32_t k = id >= 0 && id < t->n_vocab ? t->added_of[id] : -1;
-    *special = k >= 0 && t->added[k].special;
+    *special = k >= 0 && t->added[k].skipped;
     if (k >= 0)
         *s = t->added[k].seen, *n = t->added[k].n_seen;
     else if (id >= 0 && id < t->vocab.n && t->vocab.present[id])
@@ -339,10 +283,9 @@ int32_t tokenizer_n_vocab(const struct tokenizer *t)
 
 int32_t tokenizer_id(const struct tokenizer *t, const char *token)
 {
-    size_t n = strlen(token);
-    for (size_t i = 0; i < t->n_added; i++)
-        if (t->added[i].n == n && memcmp(t->added[i].content, token, n) == 0) return t->added[i].id;
-    return vocab_token(&t->vocab, token, n);
+    const size_t n = strlen(token);
+    const int32_t k = trie_find(&t->contents, token, n);
+    return k >= 0 ? t->added[k].id : vocab_token(&t->vocab, token, n);
 }
 
 bool tokenizer_is_special(const struct tokenizer *t, int32_t id)
@@ -363,11 +306,19 @@ int32_t tokenizer_pad(const struct tokenizer *t)
 }
 const char *tokenizer_chat_template(const struct tokenizer *t)
 {
-    return t->template_text;
+    return json_string_value(json_object_get(t->templates, "default"));
 }
 const char *tokenizer_tool_template(const struct tokenizer *t)
 {
-    return t->tool_template_text;
+    return json_string_value(json_object_get(t->templates, "tool_use"));
+}
+char *tokenizer_template_names(const struct tokenizer *t)
+{
+    struct buf names = {0};
+    const char *name;
+    json_t *text;
+    json_object_foreach(t->templates, name, text) buf_printf(&names, "%s%s", names.size ? ", " : "", name);
+    return names.data;
 }
 const json_t *tokenizer_config(const struct tokenizer *t)
 {

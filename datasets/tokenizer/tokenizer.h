@@ -9,17 +9,16 @@
 
 struct tokenizer; // opaque; immutable once loaded, so threads may share it
 
-// Reads DIR/tokenizer.json and DIR/tokenizer_config.json (the latter may be missing), or the keys of a GGUF file at that path (gguf.h).
-// Caller frees with tokenizer_free.
+// Reads DIR/tokenizer.json and what may stand beside it (tokenizer_config.json, special_tokens_map.json, chat_template.jinja,
+// additional_chat_templates/), or the keys of a GGUF file at that path (gguf.h). Caller frees with tokenizer_free.
 enum status tokenizer_load(struct tokenizer **out, const char *dir, struct err *err);
 // What tokenizer_load reads from a directory, from anywhere else (a GGUF file's metadata). All of it is borrowed for the call, but a
 // reference to config is kept.
 struct tokenizer_source {
-    const json_t *tokenizer;   // tokenizer.json's content
-    const json_t *config;      // tokenizer_config.json's; NULL: none
-    const char *chat_template; // wins over config's; NULL: config's is taken
-    const char *where;         // names the source in messages
-    const char *sha256;        // 64 hex digits: the identity that tokenizer_sha256 gives back
+    const json_t *tokenizer; // tokenizer.json's content
+    const json_t *config;    // tokenizer_config.json's, with what the other files say in it; NULL: none
+    const char *where;       // names the source in messages
+    const char *sha256;      // 64 hex digits: the identity that tokenizer_sha256 gives back
 };
 enum status tokenizer_from_json(struct tokenizer **out, const struct tokenizer_source *src, struct err *err);
 void tokenizer_free(struct tokenizer *t);
@@ -54,11 +53,12 @@ bool tokenizer_is_special(const struct tokenizer *t, int32_t id);
 int32_t tokenizer_eos(const struct tokenizer *t); // tokenizer_config.json's eos_token, -1 if none
 int32_t tokenizer_bos(const struct tokenizer *t);
 int32_t tokenizer_pad(const struct tokenizer *t);
-const char *
-tokenizer_tool_template(const struct tokenizer *t); // text of the one for requests with tools, where there are several by name; else NULL
-const char *tokenizer_chat_template(const struct tokenizer *t); // text, NULL if none; chat_template.jinja wins over tokenizer_config.json
-const json_t *tokenizer_config(const struct tokenizer *t);      // tokenizer_config.json, NULL if missing (borrowed)
-const char *tokenizer_sha256(const struct tokenizer *t);        // of tokenizer.json: two models share a vocabulary iff equal
+const char *tokenizer_chat_template(const struct tokenizer *t); // text of the only one, or of "default" among several; NULL if none
+const char *tokenizer_tool_template(const struct tokenizer *t); // text of "tool_use" among several, for requests with tools; else NULL
+char *tokenizer_template_names(const struct tokenizer *t);      // "default, tool_use"; NULL: no template. mem_free it
+const json_t *tokenizer_config(const struct tokenizer *t);      // what the files beside tokenizer.json say, NULL if none (borrowed)
+// The identity: of tokenizer.json, and of the added tokens that the files beside it change. Two models share a vocabulary iff it is equal.
+const char *tokenizer_sha256(const struct tokenizer *t);
 
 // Decoded bytes as a JSON string (caller's): what is not UTF-8 becomes U+FFFD, one for each broken character (a model may stop inside one).
 json_t *utf8_json(const char *s, size_t n);

@@ -70,6 +70,16 @@ int32_t vocab_find_foreign(const struct vocab *v, const char *content, size_t n)
     return -1;
 }
 
+int32_t vocab_token(const struct vocab *v, const char *token, size_t n)
+{
+    if (utf8_check(token, n) < n) return -1;
+    size_t n_raw;
+    char *raw = mem_alloc(n + 1);
+    int32_t id = byte_level_decode(token, n, raw, &n_raw) ? vocab_find(v, raw, n_raw) : vocab_find_foreign(v, token, n);
+    mem_free(raw);
+    return id;
+}
+
 static enum status load_tokens(struct vocab *v, const struct bpe_text *text, const char *where, struct err *err)
 {
     const size_t n_token = text->n_token;

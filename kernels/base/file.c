@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -251,6 +252,33 @@ enum status dir_remove(const char *path, struct err *err)
     closedir(dir);
     if (!st && rmdir(path)) st = err_errno(err, "remove folder", path);
     return st;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+size_t dir_names(char ***names, const char *path, const char *suffix)
+{
+    size_t n = 0, cap = 0;
+    *names = NULL;
+    DIR *dir = opendir(path);
+    for (struct dirent *entry; dir && (entry = readdir(dir));) {
+        const size_t len = strlen(entry->d_name), end = strlen(suffix);
+        if (len < end || strcmp(entry->d_name + len - end, suffix) != 0) continue;
+        if (n == cap) *names = mem_realloc(*names, (cap = cap ? 2 * cap : 8) * sizeof **names);
+        (*names)[n++] = mem_strdup(entry->d_name);
+    }
+    if (dir) closedir(dir);
+    if (n) qsort(*names, n, sizeof **names, by_name);
+    return n;
+}
+
+void names_free(char **names, size_t n)
+{
+    for (size_t i = 0; i < n; i++) mem_free(names[i]);
+    mem_free(names);
 }
 
 char *path_join(const char *dir, const char *name)

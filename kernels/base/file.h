@@ -34,6 +34,9 @@ bool file_exists(const char *path);
 enum status dir_make(const char *path, struct err *err); // with parents; fine if it exists
 enum status dir_sync(const char *path, struct err *err);
 enum status dir_remove(const char *path, struct err *err); // recursively, that folder and what is in it
+// The names in a folder that end so, sorted; 0 if there is no such folder. names_free(*names, n) frees them.
+size_t dir_names(char ***names, const char *path, const char *suffix);
+void names_free(char **names, size_t n);
 enum status file_sha256(const char *path, char hex[65], struct err *err);
 void sha256_hex(const void *data, size_t size, char hex[65]);
 char *path_join(const char *dir, const char *name); // mem_free it

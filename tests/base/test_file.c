@@ -172,6 +172,29 @@ START_TEST(dir_make_makes_parents_and_dir_remove_follows_no_link)
 }
 END_TEST
 
+START_TEST(names_of_a_folder_are_sorted_and_those_that_end_so)
+{
+    static const char *const put[] = {"b.jinja", "a.jinja", "a.jinja.txt", "jinja", ".jinja"};
+    struct err err = {0};
+    const char *dir = test_tmpdir();
+    char **names, *none = path_join(dir, "none");
+    for (size_t i = 0; i < sizeof put / sizeof *put; i++) {
+        char *path = path_join(dir, put[i]);
+        ck_ok(file_write_atomic(path, "1", 1, &err));
+        mem_free(path);
+    }
+    size_t n = dir_names(&names, dir, ".jinja");
+    ck_assert_uint_eq(n, 3);
+    ck_assert_str_eq(names[0], ".jinja");
+    ck_assert_str_eq(names[1], "a.jinja");
+    ck_assert_str_eq(names[2], "b.jinja");
+    names_free(names, n);
+    ck_assert_uint_eq(dir_names(&names, none, ""), 0);
+    names_free(names, 0);
+    mem_free(none);
+}
+END_TEST
+
 Suite *suite_file(void)
 {
     Suite *s = suite_create("base: files");
@@ -183,6 +206,7 @@ Suite *suite_file(void)
     tcase_add_test(t, read_refuses_more_than_the_limit);
     tcase_add_test(t, map_and_copy_give_the_bytes);
     tcase_add_test(t, dir_make_makes_parents_and_dir_remove_follows_no_link);
+    tcase_add_test(t, names_of_a_folder_are_sorted_and_those_that_end_so);
     suite_add_tcase(s, t);
     return s;
 }

@@ -97,16 +97,24 @@ static enum status read_tokenizer(struct text t, struct err *err)
     if (!st) tokenizer_free(tok);
     return st;
 }
-static enum status read_tokenizer_config(struct text t, struct err *err)
+static enum status read_beside_tokenizer(const char *name, struct text t, struct err *err)
 {
     struct tokenizer *tok;
     copy("tests/golden/text/byte_tokenizer.json", "tokenizer.json");
-    char *path = mem_strdup(put("tokenizer_config.json", t));
+    char *path = mem_strdup(put(name, t));
     enum status st = tokenizer_load(&tok, dir, err);
     if (!st) tokenizer_free(tok);
     remove(path);
     mem_free(path);
     return st;
+}
+static enum status read_tokenizer_config(struct text t, struct err *err)
+{
+    return read_beside_tokenizer("tokenizer_config.json", t, err);
+}
+static enum status read_special_tokens_map(struct text t, struct err *err)
+{
+    return read_beside_tokenizer("special_tokens_map.json", t, err);
 }
 static enum status read_safetensors(struct text t, struct err *err)
 {
@@ -172,6 +180,7 @@ static const struct entry_point {
                {"generation_config.json", read_generation_config, false},
                {"tokenizer.json", read_tokenizer, false},
                {"tokenizer_config.json", read_tokenizer_config, false},
+               {"special_tokens_map.json", read_special_tokens_map, false},
                {"x.safetensors", read_safetensors, false},
                {"model.safetensors.index.json", read_index, false},
                {"manifest.json", read_manifest, false},

@@ -163,11 +163,50 @@ START_TEST(kills_at_random_moments_leave_what_an_uninterrupted_run_leaves)
 }
 END_TEST
 
+static void put(const char *dir, const char *name, const char *text)
+{
+    struct err err = {0};
+    char *path = path_join(dir, name), *folder = mem_strndup(path, (size_t)(strrchr(path, '/') - path));
+    ck_ok(dir_make(folder, &err));
+    ck_ok(file_write_atomic(path, text, strlen(text), &err));
+    mem_free(folder);
+    mem_free(path);
+}
+
+START_TEST(a_run_begins_with_all_files_of_the_student_but_its_weights)
+{
+    static const struct {
+        const char *name;
+        bool taken;
+    } files[] = {{"config.json", true},
+                 {"tokenizer.json", true},
+                 {"tokenizer_config.json", true},
+                 {"special_tokens_map.json", true},
+                 {"chat_template.jinja", true},
+                 {"additional_chat_templates/tool_use.jinja", true},
+                 {"additional_chat_templates/notes.txt", false},
+                 {"model.safetensors", false}};
+    struct err err = {0};
+    const char *from = test_tmpdir(), *to = test_tmpdir();
+    struct run_dir d;
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) put(from, files[i].name, "{}");
+    ck_ok(run_dir_open(&d, to, &err));
+    ck_ok(checkpoint_copy_files(&d, from, &err));
+    run_dir_close(&d);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        char *path = path_join(to, files[i].name);
+        ck_assert_msg(file_exists(path) == files[i].taken, "%s", files[i].name);
+        mem_free(path);
+    }
+}
+END_TEST
+
 START_TEST(a_save_keeps_dtypes_names_and_shapes_and_so_many_older_models)
 {
     struct err err = {0};
     const char *store = test_tmpdir(), *dir = test_tmpdir();
     fixture_store(store, 8, 1);
+    put(dir, "additional_chat_templates/rag.jinja", "x");
     train_on(dir, store, DT_BF16, 12);
     struct st_set saved, source;
     ck_ok(st_open_dir(&saved, dir, &err));
@@ -192,6 +231,7 @@ START_TEST(a_save_keeps_dtypes_names_and_shapes_and_so_many_older_models)
         const char *path;
         bool there;
     } want[] = {{"checkpoints/step-00000010/model.safetensors", true},
+                {"checkpoints/step-00000010/additional_chat_templates/rag.jinja", true},
                 {"checkpoints/step-00000008/model.safetensors", true},
                 {"checkpoints/step-00000006", false},
                 {"checkpoints/step-00000012", false},
@@ -356,6 +396,7 @@ Suite *suite_checkpoint(void)
     tcase_set_timeout(t, 60);
     tcase_add_test(t, a_resumed_run_equals_the_uninterrupted_one_byte_for_byte);
     tcase_add_test(t, kills_at_random_moments_leave_what_an_uninterrupted_run_leaves);
+    tcase_add_test(t, a_run_begins_with_all_files_of_the_student_but_its_weights);
     tcase_add_test(t, a_save_keeps_dtypes_names_and_shapes_and_so_many_older_models);
     tcase_add_test(t, values_become_f16_as_the_format_rounds_them);
     tcase_add_test(t, an_fp8_student_is_trained_dequantised_and_saved_as_bf16);
