@@ -97,7 +97,7 @@ static json_t *template_vars(const struct chat *c, const json_t *request)
     return vars;
 }
 
-static enum status check_messages(const json_t *messages, struct err *err)
+enum status chat_check_messages(const json_t *messages, struct err *err)
 {
     const json_t *m;
     size_t i;
@@ -115,9 +115,12 @@ const struct template *chat_template_for(const struct chat *c, const json_t *var
 
 enum status chat_render_spans(const struct chat *c, const json_t *request, struct buf *text, struct buf *spans, struct err *err)
 {
-    TRY(check_messages(json_object_get(request, "messages"), err));
-    json_t *vars = template_vars(c, request);
-    enum status st = template_render_spans(chat_template_for(c, vars), vars, text, spans, err);
+    TRY(chat_check_messages(json_object_get(request, "messages"), err));
+    json_t *vars = template_vars(c, request), *messages = json_object_get(vars, "messages");
+    const struct template *t = chat_template_for(c, vars);
+    enum status st = content_prepare(t, &messages, err);
+    if (!st) json_object_set_new(vars, "messages", messages);
+    if (!st) st = template_render_spans(t, vars, text, spans, err);
     json_decref(vars);
     return st;
 }

@@ -16,6 +16,10 @@ enum status chat_set_vars(struct chat *c, const char *object, struct err *err);
 // its ids to *ids (may be NULL).
 enum status chat_render(const struct chat *c, const json_t *request, struct buf *text, struct ids *ids, struct err *err);
 
+// A message's content as one new string: a string, or the texts of a list of parts, a line each; NULL of anything else. (Templates that
+// loop over content get parts as they are, others get this. Parts that are no text are refused in rendering.)
+json_t *chat_content_text(const json_t *content);
+
 // The template's variables that a row of a data or prompt file brings beside its messages: its "tools" and "documents", and what its
 // "chat_template_kwargs" holds, as in {"enable_thinking":false}. Caller's.
 json_t *chat_row_vars(const json_t *row);

@@ -1,4 +1,5 @@
-// Shared by chat.c (rendering), chat_mask.c (where the loss falls) and chat_reasoning.c (reasoning that a template leaves out).
+// Shared by chat.c (rendering), chat_content.c (content in parts), chat_mask.c (where the loss falls) and chat_reasoning.c (reasoning that
+// a template leaves out).
 #pragma once
 #include "datasets/chat.h"
 #include "datasets/template/internal.h"
@@ -11,6 +12,11 @@ struct chat {
 };
 // The template that renders a request with these variables.
 const struct template *chat_template_for(const struct chat *c, const json_t *vars);
+enum status chat_check_messages(const json_t *messages, struct err *err); // an array of objects with roles
+// Replaces *messages, checked to have roles, by a new array (the caller's) in which content is as the template wants it. ST_BAD_INPUT: a
+// part that is no text; *messages is then as it was.
+enum status content_prepare(const struct template *t, json_t **messages, struct err *err);
+json_t *content_like(const json_t *content, json_t *text); // text (taken over) in the form of that content: a string, or a list of one part
 // Appends the text, and to spans (may be NULL) what the template's {% generation %} blocks wrote: pairs of size_t.
 enum status chat_render_spans(const struct chat *c, const json_t *request, struct buf *text, struct buf *spans, struct err *err);
 

@@ -62,7 +62,8 @@ enum status probe_render(struct prober *p, size_t n, size_t at, json_t *instead,
 // The first n messages; message `at` among them says only the probe.
 static enum status render(struct prober *p, size_t n, size_t at, bool generation, struct buf *out)
 {
-    json_t *probe = json_pack("{s:s, s:s}", "role", "assistant", "content", p->probe);
+    const json_t *content = json_object_get(json_array_get(p->messages, at), "content");
+    json_t *probe = json_pack("{s:s, s:o}", "role", "assistant", "content", content_like(content, json_string(p->probe)));
     enum status st = probe_render(p, n, at, probe, generation, out);
     json_decref(probe);
     return st;
@@ -294,10 +295,12 @@ enum status chat_training_row(const struct chat *c, const json_t *row, struct id
     const size_t first = ids->n;
     bool added = false;
     json_t *vars = chat_row_vars(row), *messages = json_object_get(row, "messages");
-    const bool told = template_has_generation(chat_template_for(c, vars));
+    const struct template *t = chat_template_for(c, vars);
+    const bool told = template_has_generation(t);
     *mask = NULL;
-    json_object_set(vars, "messages", messages);
-    enum status st = chat_render_spans(c, vars, &full, told ? &spans : NULL, err);
+    enum status st = chat_check_messages(messages, err);
+    if (!st && !(st = content_prepare(t, &messages, err))) json_object_set_new(vars, "messages", messages);
+    if (!st) st = chat_render_spans(c, vars, &full, told ? &spans : NULL, err);
     if (!st && !n_assistant(messages)) st = err_set(err, ST_BAD_INPUT, "messages: no turn of the assistant: there is nothing to learn");
     if (st) goto out;
     if (!told) {
@@ -319,16 +322,24 @@ out:
 
 int32_t chat_end_token(const struct chat *c)
 {
-    struct err ignored = {0};
-    struct buf text = {0};
+    static const char probe[] = "\xEE\x80\x80";
+    json_t *parts = json_array();
     int32_t id = -1;
-    json_t *request = json_pack("{s:[{s:s, s:s}, {s:s, s:s}]}", "messages", "role", "user", "content", "Hello", "role", "assistant",
-                                "content", "\xEE\x80\x80");
-    if (!chat_render_spans(c, request, &text, NULL, &ignored)) {
-        const char *hit = last_in(of(&text), (struct text){"\xEE\x80\x80", 3});
-        if (hit) leading_token(c->tok, (struct text){hit + 3, (size_t)(text.data + text.size - hit) - 3}, &id);
+    bool found = false;
+    for (int as_parts = 0; as_parts < 2 && !found; as_parts++) { // there are templates that write nothing of a string
+        struct err ignored = {0};
+        struct buf text = {0};
+        const json_t *form = as_parts ? parts : NULL;
+        json_t *request =
+            json_pack("{s:[{s:s, s:o}, {s:s, s:o}]}", "messages", "role", "user", "content", content_like(form, json_string("Hello")),
+                      "role", "assistant", "content", content_like(form, json_string(probe)));
+        const char *hit =
+            chat_render_spans(c, request, &text, NULL, &ignored) ? NULL : last_in(of(&text), (struct text){probe, sizeof probe - 1});
+        found = hit != NULL;
+        if (hit) hit += sizeof probe - 1, leading_token(c->tok, (struct text){hit, (size_t)(text.data + text.size - hit)}, &id);
+        buf_free(&text);
+        json_decref(request);
     }
-    buf_free(&text);
-    json_decref(request);
+    json_decref(parts);
     return id;
 }

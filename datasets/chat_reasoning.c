@@ -32,9 +32,10 @@ static json_t *reasoning_of(const json_t *message, bool *own_field)
     const json_t *found = NULL;
     for (int i = 0; i < 3 && !json_is_string(found); i++) found = json_object_get(message, names[i]);
     *own_field = json_is_string(found);
-    if (!*own_field) found = json_object_get(message, "content");
-    if (!json_is_string(found)) return NULL;
-    json_t *apart = chat_split_reasoning(json_string_value(found), json_string_length(found), *own_field);
+    json_t *text = chat_content_text(*own_field ? found : json_object_get(message, "content"));
+    if (!text) return NULL;
+    json_t *apart = chat_split_reasoning(json_string_value(text), json_string_length(text), *own_field);
+    json_decref(text);
     if (json_string_length(json_object_get(apart, "reasoning_content"))) return apart;
     json_decref(apart);
     return NULL;
@@ -51,7 +52,8 @@ static enum status writes_reasoning(struct prober *p, size_t turn, bool own_fiel
     if (own_field)
         json_object_set_new(probe, "reasoning_content", json_string(p->probe));
     else
-        json_object_set_new(probe, "content", json_sprintf("<think>\n%s\n</think>\n\n%s", p->probe, answer));
+        json_object_set_new(probe, "content",
+                            content_like(json_object_get(probe, "content"), json_sprintf("<think>\n%s\n</think>\n\n%s", p->probe, answer)));
     enum status st = probe_render(p, json_array_size(p->messages), turn, probe, false, &text);
     *writes = !st && memmem(of(&text).p, text.size, p->probe, strlen(p->probe));
     buf_free(&text);

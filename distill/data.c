@@ -1,6 +1,7 @@
 // distill data verify, show, stats: looking into a trace store.
 #include "distill/data.h"
 
+#include "datasets/chat.h"
 #include "datasets/tokenizer/tokenizer.h"
 #include "datasets/verify/verify.h"
 #include "distill/command.h"
@@ -151,12 +152,15 @@ static void print_text(const char *text, size_t n, bool one_line)
     }
 }
 
-static void print_block(const char *title, const json_t *text)
+static void print_block(const char *title, const json_t *content)
 {
-    if (!json_is_string(text) || !json_string_length(text)) return;
-    printf("%s:\n", title);
-    print_text(json_string_value(text), json_string_length(text), false);
-    printf("\n");
+    json_t *text = chat_content_text(content);
+    if (json_string_length(text)) {
+        printf("%s:\n", title);
+        print_text(json_string_value(text), json_string_length(text), false);
+        printf("\n");
+    }
+    json_decref(text);
 }
 
 static void print_token(const struct tokenizer *tok, int32_t id)

@@ -82,10 +82,9 @@ static bool is_assistant(const json_t *m)
     return role && !strcmp(role, "assistant");
 }
 
-static bool says_nothing(const json_t *m)
+static bool says_nothing(const json_t *m, const json_t *text)
 {
-    const json_t *content = json_object_get(m, "content"), *reason = json_object_get(m, "reasoning_content");
-    return !json_string_length(content) && !json_string_length(reason) && !json_is_array(content) && !json_object_get(m, "tool_calls");
+    return !json_string_length(text) && !json_string_length(json_object_get(m, "reasoning_content")) && !json_object_get(m, "tool_calls");
 }
 
 // A conversation: as train reads it.
@@ -99,10 +98,11 @@ static enum status read_chat(struct reading *r, const json_t *row, const json_t 
     json_array_foreach(messages, i, m)
     {
         if (!is_assistant(m)) continue;
-        empty |= says_nothing(m);
-        const json_t *content = json_object_get(m, "content");
+        json_t *text = chat_content_text(json_object_get(m, "content"));
+        empty |= says_nothing(m, text);
         s->n_reasoning += json_string_length(json_object_get(m, "reasoning_content")) > 0;
-        s->n_think += json_is_string(content) && strstr(json_string_value(content), "</think>");
+        s->n_think += text && strstr(json_string_value(text), "</think>");
+        json_decref(text);
     }
     s->n_chat++;
     s->n_empty += empty;

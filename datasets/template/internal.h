@@ -170,9 +170,12 @@ struct template
 {
     struct pool pool;
     struct body body;
-    bool has_generation;
+    bool has_generation, wants_parts;
 };
 struct body template_tree(struct source *s, const struct token *tokens, size_t n, bool *has_generation);
+
+// ---- content.c ----
+bool loops_over_content(const struct body *b);
 
 // ---- values (value.c) ----
 struct list {
@@ -353,3 +356,4 @@ struct value call_value(struct eval *e, struct value f, const struct call *c);
 // template_render that also reports what {% generation %} blocks wrote: pairs of size_t (begin and end in the text) appended to spans.
 enum status template_render_spans(const struct template *t, const json_t *vars, struct buf *out, struct buf *spans, struct err *err);
 bool template_has_generation(const struct template *t);
+bool template_wants_parts(const struct template *t); // see content.c

@@ -215,6 +215,7 @@ enum status template_parse(struct template **out, const char *text, size_t n, st
     size_t n_token;
     const struct token *tokens = template_lex(&s, text, n, &n_token);
     t->body = template_tree(&s, tokens, n_token, &t->has_generation);
+    t->wants_parts = loops_over_content(&t->body);
     *out = t;
     return ST_OK;
 }
@@ -229,6 +230,11 @@ void template_free(struct template *t)
 bool template_has_generation(const struct template *t)
 {
     return t->has_generation;
+}
+
+bool template_wants_parts(const struct template *t)
+{
+    return t->wants_parts;
 }
 
 enum status template_render_spans(const struct template *t, const json_t *vars, struct buf *out, struct buf *spans, struct err *err)

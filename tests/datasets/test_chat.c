@@ -186,6 +186,73 @@ START_TEST(reasoning_that_the_template_leaves_out_of_the_last_answer_is_learnt)
 }
 END_TEST
 
+#define PARTS(role, a, b)                                                                                                                  \
+    "{\"role\":\"" role "\",\"content\":[{\"type\":\"text\",\"text\":\"" a "\"},{\"type\":\"text\",\"text\":\"" b "\"}]}"
+#define PARTS_LOOP                                                                                                                         \
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' }}{% if m.content is string %}{{ m.content }}{% else %}{% for p in "        \
+    "m.content "                                                                                                                           \
+    "%}{{ p.text }}{% endfor %}{% endif %}{{ '<|im_end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' "   \
+    "}}{% endif %}"
+
+START_TEST(content_in_parts_reaches_the_template_in_the_form_it_takes)
+{
+    // a template that wants strings: a line each
+    check_mask(TINY, "[" PARTS("user", "p", "q") "," PARTS("assistant", "a", "b") "]",
+               "<|im_start|>user\np\nq<|im_end|>\n<|im_start|>assistant\n|a\nb<|im_end|>|\n");
+    check_mask(TINY, "[" U("q") ",{\"role\":\"assistant\",\"content\":[]}]",
+               "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n|<|im_end|>|\n");
+    // one that loops over content gets it as it is, and strings, too
+    check_mask(with_template(TINY, PARTS_LOOP), "[" U("q") "," PARTS("assistant", "a", "b") "," PARTS("user", "p", "q") "," A("c") "]",
+               "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n|ab<|im_end|>|\n<|im_start|>user\npq<|im_end|>\n<|im_start|>"
+               "assistant\n|c<|im_end|>|\n");
+    // one that knows parts only
+    check_mask(with_template(TINY, "{% for m in messages %}{{ m.role }}:{% for p in m['content'] %}{{ p['text'] }}{% endfor %}{{ "
+                                   "'<|im_end|>' }}{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"),
+               "[" PARTS("user", "p", "q") "," PARTS("assistant", "a", "b") "," PARTS("user", "r", "s") "]",
+               "user:pq<|im_end|>assistant:|ab<|im_end|>|user:rs<|im_end|>");
+    // with {% generation %}
+    check_mask(with_template(TINY, "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }};{% else %}{% generation %}{{ m.content "
+                                   "}}<|im_end|>{% endgeneration %}{% endif %}{% endfor %}"),
+               "[" PARTS("user", "p", "q") "," PARTS("assistant", "a", "b") "]", "p\nq;|a\nb<|im_end|>|");
+    // reasoning in a part, left out by the template and put back
+    check_mask(with_template(TINY, "{% for m in messages %}{{ m.role + ':' + m.content.split('</think>')[-1] | trim + '<|im_end|>' }}{% "
+                                   "endfor %}{% if add_generation_prompt %}assistant:{% endif %}"),
+               "[" U("q") "," PARTS("assistant", "<think>r</think>", "a") "]",
+               "user:q<|im_end|>assistant:|<think>\nr\n</think>\n\na<|im_end|>|");
+}
+END_TEST
+
+START_TEST(parts_that_are_no_text_are_refused_by_name)
+{
+    static const struct {
+        const char *messages, *message;
+    } bad[] = {
+        {"[" U("q") ",{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"x\"},{\"type\":\"image_url\",\"image_url\":{}}]}," A(
+             "a") "]",
+         "messages[1].content[1]: a part of type \"image_url\"; only text is read"},
+        {"[{\"role\":\"user\",\"content\":[{\"type\":\"text\"}]}," A("a") "]", "messages[0].content[0]: wanted {\"type\":\"text\""},
+        {"[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"x\"},\"y\"]}," A("a") "]", "messages[0].content[1]: wanted"},
+    };
+    for (size_t i = 0; i < 2 * (sizeof bad / sizeof *bad); i++) {
+        struct err err = {0};
+        struct chat_fixture f;
+        struct buf out = {0};
+        open_chat(&f, i % 2 ? TINY : with_template(TINY, PARTS_LOOP));
+        ck_fails(masked(&f, bad[i / 2].messages, &out, &err), ST_BAD_INPUT, bad[i / 2].message);
+        chat_fixture_close(&f);
+    }
+}
+END_TEST
+
+START_TEST(what_a_tool_returned_may_be_any_list)
+{
+    check_mask(with_template(TINY, "{% for m in messages %}{{ m.content if m.content is string else m.content | tojson }}{{ '<|im_end|>' "
+                                   "}}{% endfor %}"),
+               "[" U("q") ",{\"role\":\"tool\",\"content\":[{\"type\":\"rain\",\"mm\":3},4]}," PARTS("tool", "x", "y") "," A("a") "]",
+               "q<|im_end|>[{\"type\": \"rain\", \"mm\": 3}, 4]<|im_end|>x\ny<|im_end|>|a<|im_end|>|");
+}
+END_TEST
+
 START_TEST(rows_bring_tools_and_variables_of_the_template)
 {
     static const char template[] =
@@ -314,6 +381,9 @@ Suite *suite_chat(void)
     tcase_add_test(c, generation_blocks_are_honoured);
     tcase_add_test(c, what_cannot_be_masked_is_refused_with_the_reason);
     tcase_add_test(c, reasoning_that_the_template_leaves_out_of_the_last_answer_is_learnt);
+    tcase_add_test(c, content_in_parts_reaches_the_template_in_the_form_it_takes);
+    tcase_add_test(c, parts_that_are_no_text_are_refused_by_name);
+    tcase_add_test(c, what_a_tool_returned_may_be_any_list);
     tcase_add_test(c, rows_bring_tools_and_variables_of_the_template);
     tcase_add_test(c, the_token_that_ends_a_turn_is_found);
     tcase_add_test(c, a_chat_is_rendered_with_the_variables_of_transformers);

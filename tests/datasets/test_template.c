@@ -180,6 +180,40 @@ START_TEST(real_cases_give_their_targets)
 }
 END_TEST
 
+START_TEST(templates_that_loop_over_content_are_told_apart)
+{
+    static const struct {
+        const char *template;
+        bool parts;
+    } cases[] = {
+        {"{% for m in messages %}{% for p in m.content %}{{ p.text }}{% endfor %}{% endfor %}", true},
+        {"{% for m in messages %}{% for p in m['content'] | list %}x{% endfor %}{% endfor %}", true},
+        {"{% for m in messages if m.role %}{% for p in m.content[1:] if p %}x{% endfor %}{% endfor %}", true},
+        {"{% set a = messages[1:] %}{% set b = a | reverse %}{% for m in b %}{% if m.content is string %}{{ m.content }}{% else %}"
+         "{% for p in m.content %}x{% endfor %}{% endif %}{% endfor %}",
+         true},
+        {"{% for m in b %}{% for p in m.content %}x{% endfor %}{% endfor %}{% set b = a %}{% set a = messages %}", true},
+        {"{% macro f() %}{% for m in messages %}{% for p in m.content %}x{% endfor %}{% endfor %}{% endmacro %}", true},
+        {"{% for m in messages %}{% generation %}{% for p in m.content %}x{% endfor %}{% endgeneration %}{% endfor %}", true},
+        {"{% for m in messages %}{{ m.content | trim }}{% endfor %}", false},
+        {"{% for m in messages %}{% for c in m.tool_calls %}x{% endfor %}{{ m.content }}{% endfor %}", false},
+        {"{% for m in messages %}{{ m.content }}{% endfor %}{% for p in content %}x{% endfor %}{% for p in n.content %}x{% endfor %}",
+         false},
+        // as in vLLM: what is put into a name, a namespace or a macro's parameter is not followed
+        {"{% for m in messages %}{% set c = m.content %}{% for p in c %}x{% endfor %}{% endfor %}", false},
+        {"{% macro f(c) %}{% for p in c %}x{% endfor %}{% endmacro %}{% for m in messages %}{{ f(m.content) }}{% endfor %}", false},
+        {"{% set ns = namespace(m=messages) %}{% for m in ns.m %}{% for p in m.content %}x{% endfor %}{% endfor %}", false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct err err = {0};
+        struct template *t;
+        ck_ok(template_parse(&t, cases[i].template, strlen(cases[i].template), &err));
+        ck_assert_msg(template_wants_parts(t) == cases[i].parts, "%s", cases[i].template);
+        template_free(t);
+    }
+}
+END_TEST
+
 START_TEST(errors_name_the_construct_and_its_line)
 {
     static const struct {
@@ -301,6 +335,7 @@ Suite *suite_template(void)
     tcase_add_test(c, real_templates_write_what_jinja_writes);
     tcase_add_test(c, real_cases_write_what_jinja_writes);
     tcase_add_test(c, real_cases_give_their_targets);
+    tcase_add_test(c, templates_that_loop_over_content_are_told_apart);
     tcase_add_test(c, errors_name_the_construct_and_its_line);
     tcase_add_test(c, nothing_runs_away);
     tcase_add_test(c, generation_blocks_tell_what_they_wrote);

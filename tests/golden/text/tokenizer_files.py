@@ -89,9 +89,12 @@ CASES += [
 HI = {"messages": [{"role": "user", "content": "Hi"}]}
 TOOL = {"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object", "properties": {}}}}
 CHATS = [HI, {**HI, "tools": [TOOL]}]
+PARTS = [{"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b\n"}]}, {"role": "assistant", "content": "c"}], "add_generation_prompt": True}]
+LOOP = "{% for m in messages %}{{ m.role }}{% if m.content is string %}={{ m.content }}{% else %}{% for p in m['content'] %}:{{ p['text'] }}{% endfor %}{{ m.content | length }}{% endif %};{% endfor %}"
 NAMED = [{"name": "default", "template": "plain"}, {"name": "rag", "template": "rag"}]
 CASES += [
     case("one template", config={"chat_template": "one {{ messages[0].content }}"}, chats=CHATS),
+    case("content in parts, as it is", config={"chat_template": LOOP}, chats=PARTS),
     case("templates by name", config={"chat_template": NAMED + [{"name": "tool_use", "template": "with {{ tools | length }} tools"}]}, chats=CHATS),
     case("templates by name, one twice", config={"chat_template": NAMED + [{"name": "default", "template": "later"}]}, chats=CHATS),
     case("templates by name as an object", config={"chat_template": {"default": "plain", "tool_use": "tools"}}, chats=CHATS),
