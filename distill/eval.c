@@ -8,6 +8,7 @@
 #include "distill/progress.h"
 #include "distill/signals.h"
 #include "distill/stats.h"
+#include "distill/watch.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -128,6 +129,7 @@ static enum status generate(struct eval *e, struct err *err)
 {
     struct progress p = progress_start("eval", "sample", (int64_t)e->jobs.n_sample, 0, "tok", opt_bool(e->o, "quiet"));
     p.plain_every_s = 1;
+    struct watch watch = {.tok = e->loaded.tok};
     enum status st = jobs_feed(&e->jobs, e->engine, &e->sampling, e->o, err);
     while (!st && engine_busy(e->engine) && !stop_requested()) {
         st = engine_step(e->engine, err);
@@ -137,10 +139,12 @@ static enum status generate(struct eval *e, struct err *err)
             generation_free(&made);
         }
         if (!st) st = jobs_feed(&e->jobs, e->engine, &e->sampling, e->o, err);
+        if (p.live) p.tail = watch_engine(&watch, e->engine);
         progress_step(&p, (int64_t)e->n_done, engine_stats(e->engine).n_tok, "right %.3f",
                       e->n_done ? (double)e->n_correct / (double)e->n_done : 0.0);
     }
     progress_end(&p);
+    watch_free(&watch);
     e->t_s = progress_elapsed_s(&p);
     return st;
 }

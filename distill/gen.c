@@ -11,6 +11,7 @@
 #include "distill/licence.h"
 #include "distill/progress.h"
 #include "distill/signals.h"
+#include "distill/watch.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -155,6 +156,7 @@ static enum status generate(struct gen *g, struct err *err)
     struct progress p =
         progress_start("gen", "sample", (int64_t)(g->n_before + g->jobs.n_sample), (int64_t)g->n_before, "tok", opt_bool(g->o, "quiet"));
     p.plain_every_s = 1;
+    struct watch watch = {.tok = g->loaded.tok};
     enum status st = jobs_feed(&g->jobs, g->engine, &g->sampling, g->o, err);
     while (!st && engine_busy(g->engine) && !stop_requested()) {
         st = engine_step(g->engine, err);
@@ -162,9 +164,11 @@ static enum status generate(struct gen *g, struct err *err)
         enum status saved = save_ended(g, st ? &failed : err); // also when the step failed: what had ended is whole
         if (!st) st = saved;
         if (!st) st = jobs_feed(&g->jobs, g->engine, &g->sampling, g->o, err);
+        if (p.live) p.tail = watch_engine(&watch, g->engine);
         progress_step(&p, (int64_t)g->n_before + g->n_sample, engine_stats(g->engine).n_tok, NULL);
     }
     progress_end(&p);
+    watch_free(&watch);
     return st;
 }
 

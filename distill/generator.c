@@ -143,35 +143,12 @@ enum status jobs_feed(struct jobs *j, struct engine *e, const struct sampling *s
 
 // ---- answers -------------------------------------------------------------------------------------------------------------------------
 
-// A token may be a part of a character, and a sample may end between two of them.
-static void repair_utf8(struct buf *out, const struct buf *in)
-{
-    for (size_t i = 0; i < in->size;) {
-        uint8_t lead = (uint8_t)in->data[i];
-        size_t len = lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
-        json_t *whole = i + len <= in->size ? json_stringn(in->data + i, len) : NULL; // Jansson takes valid UTF-8 only
-        if (whole)
-            buf_put(out, in->data + i, len);
-        else
-            buf_puts(out, "\xEF\xBF\xBD");
-        i += whole ? len : 1;
-        json_decref(whole);
-    }
-}
-
 enum status generation_message(json_t **out, const struct loaded *l, const struct generation *g, bool opened, struct err *err)
 {
-    struct buf text = {0}, repaired = {0};
+    struct buf text = {0};
     int n = g->n_tok - !strcmp(g->finish_reason, "stop");
     enum status st = tokenizer_decode(l->tok, g->token_ids, (size_t)n, false, &text, err);
-    if (!st) {
-        json_t *valid = json_stringn(text.size ? text.data : "", text.size);
-        if (!valid) repair_utf8(&repaired, &text);
-        const struct buf *good = valid ? &text : &repaired;
-        *out = chat_split_reasoning(good->size ? good->data : "", good->size, opened);
-        json_decref(valid);
-    }
+    if (!st) *out = chat_split_reasoning(text.size ? text.data : "", text.size, opened);
     buf_free(&text);
-    buf_free(&repaired);
     return st;
 }

@@ -62,6 +62,6 @@ enum status jobs_engine(struct engine **out, const struct jobs *j, const struct 
 // Keeps the engine's queue filled. `user` of a generation is its struct job.
 enum status jobs_feed(struct jobs *j, struct engine *e, const struct sampling *s, const struct options *o, struct err *err);
 
-// The assistant's message of a generation, {"role", "content", "reasoning_content"}: decoded without the end token, bytes that are no UTF-8
-// replaced by U+FFFD. Caller's.
+// The assistant's message of a generation, {"role", "content", "reasoning_content"}: decoded without the end token, with U+FFFD for
+// each broken character (a token may be a part of one, and a sample may end between two). Caller's.
 enum status generation_message(json_t **out, const struct loaded *l, const struct generation *g, bool opened, struct err *err);

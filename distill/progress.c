@@ -7,6 +7,7 @@
 #include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
+#include <utf8proc.h>
 
 static double now_s(void)
 {
@@ -63,18 +64,44 @@ static void clear_live(struct progress *p)
     p->shown = false;
 }
 
-// A live line longer than the terminal would wrap and could not be taken back: cut at its width, at a whole character.
-static void cut_to_terminal(char *line)
+static size_t columns_of(const char *c, size_t *len)
 {
+    utf8proc_int32_t point;
+    const utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)c, -1, &point);
+    *len = n < 1 ? 1 : (size_t)n;
+    return n < 1 ? 1 : (size_t)utf8proc_charwidth(point);
+}
+
+static size_t text_columns(const char *text)
+{
+    size_t columns = 0;
+    for (size_t len; *text; text += len) columns += columns_of(text, &len);
+    return columns;
+}
+
+const char *text_end(const char *text, size_t columns)
+{
+    size_t len, all = text_columns(text);
+    for (; all > columns; text += len) all -= columns_of(text, &len);
+    while (*text && !columns_of(text, &len)) text += len; // a mark whose letter is gone
+    return text;
+}
+
+// A live line longer than the terminal would wrap and could not be taken back: cut at its width, at a whole character; a shorter one is
+// filled with the end of what is being written.
+static void print_live(const struct progress *p, char *line)
+{
+    enum { LEAST = 12 };
     struct winsize w;
-    size_t width = ioctl(STDERR_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 1 ? w.ws_col - 1u : 79, column = 0;
-    for (char *c = line; *c; c++) {
-        if (((unsigned char)*c & 0xc0) == 0x80) continue;
-        if (column++ == width) {
-            *c = '\0';
-            return;
-        }
+    const size_t width = ioctl(STDERR_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 1 ? w.ws_col - 1u : 79, used = text_columns(line);
+    size_t len;
+    if (used > width) {
+        char *end = line;
+        for (size_t left = width; columns_of(end, &len) <= left; end += len) left -= columns_of(end, &len);
+        *end = '\0';
     }
+    fprintf(stderr, "\r\033[K%s", line);
+    if (p->tail && *p->tail && used + LEAST <= width) fprintf(stderr, "  …%s", text_end(p->tail, width - used - 4));
 }
 
 void progress_step(struct progress *p, int64_t done, int64_t work, const char *fmt, ...)
@@ -102,8 +129,7 @@ void progress_step(struct progress *p, int64_t done, int64_t work, const char *f
     snprintf(line, sizeof line, "%s  %lld%s %ss  %s %s/s%s%s%s%s", p->job, (long long)done, total, p->item, rate,
              p->unit ? p->unit : p->item, *text ? "  " : "", text, eta_word, *eta_word ? eta : "");
     if (p->live) {
-        cut_to_terminal(line);
-        fprintf(stderr, "\r\033[K%s", line);
+        print_live(p, line);
         p->shown = true;
     } else {
         fprintf(stderr, "%s\n", line);

@@ -6,6 +6,7 @@
 //     progress_end(&p);
 #pragma once
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct progress {
@@ -13,6 +14,7 @@ struct progress {
     int64_t total, first, done;    // items; first: done before this run began (resumed), which the rate does not count; total 0: unknown
     double plain_every_s;          // piped: at most a line in so many seconds (0: every step); settable after the start
     bool quiet, live, shown;
+    const char *tail; // its end is shown in what the live line leaves of the terminal; settable before each step, NULL: none
     double start_s, last_s;
 };
 
@@ -20,5 +22,7 @@ struct progress progress_start(const char *job, const char *item, int64_t total,
 // done: items done in all. work: units done in this run. The text is optional (NULL).
 void progress_step(struct progress *p, int64_t done, int64_t work, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 void progress_note(struct progress *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+// The last part of a text, of whole characters, that is at most so many columns wide.
+const char *text_end(const char *text, size_t columns);
 void progress_end(struct progress *p); // leaves the last line standing
 double progress_elapsed_s(const struct progress *p);

@@ -424,6 +424,20 @@ bool engine_next(struct engine *e, struct generation *out)
     return true;
 }
 
+bool engine_peek(const struct engine *e, struct generation *out)
+{
+    *out = (struct generation){0};
+    if (!e->n_run) return false;
+    const struct sequence *s = e->run[0]; // retire keeps their order
+    *out = (struct generation){.user = s->group->user,
+                               .sample = s->sample,
+                               .seed = s->seed,
+                               .token_ids = s->token,
+                               .n_tok = s->n_tok,
+                               .n_prompt = s->group->n_prompt};
+    return true;
+}
+
 void generation_free(struct generation *g)
 {
     mem_free(g->token_ids);

@@ -82,6 +82,9 @@ struct generation {
 };
 // False: nothing has ended since. The caller frees.
 bool engine_next(struct engine *e, struct generation *out);
+// What the sequence that has run longest has written so far; its ids are borrowed until the next step, and there is no more of it (targets,
+// finish_reason). False: none is decoding.
+bool engine_peek(const struct engine *e, struct generation *out);
 void generation_free(struct generation *g);
 
 struct engine_stats {

@@ -89,15 +89,22 @@ static void add(struct engine *e, const struct setup *s, const struct prompt_ids
 static void drain(struct engine *e, struct made *out)
 {
     struct err err = {0};
-    struct generation g;
+    struct generation g, seen = {0};
+    int32_t peeked[512]; // the last of what the sequence `seen` had written
     while (engine_busy(e)) {
         ck_ok(engine_step(e, &err));
         while (engine_next(e, &g)) {
             struct generation *to = &out->g[(size_t)(uintptr_t)g.user][g.sample];
             ck_assert_ptr_null(to->token_ids);
             *to = g;
+            if (seen.n_tok && g.seed == seen.seed) // it has gone on from there
+                ck_assert(g.n_tok > seen.n_tok && !memcmp(g.token_ids, peeked, (size_t)seen.n_tok * sizeof *peeked));
         }
+        if (!engine_peek(e, &seen)) continue;
+        ck_assert(seen.n_tok > 0 && seen.n_tok < 512 && engine_n_running(e) > 0);
+        memcpy(peeked, seen.token_ids, (size_t)seen.n_tok * sizeof *peeked);
     }
+    ck_assert(!engine_peek(e, &seen));
     out->stats = engine_stats(e);
     ck_assert_int_eq(out->stats.n_page_free, out->stats.n_page);
 }
