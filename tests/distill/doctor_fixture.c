@@ -174,3 +174,22 @@ void write_tokenizer(const char *dir, json_t *root) // steals
     json_decref(root);
     mem_free(path);
 }
+
+void set_keys(const char *dir, const char *keys)
+{
+    char file[64], key[64], value[256];
+    for (int n; keys && *keys; keys += n) {
+        n = 0;
+        ck_assert_msg(sscanf(keys, "%63s %63s %255[^\n]\n%n", file, key, value, &n) == 3 && n, "%s", keys);
+        set(dir, file, key, value);
+    }
+}
+
+void check_case(const struct doctor_case *c)
+{
+    const char *s = copy_of(STUDENT);
+    set_keys(s, c->keys);
+    if (c->template) set_template(s, c->template);
+    RUN_STUDENT(s);
+    expect(c->check, c->verdict, c->part);
+}

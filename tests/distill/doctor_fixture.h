@@ -50,3 +50,16 @@ const struct finding *find(const char *check); // the first of that check
 // It has this verdict and says `part`, in what was found or in the fix.
 void expect(const char *check, enum verdict v, const char *part);
 double numbered(const char *check, const char *key);
+
+// What a check says of the shipped student with other keys in its files and another template; NULL: its own.
+struct doctor_case {
+    const char *check;
+    enum verdict verdict;
+    const char *part, *template, *keys; // keys: lines of KEYS()
+};
+#define KEYS(file, key, value) file " " key " " value "\n" // for set()
+#define CONFIG(key, value) KEYS("config.json", key, value)
+#define GENERATION(key, value) KEYS("generation_config.json", key, value)
+#define TOKENIZER(key, value) KEYS("tokenizer_config.json", key, value)
+void set_keys(const char *dir, const char *keys);
+void check_case(const struct doctor_case *c);

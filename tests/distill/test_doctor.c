@@ -130,23 +130,19 @@ END_TEST
 
 START_TEST(broken_files_are_named)
 {
-    const char *s = copy_of(STUDENT);
-    put(s, "config.json", "{\n\"model_type\": \"qwen3\",\n");
-    RUN_STUDENT(s);
-    expect("files", V_FAIL, "config.json:3");
-    expect("architecture", V_SKIP, "see files");
-    s = copy_of(STUDENT);
-    put(s, "tokenizer.json", "{}");
-    RUN_STUDENT(s);
-    expect("files", V_FAIL, "tokenizer.json");
-    s = copy_of(STUDENT);
-    put(s, "model.safetensors", "short");
-    RUN_STUDENT(s);
-    expect("files", V_FAIL, "model.safetensors");
-    s = copy_of(STUDENT);
-    put(s, "generation_config.json", "[]");
-    RUN_STUDENT(s);
-    expect("files", V_FAIL, "wanted a JSON object");
+    static const struct {
+        const char *name, *text, *part;
+    } broken[] = {{"config.json", "{\n\"model_type\": \"qwen3\",\n", "config.json:3"},
+                  {"tokenizer.json", "{}", "tokenizer.json"},
+                  {"model.safetensors", "short", "model.safetensors"},
+                  {"generation_config.json", "[]", "wanted a JSON object"}};
+    for (size_t i = 0; i < sizeof broken / sizeof *broken; i++) {
+        const char *s = copy_of(STUDENT);
+        put(s, broken[i].name, broken[i].text);
+        RUN_STUDENT(s);
+        expect("files", V_FAIL, broken[i].part);
+        if (!i) expect("architecture", V_SKIP, "see files");
+    }
 }
 END_TEST
 
@@ -228,7 +224,23 @@ START_TEST(tied_heads)
 }
 END_TEST
 
-START_TEST(contexts)
+#define STRETCHED(from, more)                                                                                                              \
+    CONFIG("rope_scaling", "{\"type\": \"yarn\", \"factor\": 4, \"original_max_position_embeddings\": " from more "}")
+static const struct doctor_case contexts[] = {
+    {"context", V_WARN, "no max_position_embeddings", NULL, CONFIG("max_position_embeddings", "-")},
+    {"context", V_WARN, "reaches 2048 only", NULL, STRETCHED("512", "") CONFIG("max_position_embeddings", "4096")},
+    {"context", V_OK, "stretched from 512 by YaRN", NULL, STRETCHED("512", "")},
+    {"context", V_WARN, "\"attention_factor\": 0.569315", NULL, STRETCHED("512", ", \"attn_factor\": 0.5")},
+    {"context", V_OK, "positions divided by 4", NULL, CONFIG("rope_scaling", "{\"type\": \"linear\", \"factor\": 4}")},
+};
+
+START_TEST(the_context_of_a_model)
+{
+    check_case(&contexts[_i]);
+}
+END_TEST
+
+START_TEST(the_contexts_of_both)
 {
     const char *s = copy_of(STUDENT);
     RUN_BOTH(TEACHER, s);
@@ -236,23 +248,6 @@ START_TEST(contexts)
     set(s, "config.json", "max_position_embeddings", "256");
     RUN_BOTH(TEACHER, s);
     expect("contexts", V_WARN, "fit into 256");
-    set(s, "config.json", "max_position_embeddings", "-");
-    RUN_STUDENT(s);
-    expect("context", V_WARN, "no max_position_embeddings");
-    set(s, "config.json", "max_position_embeddings", "4096");
-    set(s, "config.json", "rope_scaling", "{\"type\": \"yarn\", \"factor\": 4, \"original_max_position_embeddings\": 512}");
-    RUN_STUDENT(s);
-    expect("context", V_WARN, "reaches 2048 only");
-    set(s, "config.json", "max_position_embeddings", "2048");
-    RUN_STUDENT(s);
-    expect("context", V_OK, "stretched from 512 by YaRN");
-    set(s, "config.json", "rope_scaling",
-        "{\"type\": \"yarn\", \"factor\": 4, \"original_max_position_embeddings\": 512, \"attn_factor\": 0.5}");
-    RUN_STUDENT(s);
-    expect("context", V_WARN, "\"attention_factor\": 0.569315");
-    set(s, "config.json", "rope_scaling", "{\"type\": \"linear\", \"factor\": 4}");
-    RUN_STUDENT(s);
-    expect("context", V_OK, "positions divided by 4");
 }
 END_TEST
 
@@ -316,32 +311,37 @@ START_TEST(memory_that_suffices_and_that_does_not)
 }
 END_TEST
 
-START_TEST(licences)
+#define APACHE "\n\n                              Apache License\n                        Version 2.0, January 2004\n"
+// README.md of the teacher, a licence of the student's, what is said of the teacher's and of both.
+static const struct {
+    const char *readme, *student;
+    enum verdict verdict;
+    const char *part;
+    enum verdict both;
+    const char *part_both;
+} licences[] = {
+    {NULL, NULL, V_WARN, "none is named", V_SKIP, "neither"},
+    {"---\nlanguage: en\nlicense: other\nlicense_name: deepseek\n---\n# A model\nlicense: mit\n", NULL, V_WARN,
+     "deepseek (README.md); its text counts a model made from its output", V_WARN, "nothing for the student"},
+    {"---\nlicense: \"mit\"\n---\n", APACHE, V_OK, "mit (README.md)", V_OK, "apache-2.0 for the student and mit for the teacher"},
+    {"---\nlicense: llama3\n---\n", APACHE, V_WARN, "forbids", V_WARN, "another family"},
+    {"---\nlicense: llama3.1\n---\n", APACHE, V_WARN, "must begin with \"Llama\"", V_OK, "llama3.1 for the teacher"},
+    {"---\nlicense: my-own\n---\n", APACHE, V_WARN, "not one whose terms are known", V_OK, "my-own for the teacher"},
+};
+
+START_TEST(licences_of_both)
 {
     const char *t = copy_of(TEACHER), *s = copy_of(STUDENT);
+    if (licences[_i].readme) put(t, "README.md", licences[_i].readme);
+    if (licences[_i].student) put(s, "LICENSE", licences[_i].student);
     RUN_BOTH(t, s);
-    expect("licence", V_WARN, "none is named");
-    expect("licences", V_SKIP, "neither");
-    put(t, "README.md", "---\nlanguage: en\nlicense: other\nlicense_name: deepseek\n---\n# A model\nlicense: mit\n");
-    RUN_BOTH(t, s);
-    expect("licence", V_WARN, "deepseek (README.md); its text counts a model made from its output");
-    expect("licences", V_WARN, "nothing for the student");
-    put(t, "README.md", "---\nlicense: \"mit\"\n---\n");
-    put(s, "LICENSE", "\n\n                              Apache License\n                        Version 2.0, January 2004\n");
-    RUN_BOTH(t, s);
-    expect("licence", V_OK, "mit (README.md)");
-    expect("licences", V_OK, "apache-2.0 for the student and mit for the teacher");
-    put(t, "README.md", "---\nlicense: llama3\n---\n");
-    RUN_BOTH(t, s);
-    expect("licence", V_WARN, "forbids");
-    expect("licences", V_WARN, "another family");
-    put(t, "README.md", "---\nlicense: llama3.1\n---\n");
-    RUN_BOTH(t, s);
-    expect("licence", V_WARN, "must begin with \"Llama\"");
-    expect("licences", V_OK, "llama3.1 for the teacher");
-    put(t, "README.md", "---\nlicense: my-own\n---\n");
-    RUN_TEACHER(t);
-    expect("licence", V_WARN, "not one whose terms are known");
+    expect("licence", licences[_i].verdict, licences[_i].part);
+    expect("licences", licences[_i].both, licences[_i].part_both);
+}
+END_TEST
+
+START_TEST(terms_of_licences)
+{
     bool look;
     ck_assert(licence_terms("apache-2.0", &look) && !look);
     ck_assert(licence_terms("qwen-research", &look) && strstr(licence_terms("qwen-research", &look), "non-commercial"));
@@ -402,10 +402,12 @@ Suite *suite_doctor(void)
     tcase_add_test(t, numbers_that_are_none_and_a_student_that_knows_nothing);
     tcase_add_test(t, dtypes_of_the_files);
     tcase_add_test(t, tied_heads);
-    tcase_add_test(t, contexts);
+    tcase_add_loop_test(t, the_context_of_a_model, 0, sizeof contexts / sizeof *contexts);
+    tcase_add_test(t, the_contexts_of_both);
     tcase_add_test(t, memory_is_planned_from_config_alone);
     tcase_add_test(t, memory_that_suffices_and_that_does_not);
-    tcase_add_test(t, licences);
+    tcase_add_loop_test(t, licences_of_both, 0, sizeof licences / sizeof *licences);
+    tcase_add_test(t, terms_of_licences);
     tcase_add_test(t, json_names_every_check_with_status_and_fix);
     tcase_add_test(t, sizes_have_three_digits);
     suite_add_tcase(s, t);

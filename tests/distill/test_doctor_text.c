@@ -78,68 +78,45 @@ START_TEST(tokenizers_that_merge_or_cut_otherwise)
 }
 END_TEST
 
-START_TEST(end_tokens)
+#define NO_EOS GENERATION("eos_token_id", "-") CONFIG("eos_token_id", "-") TOKENIZER("eos_token", "null")
+#define OTHER_EOS GENERATION("eos_token_id", "507") CONFIG("eos_token_id", "507") TOKENIZER("eos_token", "\"<|endoftext|>\"")
+#define OTHER_PAD TOKENIZER("pad_token", "\"<|im_end|>\"")
+#define NO_PAD TOKENIZER("pad_token", "null") CONFIG("pad_token_id", "-") GENERATION("pad_token_id", "-")
+#define BOS TOKENIZER("bos_token", "\"<|endoftext|>\"")
+#define TEXT "{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}"
+#define NO_END "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+static const struct doctor_case tokens[] = {
+    {"end_token", V_OK, "\"<|im_end|>\" (509)", NULL, NULL},
+    {"end_token", V_WARN, "does not name \"<|im_end|>\" (509)", NULL, GENERATION("eos_token_id", "507")},
+    {"end_token", V_WARN, "ends a turn with \"<|im_end|>\" (509), which is not among them", NULL, OTHER_EOS},
+    {"end_token", V_FAIL, "600 is no token", NULL, GENERATION("eos_token_id", "600")},
+    {"end_token", V_FAIL, "no end token in", NULL, NO_EOS},
+    {"end_token", V_FAIL, "writes no token after an answer", NO_END, NULL},
+    {"pad_token", V_OK, "<|endoftext|>", NULL, NULL},
+    {"pad_token", V_WARN, "never learns to stop", NULL, OTHER_PAD},
+    {"pad_token", V_WARN, "do not name the same", NULL, OTHER_PAD}, // config.json still says 507
+    {"pad_token", V_OK, "none is needed", NULL, NO_PAD},
+    {"bos_token", V_OK, "none", NULL, NULL},
+    {"bos_token", V_WARN, "config.json says 508", NULL, BOS CONFIG("bos_token_id", "508")},
+    {"bos_token", V_WARN, "2 times", "{{ bos_token }}{{ bos_token }}" TEXT, BOS CONFIG("bos_token_id", "507")},
+    {"bos_token", V_OK, "written by the chat template", "{{ bos_token }}" TEXT, BOS CONFIG("bos_token_id", "507")},
+};
+
+START_TEST(tokens_that_end_fill_and_begin)
 {
-    const char *s = copy_of(STUDENT);
-    RUN_STUDENT(s);
-    expect("end_token", V_OK, "\"<|im_end|>\" (509)");
-    set(s, "generation_config.json", "eos_token_id", "507");
-    RUN_STUDENT(s);
-    expect("end_token", V_WARN, "generation_config.json does not name \"<|im_end|>\" (509)");
-    set(s, "config.json", "eos_token_id", "507");
-    set(s, "tokenizer_config.json", "eos_token", "\"<|endoftext|>\"");
-    RUN_BOTH(TEACHER, s);
-    expect("end_token", V_OK, "509");  // the teacher's
-    expect("end_tokens", V_OK, "509"); // known from the student's template, though its files do not name it
-    RUN_STUDENT(s);
-    expect("end_token", V_WARN, "ends a turn with \"<|im_end|>\" (509), which is not among them");
-    set(s, "generation_config.json", "eos_token_id", "600");
-    RUN_STUDENT(s);
-    expect("end_token", V_FAIL, "600 is no token");
-    set(s, "generation_config.json", "eos_token_id", "-");
-    set(s, "config.json", "eos_token_id", "-");
-    set(s, "tokenizer_config.json", "eos_token", "null");
-    RUN_STUDENT(s);
-    expect("end_token", V_FAIL, "no end token in");
-    s = copy_of(STUDENT);
-    set(s, "generation_config.json", "eos_token_id", "507");
-    set(s, "config.json", "eos_token_id", "507");
-    set(s, "tokenizer_config.json", "eos_token", "\"<|endoftext|>\"");
-    set_template(s, "{% for m in messages %}{{ m.content }}<|endoftext|>{% endfor %}{% if add_generation_prompt %}>{% endif %}");
-    RUN_BOTH(TEACHER, s);
-    expect("end_tokens", V_FAIL, "add 509");
-    set_template(s,
-                 "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}");
-    RUN_STUDENT(s);
-    expect("end_token", V_FAIL, "writes no token after an answer");
+    check_case(&tokens[_i]);
 }
 END_TEST
 
-START_TEST(pad_and_bos_tokens)
+START_TEST(end_tokens_of_both)
 {
     const char *s = copy_of(STUDENT);
-    RUN_STUDENT(s);
-    expect("pad_token", V_OK, "<|endoftext|>");
-    expect("bos_token", V_OK, "none");
-    set(s, "tokenizer_config.json", "pad_token", "\"<|im_end|>\"");
-    set(s, "tokenizer_config.json", "bos_token", "\"<|endoftext|>\"");
-    set(s, "config.json", "bos_token_id", "508");
-    RUN_STUDENT(s);
-    expect("pad_token", V_WARN, "never learns to stop");
-    expect("pad_token", V_WARN, "do not name the same"); // config.json still says 507
-    expect("bos_token", V_WARN, "config.json says 508");
-    set(s, "config.json", "bos_token_id", "507");
-    set_template(s, "{{ bos_token }}{{ bos_token }}{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}");
-    RUN_STUDENT(s);
-    expect("bos_token", V_WARN, "2 times");
-    set_template(s, "{{ bos_token }}{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}");
-    RUN_STUDENT(s);
-    expect("bos_token", V_OK, "written by the chat template");
-    set(s, "tokenizer_config.json", "pad_token", "null");
-    set(s, "config.json", "pad_token_id", "-");
-    set(s, "generation_config.json", "pad_token_id", "-");
-    RUN_STUDENT(s);
-    expect("pad_token", V_OK, "none is needed");
+    set_keys(s, OTHER_EOS);
+    RUN_BOTH(TEACHER, s);
+    expect("end_tokens", V_OK, "509"); // known from the student's template, though its files do not name it
+    set_template(s, "{% for m in messages %}{{ m.content }}<|endoftext|>{% endfor %}{% if add_generation_prompt %}>{% endif %}");
+    RUN_BOTH(TEACHER, s);
+    expect("end_tokens", V_FAIL, "add 509");
 }
 END_TEST
 
@@ -148,7 +125,7 @@ END_TEST
 START_TEST(templates_that_are_missing_or_broken)
 {
     const char *t = copy_of(TEACHER);
-    set(t, "tokenizer_config.json", "chat_template", "-");
+    set_keys(t, TOKENIZER("chat_template", "-"));
     RUN_TEACHER(t);
     expect("chat_template", V_FAIL, "no chat template");
     expect("reasoning", V_SKIP, "no chat template that can be run");
@@ -160,61 +137,43 @@ START_TEST(templates_that_are_missing_or_broken)
     set_template(t, "{% if messages[0].role == 'system' %}{{ raise_exception('no system here') }}{% endif %}" TURN_BEGIN TURN_END);
     RUN_TEACHER(t);
     expect("chat_template", V_WARN, "no system here");
-}
-END_TEST
-
-START_TEST(what_becomes_of_reasoning)
-{
-    const char *s = copy_of(STUDENT);
-    RUN_STUDENT(s);
-    expect("reasoning", V_OK, "in every turn");
-    expect("loss_mask", V_OK, "both reasonings");
-    set_template(s, TURN_BEGIN REASON_LAST TURN_END);
-    RUN_STUDENT(s);
-    expect("reasoning", V_WARN, "stripped from earlier ones");
-    expect("loss_mask", V_OK, "the last reasoning");
-    RUN_TEACHER(s); // of a teacher the template writes prompts only
+    set_template(t, TURN_BEGIN REASON_LAST TURN_END);
+    RUN_TEACHER(t); // of a teacher the template writes prompts only
     expect("reasoning", V_OK, "stripped from earlier ones");
-    set_template(s, TURN_BEGIN TURN_END);
-    RUN_STUDENT(s);
-    expect("reasoning", V_WARN, "never written; train writes it as <think>…</think>");
-    expect("loss_mask", V_OK, "train puts it back");
-    set_template(s, "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content.split('</think>')[-1] }}<|im_end|>\n{% endfor %}"
-                    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}");
-    RUN_STUDENT(s);
-    expect("reasoning", V_WARN, "inside the content is stripped everywhere");
-    expect("reasoning", V_WARN, "move it to reasoning_content");
 }
 END_TEST
 
-START_TEST(what_the_generation_prompt_opens)
-{
-    const char *s = copy_of(STUDENT);
-    RUN_STUDENT(s);
-    ck_assert(!strstr(find("generation_prompt")->found.data, "opens <think>"));
-    set_template(s, TURN_BEGIN REASON
-                 "{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}");
-    RUN_STUDENT(s);
-    expect("generation_prompt", V_OK, "it opens <think>");
-    set_template(s, TURN_BEGIN "{{ m.content }}<|im_end|>\n{% endfor %}");
-    RUN_STUDENT(s);
-    expect("generation_prompt", V_OK, "nothing is added");
-    set_template(s, "{% if add_generation_prompt %}{{ raise_exception('not so') }}{% endif %}" TURN_BEGIN TURN_END);
-    RUN_STUDENT(s);
-    expect("generation_prompt", V_FAIL, "not so");
-}
-END_TEST
+#define STRIPS                                                                                                                             \
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content.split('</think>')[-1] }}<|im_end|>\n{% endfor %}"                       \
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+#define OPENS                                                                                                                              \
+    TURN_BEGIN REASON "{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
+#define TWICE                                                                                                                              \
+    "{% for m in messages %}{{ m.role }}:{{ m.content }}{{ m.content }}<|im_end|>{% endfor %}{% if add_generation_prompt %}assistant:{% "  \
+    "endif %}"
+#define TOO_MUCH "{% for m in messages %}{% generation %}{{ m.role }}:{{ m.content }}<|im_end|>{% endgeneration %}{% endfor %}"
+#define NO_PROMPT TURN_BEGIN "{{ m.content }}<|im_end|>\n{% endfor %}"
+#define RAISES "{% if add_generation_prompt %}{{ raise_exception('not so') }}{% endif %}" TURN_BEGIN TURN_END
+static const struct doctor_case templates[] = {
+    {"reasoning", V_OK, "in every turn", NULL, NULL},
+    {"loss_mask", V_OK, "both reasonings", NULL, NULL},
+    {"reasoning", V_WARN, "stripped from earlier ones", TURN_BEGIN REASON_LAST TURN_END, NULL},
+    {"loss_mask", V_OK, "the last reasoning", TURN_BEGIN REASON_LAST TURN_END, NULL},
+    {"reasoning", V_WARN, "never written; train writes it as <think>…</think>", TURN_BEGIN TURN_END, NULL},
+    {"loss_mask", V_OK, "train puts it back", TURN_BEGIN TURN_END, NULL},
+    {"reasoning", V_WARN, "inside the content is stripped everywhere", STRIPS, NULL},
+    {"reasoning", V_WARN, "move it to reasoning_content", STRIPS, NULL},
+    {"generation_prompt", V_OK, "it opens <think>", OPENS, NULL},
+    {"generation_prompt", V_OK, "nothing is added", NO_PROMPT, NULL},
+    {"generation_prompt", V_FAIL, "not so", RAISES, NULL},
+    {"loss_mask", V_FAIL, "writes the turn's text twice", TWICE, NULL},
+    {"loss_mask", V_FAIL, "does not fall on the assistant's answers alone", TOO_MUCH, NULL},
+};
 
-START_TEST(where_the_loss_falls)
+START_TEST(what_templates_do_with_reasoning_prompt_and_loss)
 {
-    const char *s = copy_of(STUDENT);
-    set_template(s, "{% for m in messages %}{{ m.role }}:{{ m.content }}{{ m.content }}<|im_end|>{% endfor %}{% if add_generation_prompt "
-                    "%}assistant:{% endif %}");
-    RUN_STUDENT(s);
-    expect("loss_mask", V_FAIL, "writes the turn's text twice");
-    set_template(s, "{% for m in messages %}{% generation %}{{ m.role }}:{{ m.content }}<|im_end|>{% endgeneration %}{% endfor %}");
-    RUN_STUDENT(s);
-    expect("loss_mask", V_FAIL, "does not fall on the assistant's answers alone");
+    check_case(&templates[_i]);
+    if (!templates[_i].template) ck_assert(!strstr(find("generation_prompt")->found.data, "opens <think>"));
 }
 END_TEST
 
@@ -266,12 +225,10 @@ Suite *suite_doctor_text(void)
     tcase_add_test(t, tokenizers_with_more_tokens_in_one);
     tcase_add_test(t, tokenizers_whose_tokens_mean_something_else);
     tcase_add_test(t, tokenizers_that_merge_or_cut_otherwise);
-    tcase_add_test(t, end_tokens);
-    tcase_add_test(t, pad_and_bos_tokens);
+    tcase_add_loop_test(t, tokens_that_end_fill_and_begin, 0, sizeof tokens / sizeof *tokens);
+    tcase_add_test(t, end_tokens_of_both);
     tcase_add_test(t, templates_that_are_missing_or_broken);
-    tcase_add_test(t, what_becomes_of_reasoning);
-    tcase_add_test(t, what_the_generation_prompt_opens);
-    tcase_add_test(t, where_the_loss_falls);
+    tcase_add_loop_test(t, what_templates_do_with_reasoning_prompt_and_loss, 0, sizeof templates / sizeof *templates);
     tcase_add_test(t, templates_of_teacher_and_student);
     tcase_add_loop_test(t, real_tokenizers_in_pairs, 0, 16);
     suite_add_tcase(s, t);

@@ -50,8 +50,8 @@ START_TEST(nothing_that_is_written_drives_the_terminal)
         {"a\n\n b\tc\r\nd", "a b c d"},
         {"x\033[2Jy\a\bz", "x[2Jyz"},
         {"\n\nfirst", "first"},
-        {"a\u202eb\u200bc\xC2\x85\u2028\u3000d", "abc d"},  // no change of direction, nothing without a width
-        {"<|im_start|>a<think>b<|im_end|>", "a<think>b"}, // special tokens are left out
+        {"a\u202eb\u200bc\xC2\x85\u2028\u3000d", "abc d"}, // no change of direction, nothing without a width
+        {"<|im_start|>a<think>b<|im_end|>", "a<think>b"},  // special tokens are left out
         {"\xEF\xBF\xBD", "\xEF\xBF\xBD"},
     };
     struct tokenizer *t = tiny();

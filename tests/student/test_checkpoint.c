@@ -173,19 +173,29 @@ static void put(const char *dir, const char *name, const char *text)
     mem_free(path);
 }
 
+struct presence {
+    const char *name;
+    bool there;
+};
+static void check_presence(const char *dir, const struct presence *want, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        char *path = path_join(dir, want[i].name);
+        ck_assert_msg(file_exists(path) == want[i].there, "%s", want[i].name);
+        mem_free(path);
+    }
+}
+
 START_TEST(a_run_begins_with_all_files_of_the_student_but_its_weights)
 {
-    static const struct {
-        const char *name;
-        bool taken;
-    } files[] = {{"config.json", true},
-                 {"tokenizer.json", true},
-                 {"tokenizer_config.json", true},
-                 {"special_tokens_map.json", true},
-                 {"chat_template.jinja", true},
-                 {"additional_chat_templates/tool_use.jinja", true},
-                 {"additional_chat_templates/notes.txt", false},
-                 {"model.safetensors", false}};
+    static const struct presence files[] = {{"config.json", true},
+                                            {"tokenizer.json", true},
+                                            {"tokenizer_config.json", true},
+                                            {"special_tokens_map.json", true},
+                                            {"chat_template.jinja", true},
+                                            {"additional_chat_templates/tool_use.jinja", true},
+                                            {"additional_chat_templates/notes.txt", false},
+                                            {"model.safetensors", false}};
     struct err err = {0};
     const char *from = test_tmpdir(), *to = test_tmpdir();
     struct run_dir d;
@@ -193,11 +203,7 @@ START_TEST(a_run_begins_with_all_files_of_the_student_but_its_weights)
     ck_ok(run_dir_open(&d, to, &err));
     ck_ok(checkpoint_copy_files(&d, from, &err));
     run_dir_close(&d);
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-        char *path = path_join(to, files[i].name);
-        ck_assert_msg(file_exists(path) == files[i].taken, "%s", files[i].name);
-        mem_free(path);
-    }
+    check_presence(to, files, sizeof files / sizeof *files);
 }
 END_TEST
 
@@ -227,21 +233,14 @@ START_TEST(a_save_keeps_dtypes_names_and_shapes_and_so_many_older_models)
     st_close(&saved);
     st_close(&source);
     mem_free(state);
-    static const struct {
-        const char *path;
-        bool there;
-    } want[] = {{"checkpoints/step-00000010/model.safetensors", true},
-                {"checkpoints/step-00000010/additional_chat_templates/rag.jinja", true},
-                {"checkpoints/step-00000008/model.safetensors", true},
-                {"checkpoints/step-00000006", false},
-                {"checkpoints/step-00000012", false},
-                {"state/step-00000010", false},
-                {"README.md", true}};
-    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
-        char *path = path_join(dir, want[i].path);
-        ck_assert_msg(file_exists(path) == want[i].there, "%s", want[i].path);
-        mem_free(path);
-    }
+    static const struct presence want[] = {{"checkpoints/step-00000010/model.safetensors", true},
+                                           {"checkpoints/step-00000010/additional_chat_templates/rag.jinja", true},
+                                           {"checkpoints/step-00000008/model.safetensors", true},
+                                           {"checkpoints/step-00000006", false},
+                                           {"checkpoints/step-00000012", false},
+                                           {"state/step-00000010", false},
+                                           {"README.md", true}};
+    check_presence(dir, want, sizeof want / sizeof *want);
 }
 END_TEST
 
