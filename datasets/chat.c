@@ -8,7 +8,7 @@ static enum status no_template(const struct tokenizer *tok, struct err *err)
     char *names = tokenizer_template_names(tok);
     enum status st =
         names ? err_set(err, ST_BAD_INPUT,
-                        "the tokenizer has several chat templates by name (%s), none of them \"default\"; write the one to use into "
+                        "the tokenizer has chat templates by name (%s), none of them \"default\"; write the one to use into "
                         "chat_template.jinja",
                         names)
               : err_set(err, ST_BAD_INPUT,
