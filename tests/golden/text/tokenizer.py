@@ -80,6 +80,7 @@ VARIANTS += [
     *[("Punctuation " + b, None, seq({"type": "Punctuation", "behavior": b}, BL), None)
       for b in ("Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous")],
     ("Metaspace before ByteLevel", None, seq({"type": "Metaspace", "replacement": "_", "prepend_scheme": "first", "split": True}, BL), None),
+    ("NFC", {"type": "NFC"}, BL, None),
     ("Lowercase and added tokens", {"type": "Lowercase"}, BL, [added("WORD", 512, normalized=True), added("<|IM_END|>", 513, normalized=True, special=True)]),
 ]
 SPECIAL = {t: {"id": t, "ids": ids, "tokens": [t] * len(ids)} for t, ids in (("<s>", [1]), ("</s>", [2, 7]))}
