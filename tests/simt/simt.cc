@@ -67,7 +67,7 @@ struct fiber : thread {
     void *done_arg;
     // exchanges: by parity, so that a fast lane does not overwrite what a slow one still reads
     unsigned n_exchange;
-    unsigned char brought[2][256];
+    alignas(16) unsigned char brought[2][256];
     unsigned peer_parity[32]; // of each lane, at the last exchange
     int warp_epoch, fence_epoch;
     int acquired; // what happened in epochs before this one happened before whatever this thread does now
