@@ -1,5 +1,7 @@
 #include "tests/kernels/model_fixture.h"
 
+#include "tests/kernels/on_device.h"
+
 #include <math.h>
 #include <stdlib.h>
 
@@ -47,6 +49,20 @@ const int32_t *ref_i32(const struct fixture *f, const char *name, int64_t *n)
     return ref_find(f, name, "I32", n);
 }
 
+static void *ints_on_device(struct fixture *f, const int32_t *v, int64_t n)
+{
+    return on_device(&f->dev, tensor_1d((void *)(uintptr_t)v, DT_I32, n)).data;
+}
+// The logits of n rows of hidden, to the host's memory.
+static void logits_of(struct fixture *f, float *logits, struct tensor hidden)
+{
+    const struct tensor host = tensor_2d(logits, DT_F32, hidden.shape[0], f->model->config.n_vocab);
+    struct tensor there = host;
+    if (!f->dev.backend->host_memory) there = dev_2d(&f->dev, DT_F32, host.shape[0], host.shape[1]);
+    model_logits(f->model, &f->dev, there, hidden);
+    off_device(&f->dev, host, there);
+}
+
 // Documents one after the other; start (n_doc + 1) and pos (their sum) are the caller's memory.
 static struct segments packed(int32_t *start, int32_t *pos, const int *length, int n_doc)
 {
@@ -72,10 +88,12 @@ void fixture_flat_watched(struct fixture *f, float *logits, const int32_t *ids, 
     int32_t start[65] = {0}, pos[4096];
     struct segments seg = packed(start, pos, length, n_doc);
     size_t mark = dev_mark(&f->dev);
+    seg.start = ints_on_device(f, start, n_doc + 1);
+    seg.pos = ints_on_device(f, pos, seg.n_tok);
     struct tensor hidden = dev_2d(&f->dev, f->model->dtype, seg.n_tok, f->model->config.d_model);
     struct run run = {.dev = &f->dev, .mode = RUN_FLAT, .seg = &seg, .on_layer = watch, .on_layer_arg = arg};
-    model_forward(f->model, &run, hidden, tensor_1d((void *)ids, DT_I32, seg.n_tok));
-    model_logits(f->model, &f->dev, tensor_2d(logits, DT_F32, seg.n_tok, f->model->config.n_vocab), hidden);
+    model_forward(f->model, &run, hidden, tensor_1d(ints_on_device(f, ids, seg.n_tok), DT_I32, seg.n_tok));
+    logits_of(f, logits, hidden);
     dev_release(&f->dev, mark);
     ck_ok(dev_check(&f->dev, &err));
 }
@@ -86,29 +104,32 @@ void fixture_cached(struct fixture *f, float *logits, const int32_t *ids, int n,
     struct kv_cache kv;
     enum { PAGE = 8 };
     ck_ok(kv_open(&kv, f->model, n / PAGE + 2, PAGE, &err));
-    int32_t page[512], pos[4096];
+    int32_t page[512] = {0}, pos[4096];
     for (int i = 0; i < n / PAGE + 2; i++) page[i] = n / PAGE + 1 - i; // not in order of memory
     for (int at = 0; at < n;) {
         bool decode = at >= n_prefill;
         int len = decode ? 1 : n_prefill - at < chunk ? n_prefill - at : chunk;
         int32_t start[2] = {0, len}, k_start[2] = {0, at + len};
         for (int i = 0; i < len; i++) pos[i] = at + i;
+        size_t mark = dev_mark(&f->dev);
         struct segments seg = {.n_seg = 1,
                                .n_tok = len,
                                .max_len = len,
                                .max_pos = at + len,
-                               .start = start,
-                               .pos = pos,
-                               .page = page,
+                               .start = ints_on_device(f, start, 2),
+                               .pos = ints_on_device(f, pos, len),
+                               .page = ints_on_device(f, page, 512),
                                .max_page = 512,
                                .page_len = PAGE};
-        struct run run = {
-            .dev = &f->dev, .mode = decode ? RUN_DECODE : RUN_PREFILL, .seg = &seg, .kv = &kv, .k_start = k_start, .n_key = at + len};
-        size_t mark = dev_mark(&f->dev);
+        struct run run = {.dev = &f->dev,
+                          .mode = decode ? RUN_DECODE : RUN_PREFILL,
+                          .seg = &seg,
+                          .kv = &kv,
+                          .k_start = ints_on_device(f, k_start, 2),
+                          .n_key = at + len};
         struct tensor hidden = dev_2d(&f->dev, f->model->dtype, len, f->model->config.d_model);
-        model_forward(f->model, &run, hidden, tensor_1d((void *)(ids + at), DT_I32, len));
-        model_logits(f->model, &f->dev, tensor_2d(logits + (int64_t)at * f->model->config.n_vocab, DT_F32, len, f->model->config.n_vocab),
-                     hidden);
+        model_forward(f->model, &run, hidden, tensor_1d(ints_on_device(f, ids + at, len), DT_I32, len));
+        logits_of(f, logits + (int64_t)at * f->model->config.n_vocab, hidden);
         dev_release(&f->dev, mark);
         at += len;
     }

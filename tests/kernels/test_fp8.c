@@ -1,8 +1,10 @@
 // FP8 checkpoints against DeepSeek's recipe, written down anew with PyTorch's float8 in tests/golden/fp8.py; and every lie in one by name.
 #include "kernels/cpu/cpu.h"
+#include "kernels/cuda/cuda.h"
 #include "kernels/ops.h"
 #include "tests/kernels/edited.h"
 #include "tests/kernels/model_fixture.h"
+#include "tests/simt/simt_state.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -59,7 +61,7 @@ static double *row_errors(const char *dir, enum model_use use, enum dtype dtype,
     return row;
 }
 
-static const struct backend *isa[N_CPU_ISA];
+static const struct backend *isa[N_CPU_ISA + 1]; // and the GPU
 
 START_TEST(dequantised_logits_equal_the_recipe)
 {
@@ -98,7 +100,7 @@ START_TEST(decode_equals_prefill_with_quantised_activations)
     struct err err = {0};
     struct fixture f = {0};
     struct loaded l;
-    ck_ok(load(&l, test_golden("fp8"), MODEL_GENERATE, DT_F32, true, "cpu", &err));
+    ck_ok(load(&l, test_golden("fp8"), MODEL_GENERATE, DT_F32, true, isa[_i]->name, &err));
     f.dev = l.dev;
     f.model = l.model;
     ck_ok(dev_reserve(&f.dev, (size_t)64 << 20, &err));
@@ -250,14 +252,16 @@ END_TEST
 
 Suite *suite_fp8(void)
 {
-    const int n_isa = cpu_backend_list(isa);
+    int n_isa = cpu_backend_list(isa);
+    if (cuda_backend && !cuda_backend(&isa[n_isa], "cuda", &(struct err){0})) n_isa++;
+    simt_devices(1);
     Suite *s = suite_create("fp8");
     TCase *t = tcase_create("logits");
     tcase_set_timeout(t, 30);
     tcase_add_loop_test(t, dequantised_logits_equal_the_recipe, 0, n_isa);
     tcase_add_loop_test(t, logits_with_quantised_activations_equal_the_recipe, 0, n_isa);
     tcase_add_test(t, conversions_equal_pytorch);
-    tcase_add_test(t, decode_equals_prefill_with_quantised_activations);
+    tcase_add_loop_test(t, decode_equals_prefill_with_quantised_activations, 0, n_isa);
     suite_add_tcase(s, t);
     t = tcase_create("lies");
     tcase_add_loop_test(t, a_configuration_that_is_not_deepseeks_is_refused_by_name, 0, sizeof config_lies / sizeof *config_lies);
