@@ -272,9 +272,11 @@ void run_block()
 {
     barrier_epoch = 0;
     n_static = 0;
+    // What the block before used is poisoned again, the rest still is.
+    static size_t dirty = MAX_SHARED;
+    memset(shared_base, 0xff, dirty);
+    for (size_t i = 0; i < dirty / 4; i++) shadow[i].writer = shadow[i].reader = -1;
     shared_used = (shared_dynamic_len + 15) / 16 * 16;
-    memset(shared_base, 0xff, MAX_SHARED);
-    for (size_t i = 0; i < MAX_SHARED / 4; i++) shadow[i].writer = shadow[i].reader = -1;
     for (int i = 0; i < n_thread; i++) start(i);
     for (;;) {
         bool all_done = true;
@@ -288,10 +290,11 @@ void run_block()
             }
             all_done &= f->at == DONE;
         }
-        if (all_done) return;
+        if (all_done) break;
         open_barriers();
         if (!changed) deadlock();
     }
+    dirty = (shared_used + 15) / 16 * 16;
 }
 
 // ---- which kernels ran: in memory that forked processes share ----
