@@ -17,7 +17,8 @@ extern "C" {
 #include "kernels/cuda/entries.h"
 }
 
-static const size_t STAGE_BYTES = 8 << 20;
+static const size_t STAGE_BYTES = 1 << 20;
+enum { N_STAGE = 16 };
 // What a kernel found wrong with its data, in the host's memory: told when the device is next waited for. The first one stays.
 enum cuda_trouble_code { TROUBLE_NONE, TROUBLE_TOKEN, TROUBLE_EXPERT, TROUBLE_TOKEN_BWD, TROUBLE_CHOICE, TROUBLE_ROW, TROUBLE_TARGET };
 struct cuda_trouble {
@@ -32,10 +33,11 @@ struct cuda_state {
     int n_sm, arch; // multiprocessors; 90 for sm_90
     size_t shared_max, l2_bytes;
     struct {
-        char *host[2]; // pinned, STAGE_BYTES each
-        cudaEvent_t free[2];
-        int next;
-    } stage; // uploads go through
+        char *host;                // pinned, N_STAGE pieces of STAGE_BYTES
+        cudaEvent_t free[N_STAGE]; // the copies out of a piece have ended
+        int now;                   // the piece being filled …
+        size_t used;               // … up to here
+    } stage;                       // uploads go through it, so that the host need not wait for each
     struct cuda_trouble *trouble;
     struct blaslt *blaslt;
     struct graphs *graphs;

@@ -10,20 +10,25 @@ extern "C" size_t cuda_pack_bytes(const struct device *dev, enum dtype t, int64_
     return (size_t)(n * panel_stride(t, k)) * dtype_size(t);
 }
 
-// Through pinned memory in two halves: the host's is free when this returns, and the device is not waited for.
+// Through a ring of pinned memory: many small uploads share a piece, and the host waits only for a piece that is still being read, a whole
+// ring ago. So it may run ahead of the device.
 extern "C" void cuda_upload(struct device *dev, struct tensor out, const void *host)
 {
     struct cuda_state *s = cuda_of(dev);
     const size_t size = tensor_bytes(out);
-    for (size_t at = 0; at < size; at += STAGE_BYTES) {
-        const size_t n = size - at < STAGE_BYTES ? size - at : STAGE_BYTES;
-        const int i = s->stage.next;
-        s->stage.next = !i;
-        if (!cuda_ok(dev, cudaEventSynchronize(s->stage.free[i]), "waiting to upload")) return;
-        memcpy(s->stage.host[i], (const char *)host + at, n);
-        if (!cuda_ok(dev, cudaMemcpyAsync((char *)out.data + at, s->stage.host[i], n, cudaMemcpyHostToDevice, s->stream), "uploading"))
-            return;
-        if (!cuda_ok(dev, cudaEventRecord(s->stage.free[i], s->stream), "uploading")) return;
+    for (size_t at = 0, n; at < size; at += n) {
+        if (s->stage.used == STAGE_BYTES) {
+            if (!cuda_ok(dev, cudaEventRecord(s->stage.free[s->stage.now], s->stream), "uploading")) return;
+            s->stage.now = (s->stage.now + 1) % N_STAGE;
+            s->stage.used = 0;
+            if (!cuda_ok(dev, cudaEventSynchronize(s->stage.free[s->stage.now]), "waiting to upload")) return;
+        }
+        n = STAGE_BYTES - s->stage.used;
+        if (n > size - at) n = size - at;
+        char *piece = s->stage.host + (size_t)s->stage.now * STAGE_BYTES + s->stage.used;
+        memcpy(piece, (const char *)host + at, n);
+        if (!cuda_ok(dev, cudaMemcpyAsync((char *)out.data + at, piece, n, cudaMemcpyHostToDevice, s->stream), "uploading")) return;
+        s->stage.used += (n + 15) / 16 * 16; // a multiple of it, as STAGE_BYTES is
     }
 }
 

@@ -57,9 +57,9 @@ static enum status open_device(struct device *dev, struct cuda_state *s, struct 
         return err_set(err, ST_BAD_INPUT, "device %s: %s is sm_%d, and distill's kernels need sm_%d (A100) or newer. Use --device cpu",
                        name, p.name, s->arch, ARCH_MIN);
     if ((e = cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking))) return failed(err, name, "making a stream", e);
-    for (int i = 0; i < 2 && !e; i++) {
-        e = cudaMallocHost((void **)&s->stage.host[i], STAGE_BYTES);
-        if (!e) e = cudaEventCreateWithFlags(&s->stage.free[i], cudaEventDisableTiming);
+    e = cudaMallocHost((void **)&s->stage.host, N_STAGE * STAGE_BYTES);
+    for (int i = 0; i < N_STAGE && !e; i++) {
+        e = cudaEventCreateWithFlags(&s->stage.free[i], cudaEventDisableTiming);
         if (!e) e = cudaEventRecord(s->stage.free[i], s->stream);
     }
     if (!e) e = cudaMallocHost((void **)&s->trouble, sizeof *s->trouble);
@@ -87,10 +87,9 @@ extern "C" void cuda_close(struct device *dev)
         cudaStreamSynchronize(s->stream);
         cudaStreamDestroy(s->stream);
     }
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < N_STAGE; i++)
         if (s->stage.free[i]) cudaEventDestroy(s->stage.free[i]);
-        if (s->stage.host[i]) cudaFreeHost(s->stage.host[i]);
-    }
+    if (s->stage.host) cudaFreeHost(s->stage.host);
     if (s->trouble) cudaFreeHost(s->trouble);
     blaslt_close(s->blaslt);
     graphs_free(s->graphs);

@@ -168,6 +168,32 @@ START_TEST(packed_weights_go_to_the_library_where_batches_may_matter)
 }
 END_TEST
 
+// More small uploads than the pinned ring holds at once, with nothing on the device in between: each arrives as it was.
+START_TEST(uploads_may_run_ahead_of_the_device)
+{
+    enum { EACH = 100003, N = 400 };
+    struct device dev;
+    struct err err = {0};
+    open_gpu(&dev);
+    ck_ok(dev_reserve(&dev, (size_t)EACH * N + N * ARENA_ALIGN, &err));
+    struct tensor x[N];
+    unsigned char *host = malloc(EACH);
+    for (int i = 0; i < N; i++) {
+        x[i] = dev_1d(&dev, DT_U8, EACH);
+        memset(host, i % 251, EACH);
+        op_upload(&dev, x[i], host);
+    }
+    for (int i = 0; i < N; i++) {
+        op_download(&dev, host, x[i]);
+        for (int j = 0; j < EACH; j += EACH / 7)
+            if (host[j] != i % 251) ck_abort_msg("upload %d, byte %d: %d", i, j, host[j]);
+    }
+    ck_ok(dev_check(&dev, &err));
+    free(host);
+    dev_close(&dev);
+}
+END_TEST
+
 START_TEST(a_library_that_is_not_there_is_named)
 {
     struct device dev;
@@ -200,6 +226,7 @@ Suite *suite_cuda(void)
     tcase_add_loop_test(t, a_fault_names_the_op, 0, sizeof faults / sizeof *faults);
     tcase_add_test(t, a_recorded_step_does_the_same_over_new_values);
     tcase_add_test(t, packed_weights_go_to_the_library_where_batches_may_matter);
+    tcase_add_test(t, uploads_may_run_ahead_of_the_device);
     tcase_add_test(t, a_library_that_is_not_there_is_named);
     tcase_add_test(t, the_default_is_a_gpu_if_there_is_one);
     suite_add_tcase(s, t);

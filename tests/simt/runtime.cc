@@ -68,6 +68,20 @@ void protect(const block &b, bool open)
     if (b.map_size <= PROTECT_MAX) mprotect(b.map, b.map_size - PAGE, open ? PROT_READ | PROT_WRITE : PROT_NONE);
 }
 
+struct upload {
+    void *to;
+    const void *from;
+    size_t size;
+};
+std::vector<upload> uploads;
+void flush()
+{
+    simt::device_open(true);
+    for (const upload &u : uploads) memcpy(u.to, u.from, u.size);
+    simt::device_open(false);
+    uploads.clear();
+}
+
 cudaError_t no_device()
 {
     return last_error = cudaErrorNoDevice;
@@ -204,6 +218,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t g, unsigned 
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t)
 {
+    flush();
     CALL(cudaGraphLaunch);
     for (auto &f : exec->work) f();
     return cudaSuccess;
@@ -221,6 +236,7 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
 
 cudaError_t simt_launch_check()
 {
+    flush();
     CALL(launch);
     return cudaSuccess;
 }
@@ -276,6 +292,7 @@ cudaError_t cudaMalloc(void **p, size_t size)
 }
 cudaError_t cudaFree(void *p)
 {
+    flush();
     return !p || simt::device_free(p) ? cudaSuccess : (last_error = cudaErrorInvalidValue);
 }
 cudaError_t cudaMallocHost(void **p, size_t size)
@@ -296,6 +313,12 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t size, cudaMemcpyK
               (kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice) == simt::is_device(from, size);
     if (!ok && size) return last_error = cudaErrorInvalidValue;
     if (recording && kind != cudaMemcpyDeviceToDevice) return last_error = cudaErrorStreamCaptureUnsupported;
+    // From the host: begun, and done when something after it on the stream is; the host must leave its memory alone until then.
+    if (kind == cudaMemcpyHostToDevice) {
+        uploads.push_back({to, from, size});
+        return cudaSuccess;
+    }
+    flush();
     simt_run([=] {
         simt::device_open(true);
         memmove(to, from, size);
@@ -312,6 +335,7 @@ cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_
 }
 cudaError_t cudaMemsetAsync(void *p, int value, size_t size, cudaStream_t)
 {
+    flush();
     CALL(cudaMemsetAsync);
     if (!simt::is_device(p, size)) return last_error = cudaErrorInvalidValue;
     simt_run([=] {
@@ -333,6 +357,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t)
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t)
 {
+    flush();
     CALL(cudaStreamSynchronize);
     if (recording) return last_error = cudaErrorStreamCaptureUnsupported;
     return cudaSuccess;
@@ -352,6 +377,7 @@ cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t)
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t)
 {
+    flush();
     CALL(cudaEventSynchronize);
     return cudaSuccess;
 }
