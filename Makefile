@@ -6,7 +6,7 @@
 # Others: deps, install (PREFIX=/usr/local), bench, asan, check-layers, check-headers, check-format, format, clean.
 # make fuzz: every parser fuzzed for FUZZ_SECONDS=60; make fuzz TARGET=template FUZZ_SECONDS=600: one of them. With clang and libFuzzer.
 # A part of the house alone, say while another part does not compile: make suites B=build/mine ROOMS="kernels/base datasets" TESTS=tests/datasets
-# Settings: CC=clang, DEBUG=1 (allocation guard on, little optimisation), WERROR=1, SAN=address,undefined, B=folder of the build, JOBS=N.
+# Settings: CC=clang, DNNL=0 (without oneDNN: products by plain loops, for a reference that needs no library), DEBUG=1 (allocation guard on, little optimisation), WERROR=1, SAN=address,undefined, B=folder of the build, JOBS=N.
 # A changed setting rebuilds what it touches. Sources are found by wildcard: a new file needs no line here. Everything under build/ may be deleted.
 
 B ?= build
@@ -23,7 +23,9 @@ endif
 
 ROOMS ?= distill teacher student kernels datasets
 TESTS ?= tests
-SRC := $(shell find $(ROOMS) -name '*.c' -not -path 'kernels/cpu/isa/*' -not -path 'kernels/cuda/*' | LC_ALL=C sort)
+DNNL ?= 1
+DNNL_ON := $(filter-out 0,$(DNNL))
+SRC := $(shell find $(ROOMS) -name '*.c' -not -path 'kernels/cpu/isa/*' -not -path 'kernels/cuda/*' -not -path kernels/cpu/$(if $(DNNL_ON),plain,dnnl).c | LC_ALL=C sort)
 ISA_SRC := $(if $(filter kernels kernels/cpu,$(ROOMS)),$(sort $(wildcard kernels/cpu/isa/*.c)))
 # A suite a file: tests/ROOM/test_NAME.c defines `Suite *suite_NAME(void)`. Other .c files under tests/ are helpers of the suites.
 TEST_SRC := $(shell find tests/main.c tests/paths.c $(TESTS) -name '*.c' -not -path 'tests/bench/*' -not -path 'tests/golden/*' -not -path 'tests/fuzz/*' -not -path 'tests/simt/*' | LC_ALL=C sort -u)
@@ -67,7 +69,7 @@ FLAGS := -std=gnu11 -fopenmp -ffp-contract=off -Wall -Wextra -Wshadow
 FLAGS += $(if $(findstring fuzzer,$(SAN)),-DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION -Wno-pass-failed) $(if $(WERROR),-Werror) $(if $(DEBUG),-DDISTILL_DEBUG) $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer)
 ISA_COMMON := -O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math
 INCLUDES := -I. -D_GNU_SOURCE
-LIBS := -ldnnl -ljansson -lpcre2-8 -lutf8proc -lcrypto -lm
+LIBS := $(if $(DNNL_ON),-ldnnl) -ljansson -lpcre2-8 -lutf8proc -lcrypto -lm
 CHECK_LIBS := $(shell pkg-config --libs check 2>/dev/null || echo -lcheck -lsubunit -lrt -lm) -pthread
 # Machine code for A100, L40 and H100, PTX for what is newer. CUDA_ARCHS=90a builds for one only.
 CUDA_ARCHS ?= 90a 80 89 100
@@ -101,7 +103,7 @@ $B/test-sources: FORCE
 	$(call stamp,$(TEST_SRC))
 # Headers and libraries, looked for before the first file is compiled: a missing one is named with its package.
 $B/deps.ok: $B/flags .ci/deps
-	@CC='$(CC)' CPPFLAGS='$(CPPFLAGS)' LDFLAGS='$(LDFLAGS)' sh .ci/deps check build && touch $@
+	@DNNL='$(DNNL)' CC='$(CC)' CPPFLAGS='$(CPPFLAGS)' LDFLAGS='$(LDFLAGS)' sh .ci/deps check build && touch $@
 
 $B/distill: $(OBJ) $(CU_OBJ) $B/sources
 	$(COMPILE) $(LDFLAGS) -o $@ $(OBJ) $(CU_OBJ) $(LIBS) $(if $(CU_OBJ),$(CUDA_LIBS))
@@ -158,7 +160,7 @@ suites: $(if $(filter distill,$(ROOMS)),$B/distill) $B/tests/run-all
 	$B/tests/run-all $(SUITE)
 
 test:
-	@sh .ci/deps install build test
+	@DNNL='$(DNNL)' sh .ci/deps install build test
 	@$(MAKE) --no-print-directory $B/distill $B/tests/run-all $(if $(SIMT_OBJ),$B/tests/distill-simt)
 	@sh .ci/test $B
 

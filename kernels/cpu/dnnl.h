@@ -1,4 +1,5 @@
-// Products by oneDNN, for weights in plain rows: training and prefill of what is not packed. Entries of every CPU table.
+// Products by oneDNN (dnnl.c), for weights in plain rows: training and prefill of what is not packed. Entries of every CPU table. A build
+// without the library (make DNNL=0) has plain.c in its place, with the same names.
 #pragma once
 #include "kernels/cpu/cpu.h"
 #include "kernels/tensor.h"
