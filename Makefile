@@ -50,7 +50,7 @@ CUDA_ON := $(filter-out 0,$(CUDA))
 CU_SRC := $(if $(filter kernels,$(ROOMS)),$(sort $(wildcard kernels/cuda/*.cu)))
 CU_TABLE := $(if $(CU_SRC),$B/obj/kernels/cuda/table.o)
 CU_OBJ := $(if $(CUDA_ON),$(CU_SRC:%.cu=$B/obj/%.cu.o) $(CU_TABLE))
-SIMT_OBJ := $(if $(CU_SRC),$(patsubst %.cu,$B/obj/simt/%.o,$(filter-out %/library.cu,$(CU_SRC))) $(patsubst %,$B/obj/%.o,$(wildcard tests/simt/*.cc tests/simt/*.c)) $(CU_TABLE))
+SIMT_OBJ := $(if $(CU_SRC),$(patsubst %.cu,$B/obj/simt/%.o,$(filter-out %/library.cu,$(CU_SRC))) $(patsubst %,$B/obj/%.o,$(filter-out %/absent.c,$(wildcard tests/simt/*.cc tests/simt/*.c))) $(CU_TABLE))
 
 OBJ := $(SRC:%.c=$B/obj/%.o) $(foreach isa,$(ISAS),$(ISA_SRC:%.c=$B/obj/%.$(isa).o))
 LIB_OBJ := $(filter-out $B/obj/distill/main.o,$(OBJ))
@@ -81,6 +81,7 @@ NVCOMPILE = $(NVCC) $(CUDA_FLAGS) $(INCLUDES)
 comma := ,
 SIMT_COMPILE = $(CXX) -x c++ -std=gnu++17 -ffp-contract=off -Wall -Wextra -Wno-unused-function -Wno-unknown-pragmas $(if $(WERROR),-Werror) $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer) $(CFLAGS) $(INCLUDES) -Itests/simt/include $(CPPFLAGS)
 COMPILE = $(CC) $(FLAGS) $(CFLAGS) $(INCLUDES) $(CPPFLAGS)
+LINK = $(COMPILE) $(LDFLAGS)
 DEPGEN = -MMD -MP
 
 .PHONY: cuda-check all deps quickstart test suites bench install asan fuzz check-layers check-headers check-format format clean FORCE
@@ -106,7 +107,7 @@ $B/deps.ok: $B/flags .ci/deps
 	@DNNL='$(DNNL)' CC='$(CC)' CPPFLAGS='$(CPPFLAGS)' LDFLAGS='$(LDFLAGS)' sh .ci/deps check build && touch $@
 
 $B/distill: $(OBJ) $(CU_OBJ) $B/sources
-	$(COMPILE) $(LDFLAGS) -o $@ $(OBJ) $(CU_OBJ) $(LIBS) $(if $(CU_OBJ),$(CUDA_LIBS))
+	$(LINK) -o $@ $(OBJ) $(CU_OBJ) $(LIBS) $(if $(CU_OBJ),$(CUDA_LIBS))
 $B/obj/kernels/cuda/%.cu.o: kernels/cuda/%.cu $B/cuda-flags
 	@mkdir -p $(@D)
 	$(NVCOMPILE) -MD -MP -MF $(@:.o=.d) -c -o $@ $<
@@ -118,7 +119,7 @@ $B/obj/tests/simt/%.cc.o: tests/simt/%.cc $B/simt-flags
 	$(SIMT_COMPILE) $(DEPGEN) -c -o $@ $<
 $B/obj/tests/simt/%.c.o: tests/simt/%.c $B/flags
 	@mkdir -p $(@D)
-	$(COMPILE) $(DEPGEN) -DTEST_ROOT='"$(CURDIR)"' -c -o $@ $<
+	$(COMPILE) $(DEPGEN) -c -o $@ $<
 $B/obj/%.o: %.c $B/flags $B/deps.ok
 	@mkdir -p $(@D)
 	$(COMPILE) $(DEPGEN) -c -o $@ $<
@@ -138,11 +139,11 @@ cuda-check:
 
 $B/tests/run-all: $(LIB_OBJ) $(TEST_OBJ) $(SIMT_OBJ) $B/sources $B/test-sources
 	@mkdir -p $(@D)
-	$(COMPILE) $(LDFLAGS) -o $@ $(LIB_OBJ) $(TEST_OBJ) $(SIMT_OBJ) $(LIBS) $(CHECK_LIBS) $(if $(SIMT_OBJ),-lstdc++)
+	$(LINK) -o $@ $(LIB_OBJ) $(TEST_OBJ) $(SIMT_OBJ) $(LIBS) $(CHECK_LIBS) $(if $(SIMT_OBJ),-lstdc++)
 # The program with the emulated GPU: what tests/cli runs with --device cuda. DISTILL_SIMT=1 gives it one.
 $B/tests/distill-simt: $(OBJ) $(SIMT_OBJ) $B/sources
 	@mkdir -p $(@D)
-	$(COMPILE) $(LDFLAGS) -o $@ $(OBJ) $(SIMT_OBJ) $(LIBS) -lstdc++
+	$(LINK) -o $@ $(OBJ) $(SIMT_OBJ) $(LIBS) -lstdc++
 $B/tests/suites.c: $B/test-sources
 	@mkdir -p $(@D)
 	@{ echo '#include "tests/test.h"'; for s in $(SUITES); do echo "Suite *suite_$$s(void);"; done; echo 'const struct suite_entry all_suites[] = {'; \
@@ -150,7 +151,8 @@ $B/tests/suites.c: $B/test-sources
 $B/obj/tests/suites.o: $B/tests/suites.c
 	@mkdir -p $(@D)
 	$(COMPILE) -c -o $@ $<
-$(TEST_OBJ) $(BENCH_OBJ): INCLUDES += -DTEST_ROOT='"$(CURDIR)"'
+# Where they find their files, unless $DISTILL_TEST_ROOT says.
+$B/obj/tests/paths.o $B/obj/tests/bench/main.o: INCLUDES += -DTEST_ROOT='"$(CURDIR)"'
 
 deps:
 	@sh .ci/deps install build test
@@ -191,8 +193,10 @@ $B/fuzz-%: $B/obj/tests/fuzz/%.o $B/parsers.a
 	$(COMPILE) -fsanitize=fuzzer $(LDFLAGS) -o $@ $< $B/parsers.a $(filter-out -ldnnl,$(LIBS))
 $B/obj/tests/fuzz/config.o: private CPPFLAGS += '-DARCHS=$(FUZZ_ARCHS)'
 
-$B/bench: $(LIB_OBJ) $(BENCH_OBJ) $B/sources
-	$(COMPILE) $(LDFLAGS) -o $@ $(LIB_OBJ) $(BENCH_OBJ) $(LIBS)
+$B/bench: $(LIB_OBJ) $(BENCH_OBJ) $(CU_OBJ) $B/sources
+	$(LINK) -o $@ $(LIB_OBJ) $(BENCH_OBJ) $(CU_OBJ) $(LIBS) $(if $(CU_OBJ),$(CUDA_LIBS))
+$B/tests/bench-simt: $(LIB_OBJ) $(BENCH_OBJ) $(SIMT_OBJ) $B/sources
+	$(LINK) -o $@ $(LIB_OBJ) $(BENCH_OBJ) $(SIMT_OBJ) $(LIBS) -lstdc++
 bench: $(if $(BENCH_SRC),$B/bench) $B/distill
 	@if [ -f tests/bench/run.sh ]; then sh tests/bench/run.sh $B; elif [ -x $B/bench ]; then $B/bench | tee $B/bench.txt; else echo "no benchmarks yet: tests/bench is empty"; fi
 

@@ -41,7 +41,10 @@ int main(int argc, char **argv)
     setenv("CK_DEFAULT_TIMEOUT", "120", 0);
     setvbuf(stdout, NULL, _IOLBF, 0); // so that lines of the tests' processes and of Check come in order
     int n_run = 0, n_failed = 0, n_unknown = 0;
-    if (chdir(TEST_ROOT)) perror(TEST_ROOT);
+    if (chdir(test_root())) {
+        perror(test_root());
+        return EXIT_FAILURE;
+    }
     for (const struct suite_entry *e = all_suites; argc < 2 && e->name; e++) n_failed += run(e, &n_run);
     for (int i = 1; i < argc; i++) {
         const struct suite_entry *e = all_suites;

@@ -22,10 +22,16 @@ static const char *keep(const char *dir, const char *sub)
     return k->path;
 }
 
+const char *test_root(void)
+{
+    const char *root = getenv("DISTILL_TEST_ROOT");
+    return root && *root ? root : TEST_ROOT;
+}
+
 const char *test_material_at(const char *test, const char *sub)
 {
     const char *dir = getenv("DISTILL_MATERIAL");
-    const char *path = keep(dir && *dir ? dir : TEST_ROOT "/../shared/material", sub);
+    const char *path = dir && *dir ? keep(dir, sub) : keep(keep(test_root(), "../shared/material"), sub);
     if (file_exists(path)) return path;
     size_t n = strlen(test); // Check names the function of START_TEST(name) name_fn
     if (n > 3 && !strcmp(test + n - 3, "_fn")) n -= 3;
@@ -36,7 +42,7 @@ const char *test_material_at(const char *test, const char *sub)
 
 const char *test_golden(const char *file)
 {
-    return keep(TEST_ROOT "/tests/golden", file);
+    return keep(keep(test_root(), "tests/golden"), file);
 }
 
 static char tmpdir[64];

@@ -19,16 +19,35 @@ const char *text(const char *fmt, ...) __attribute__((format(printf, 1, 2))); //
 void note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));        // a line to stderr
 void must(enum status st, const struct err *err);                             // ends the program when st is not ST_OK
 
+// ---- the device that is measured, and tensors on it (place.c) ----
+extern const char *bench_device; // --device: "cpu"
+extern bool bench_small;         // --small: shapes that only show that the jobs run, on the emulated GPU say
+extern int bench_threads;        // 0: as many as there are
+bool on_gpu(void);
+double device_now_s(struct device *dev);               // when all that was asked of it is done
+void *place(struct device *dev, size_t size_bytes);    // memory of the device, until place_free
+void place_free(void);                                 // of all, the ceilings' too
+void fill_random(struct device *dev, struct tensor t); // f32 or bf16, contiguous: within half of 0
+struct tensor place_random(struct device *dev, enum dtype t, int rank, int64_t a, int64_t b, int64_t c);
+struct tensor place_ints(struct device *dev, const int32_t *host, int64_t n);
+
 // ---- ceilings, measured by one pass each (ceilings.c) ----
-extern int bench_threads; // 0: as many as there are
 void ceilings_open(void);
-double ceiling_read(void);         // bytes a second read from memory by all threads
-double ceiling_gemm(enum dtype t); // FLOPs a second of oneDNN's product of large matrices
-enum { CEILING_GEMM_M = 1024, CEILING_GEMM_N = 2048, CEILING_GEMM_K = 2048 };
+void ceilings_close(void);         // place_free, too
+double ceiling_bytes(void);        // bytes a second: on the CPU read from memory by all threads, on a GPU copied, counting read and written
+double ceiling_gemm(enum dtype t); // FLOPs a second of the library's product of large matrices
+const char *flops_text(double flops); // a second
+const char *bytes_text(double bytes);
+extern int64_t ceiling_m, ceiling_n, ceiling_k;
 
 // ---- models of the shapes that are measured (slices.c) ----
 // Qwen2.5-0.5B with 4 of its 24 layers; the same whole; DeepSeek-V3's architecture at 4 small layers.
 extern const char slice_qwen[], slice_qwen_whole[], slice_v3[];
+// What a GPU is measured with. 7B: as many of its 28 layers as `layers` says. 30B-A3B: 6 of 48. V3: what one of 8 ranks holds of a layer's
+// experts, its attention whole, 1 dense and 3 MoE layers of 61.
+const char *config_qwen_1_5b(void);
+const char *config_qwen_7b(int layers);
+extern const char slice_30b_a3b[], slice_v3_rank[], slice_smallest[], slice_smallest_moe[];
 struct slice {
     struct device dev;
     struct model *model;
@@ -45,9 +64,13 @@ size_t watch_end(struct watch *w);
 void job_ceilings(void);
 void job_kernels(void);
 void job_train(void);
+void job_train_7b(void);
 void job_decode(void);
 void job_prefill(void);
 void job_moe(void);
+void job_moe_rank(void);
 void job_capture(void);
 void job_memory(void);
 void job_load(void);
+void job_ops(void);
+void job_head(void);

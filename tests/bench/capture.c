@@ -72,7 +72,12 @@ static void measure(const char *name, const char *json, const char *dir, enum dt
 
 void job_capture(void)
 {
-    measure("tiny teacher", NULL, TEST_ROOT "/teacher/tiny/moe", DT_BF16, 200, 2);
+    measure("tiny teacher", NULL, "teacher/tiny/moe", DT_BF16, bench_small ? 2 : 200, bench_small ? 1 : 2);
+    if (bench_small) return;
+    if (on_gpu()) {
+        measure("Qwen2.5-1.5B", config_qwen_1_5b(), NULL, DT_BF16, 60, 1);
+        return;
+    }
     measure("Qwen2.5-0.5B slice", slice_qwen, NULL, DT_BF16, 60, 1);
     measure("Qwen2.5-0.5B whole", slice_qwen_whole, NULL, DT_BF16, 40, 1);
 }

@@ -64,7 +64,7 @@ static void bench_decode(int64_t m, int64_t n, int64_t k, enum dtype t)
     linear_s(&ours, 4), linear_s(&wide, 1);
     const double bytes = (double)n * (double)k * (double)dtype_size(t), flops = 2.0 * (double)(m * n) * (double)k;
     for (int i = 0; i < N_REP; i++) {
-        read[i] = ceiling_read() / 1e9;
+        read[i] = ceiling_bytes() / 1e9;
         mine[i] = linear_s(&ours, 16);
         gemm[i] = 2.0 * 512 * (double)n * (double)k / linear_s(&wide, 2) / 1e9;
         const double floor_s = bytes / read[i] / 1e9 > flops / gemm[i] / 1e9 ? bytes / read[i] / 1e9 : flops / gemm[i] / 1e9;
@@ -144,7 +144,7 @@ static void bench_paged(int n_seq, int len, int n_head, int n_kv, int d, enum dt
     const int n_call = (int)(1e8 / bytes) + 1;
     double mine[N_REP], share[N_REP];
     for (int i = -1; i < N_REP; i++) {
-        const double gbs = ceiling_read() / 1e9;
+        const double gbs = ceiling_bytes() / 1e9;
         double s = now_s();
         for (int c = 0; c < n_call; c++) op_attention_paged(&dev, out, q, keys, values, &seg, 0.125f, 0);
         s = (now_s() - s) / n_call;

@@ -32,7 +32,7 @@ struct trainer *made_up_trainer(struct slice *s, struct rows *rows, struct comm 
                                 .clip = 1,
                                 .schedule = SCHEDULE_CONSTANT,
                                 .n_step = 1000,
-                                .recompute = RECOMPUTE_NONE};
+                                .recompute = on_gpu() ? RECOMPUTE_AUTO : RECOMPUTE_NONE};
     must(loss_parse(&opt.loss, "ce", &err), &err);
     opt.pack = (struct pack_options){.batch_tokens = (int)rows->n_tok, .micro_tokens = (int)rows->n_tok};
     struct trainer *t = NULL;

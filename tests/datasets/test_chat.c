@@ -2,7 +2,7 @@
 // hand: the texts between bars are what carries loss.
 #include "tests/datasets/chat_helpers.h"
 
-static const char TINY[] = TEST_ROOT "/teacher/tiny/moe";
+static const char TINY[] = "teacher/tiny/moe";
 
 // A folder with the tokenizer of `from` and another template (NULL: none at all).
 static const char *with_template(const char *from, const char *template)

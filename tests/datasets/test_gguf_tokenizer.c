@@ -3,7 +3,7 @@
 #include "datasets/tokenizer/gguf.h"
 #include "tests/test.h"
 
-static const char TINY[] = TEST_ROOT "/teacher/tiny/base";
+static const char TINY[] = "teacher/tiny/base";
 
 static json_t *golden(const char *name)
 {

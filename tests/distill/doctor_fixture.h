@@ -4,8 +4,8 @@
 #include "distill/doctor.h"
 #include "tests/test.h"
 
-#define TEACHER TEST_ROOT "/teacher/tiny/moe"
-#define STUDENT TEST_ROOT "/teacher/tiny/base"
+#define TEACHER "teacher/tiny/moe"
+#define STUDENT "teacher/tiny/base"
 extern const struct command command_doctor, command_gen, command_export;
 
 // ---- folders; paths live until the test ends

@@ -94,7 +94,7 @@ static const char *store_of(const char *teacher, const char *max_tokens, const c
     char *argv[] = {"--teacher",
                     (char *)(uintptr_t)teacher,
                     "--prompts",
-                    TEST_ROOT "/teacher/tiny/prompts.jsonl",
+                    "teacher/tiny/prompts.jsonl",
                     "--limit",
                     "6",
                     "--out",

@@ -220,6 +220,10 @@ END_TEST
 Suite *suite_cuda(void)
 {
     Suite *s = suite_create("cuda");
+    if (!simt_here()) {
+        printf("skipped: suite cuda (trouble can be made on the emulated GPU only)\n");
+        return s;
+    }
     TCase *t = tcase_create("trouble");
     tcase_add_loop_test(t, what_cannot_be_opened_is_said_in_a_sentence, 0, sizeof openings / sizeof *openings);
     tcase_add_test(t, memory_that_is_not_there_is_counted);

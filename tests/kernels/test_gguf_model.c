@@ -212,7 +212,7 @@ END_TEST
 START_TEST(q8_0_of_whole_blocks_takes_kv_b_apart_and_together_again)
 {
     // A model whose sizes are blocks of 32, so that attn_k_b, transposed, is Q8_0 too.
-    const char *dir = TEST_ROOT "/teacher/tiny/moe";
+    const char *dir = "teacher/tiny/moe";
     const char *path = exported(dir, GGML_Q8_0);
     struct gguf g;
     struct err err = {0};
@@ -386,7 +386,7 @@ START_TEST(tensors_that_are_missing_or_of_an_unknown_type_are_named)
              "tensor model.layers.0.self_attn.q_proj.weight: missing, wanted (16, 16)");
     // A norm's type becomes one of the same size that no weight has.
     struct buf b = {0};
-    path = exported(TEST_ROOT "/teacher/tiny/base", GGML_BF16);
+    path = exported("teacher/tiny/base", GGML_BF16);
     ck_ok(file_read(&b, path, 1 << 24, &err));
     char *name = memmem(b.data, b.size, "blk.0.attn_norm.weight", 22);
     ck_assert(name != NULL);

@@ -5,14 +5,13 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cuda/cuda.h"
 #include "tests/kernels/ops_ref.h"
-#include "tests/simt/simt_state.h"
 #include "tests/test.h"
 
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
 
-// Every backend there is: the instruction sets that this machine runs, and the GPU, emulated in the suites.
+// Every backend there is: the instruction sets that this machine runs, and the GPU: emulated, or a real one.
 static const struct backend *backends[N_CPU_ISA + 1];
 static int n_backend;
 enum { N_FAMILY = 4 };
@@ -355,7 +354,7 @@ Suite *suite_ops(void)
 {
     n_backend = cpu_backend_list(backends);
     struct err err = {0};
-    if (cuda_backend && !cuda_backend(&backends[n_backend], "cuda", &err)) n_backend++;
+    if (test_gpu() && !cuda_backend(&backends[n_backend], "cuda", &err)) n_backend++;
     Suite *s = suite_create("ops");
     TCase *t = tcase_create("ops");
     tcase_add_loop_test(t, every_entry_of_the_table_has_a_row, 0, n_backend);

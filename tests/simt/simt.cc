@@ -557,6 +557,10 @@ extern "C" void simt_shared_memory(size_t bytes)
     const size_t most = simt::MAX_SHARED;
     simt::shared_most = bytes < most ? bytes : most;
 }
+extern "C" int simt_here(void)
+{
+    return 1;
+}
 extern "C" int simt_kernels(const char **name, int max)
 {
     int n = 0;

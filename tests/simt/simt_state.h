@@ -5,6 +5,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+int simt_here(void);                            /* whether there is one: absent.c stands in where the suites run on a real GPU */
 void simt_devices(int n) __attribute__((weak)); /* how many devices there are; 0 at start unless DISTILL_SIMT says */
 void simt_device_memory(size_t total_bytes);    /* of each; 4 GiB at start */
 void simt_shared_memory(size_t bytes);          /* of a block, at most; 227 KiB at start, as an H100 */
