@@ -1,4 +1,6 @@
 // The GPU that tests run on, if there is one.
+#include "tests/gpu.h"
+
 #include "kernels/cuda/cuda.h"
 #include "tests/simt/simt_state.h"
 #include "tests/test.h"
@@ -21,6 +23,13 @@ bool test_gpu(void)
     if (pid > 0) waitpid(pid, &status, 0);
     known = pid > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0;
     return known;
+}
+
+struct tensor test_up(struct device *dev, enum dtype t, const void *host, int64_t n)
+{
+    struct tensor x = dev_1d(dev, t, n);
+    op_upload(dev, x, host);
+    return x;
 }
 
 const char *test_device(void)

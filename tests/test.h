@@ -16,11 +16,6 @@ extern const struct suite_entry all_suites[]; // made by the Makefile from the f
 // The checkout, or what holds its files elsewhere: $DISTILL_TEST_ROOT, else where the suites were built. Tests run in it, so that
 // "teacher/tiny/moe" is a path.
 const char *test_root(void);
-// Whether there is a GPU, a real one or the emulated one (which this takes). Asked of a process beside this one: a driver that was begun
-// here would not work in the tests, which are processes forked from this.
-bool test_gpu(void);
-// Where the golden models are run: $DISTILL_TEST_DEVICE, else "cpu".
-const char *test_device(void);
 
 // The path of `sub` in the material, real files of other makers that are not part of the project: $DISTILL_MATERIAL, else
 // ../shared/material beside the checkout. NULL where it is absent, and then a line names the test that is skipped; the test returns. The

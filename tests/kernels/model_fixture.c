@@ -154,6 +154,13 @@ double max_diff(const float *a, const float *b, int64_t n)
     return m;
 }
 
+float *fixture_values(struct fixture *f, struct tensor x)
+{
+    float *v = NEW_N(float, tensor_numel(x));
+    op_download(&f->dev, v, x);
+    return v;
+}
+
 // ---- training ------------------------------------------------------------------------------------------------------------------------
 
 double trained_step(struct fixture *f, struct trained *t, const int32_t *ids, const int *length, int n_doc, const float *g,
@@ -164,18 +171,23 @@ double trained_step(struct fixture *f, struct trained *t, const int32_t *ids, co
     int32_t start[8] = {0}, pos[256];
     struct segments seg = packed(start, pos, length, n_doc);
     int64_t n = seg.n_tok, d = m->config.d_model;
-    struct tensor id = tensor_1d((void *)ids, DT_I32, n);
+    size_t mark = dev_mark(&f->dev), kept = arena_mark(&t->keep);
+    seg.start = ints_on_device(f, start, n_doc + 1);
+    seg.pos = ints_on_device(f, pos, n);
+    struct tensor id = tensor_1d(ints_on_device(f, ids, n), DT_I32, n);
     struct run run = {
         .dev = &f->dev, .mode = RUN_FLAT, .seg = &seg, .keep = &t->keep, .saved = backward ? t->saved : NULL, .recompute = recompute};
-    size_t mark = dev_mark(&f->dev), kept = arena_mark(&t->keep);
     struct tensor hidden = dev_2d(&f->dev, m->dtype, n, d), wide = dev_2d(&f->dev, DT_F32, n, d);
     model_forward(m, &run, hidden, id);
     op_copy(&f->dev, wide, hidden);
+    float *out = fixture_values(f, wide);
     double loss = 0;
-    for (int64_t i = 0; i < n * d; i++) loss += (double)((float *)wide.data)[i] * (double)g[i];
+    for (int64_t i = 0; i < n * d; i++) loss += (double)out[i] * (double)g[i];
+    mem_free(out);
     if (backward) {
-        memset(t->grads.base, 0, t->grads.used);
-        op_copy(&f->dev, hidden, tensor_2d((void *)g, DT_F32, n, d));
+        op_zero(&f->dev, tensor_1d(t->grads.base, DT_U8, (int64_t)t->grads.used));
+        op_upload(&f->dev, wide, g);
+        op_copy(&f->dev, hidden, wide);
         model_backward(m, &run, hidden, id);
     }
     arena_release(&t->keep, kept);
@@ -187,8 +199,8 @@ double trained_step(struct fixture *f, struct trained *t, const int32_t *ids, co
 void trained_open(struct trained *t, struct fixture *f)
 {
     struct err err = {0};
-    ck_ok(arena_init(&t->grads, "gradients", 1 << 20, &err));
-    ck_ok(arena_init(&t->keep, "kept", 8 << 20, &err));
+    ck_ok(dev_arena(&f->dev, &t->grads, "gradients", 1 << 20, &err));
+    ck_ok(dev_arena(&f->dev, &t->keep, "kept", 8 << 20, &err));
     model_alloc_grads(f->model, &t->grads);
     t->saved = model_saved_alloc(f->model);
 }

@@ -26,6 +26,8 @@ void fixture_cached(struct fixture *f, float *logits, const int32_t *ids, int n,
 double max_abs(const float *x, int64_t n);
 double max_diff(const float *a, const float *b, int64_t n);
 
+float *fixture_values(struct fixture *f, struct tensor x); // of an f32 tensor, on the host; mem_free it
+
 // What a training step needs beside a model loaded for training.
 struct trained {
     struct arena grads, keep;

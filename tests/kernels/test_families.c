@@ -1,6 +1,8 @@
 // Every family by config alone: what this build computes on tests/golden/models/*, against what transformers computed there (models.py).
-// A test a config; each prints its row of the table in docs/families.md: build/tests/run-all families.
+// On the CPU, or with DISTILL_TEST_DEVICE=cuda on a GPU. A test a config; each prints its row of the table in docs/families.md:
+// build/tests/run-all families.
 #include "kernels/base/half.h"
+#include "tests/gpu.h"
 #include "tests/kernels/model_fixture.h"
 
 #include <math.h>
@@ -39,6 +41,7 @@ enum { N_GOLDEN = sizeof goldens / sizeof *goldens, N_ROW_MAX = 64, N_CHOICE_MAX
 struct result {
     float *logits;
     int64_t n, v;
+    struct device *dev;
     int32_t choice[8][N_ROW_MAX * N_CHOICE_MAX]; // (MoE layer) (row, top_k) sorted
     int n_moe, top_k;
 };
@@ -55,7 +58,7 @@ static void watch_experts(void *arg, int layer, struct tensor out, struct tensor
     if (tensor_none(expert)) return;
     r->top_k = (int)expert.shape[1];
     int32_t *to = r->choice[r->n_moe++];
-    memcpy(to, expert.data, (size_t)tensor_numel(expert) * sizeof *to);
+    op_download(r->dev, to, expert);
     for (int64_t i = 0; i < expert.shape[0]; i++) qsort(to + i * r->top_k, (size_t)r->top_k, sizeof *to, int_cmp);
 }
 
@@ -66,6 +69,7 @@ static void result_of(struct result *r, struct fixture *f)
     r->v = f->model->config.n_vocab;
     r->logits = NEW_N(float, r->n * r->v);
     r->n_moe = 0;
+    r->dev = &f->dev;
     fixture_flat_watched(f, r->logits, ids, (int[]){(int)r->n}, 1, watch_experts, r);
 }
 
@@ -111,7 +115,7 @@ static void measure_bf16(struct row *m, const char *dir, const struct result *f3
     struct result *r = NEW(struct result);
     int64_t n;
     int32_t skip[N_ROW_MAX] = {0};
-    model_fixture_open(&f, dir, MODEL_GENERATE, DT_BF16, "cpu");
+    model_fixture_open(&f, dir, MODEL_GENERATE, DT_BF16, test_device());
     result_of(r, &f);
     for (int64_t i = 0; i < r->n; i++) m->n_flipped += skip[i] = flipped(r, f32, i);
     m->bf16 = rms_error(r->logits, want, skip, r->n, r->v);
@@ -147,7 +151,9 @@ static double measure_gradients(struct fixture *f, const char *golden)
             continue;
         }
         ck_assert_msg(want != NULL, "%s: no golden of %s", golden, name);
-        double diff = max_diff(p->grad.data, want, size);
+        float *grad = fixture_values(f, p->grad);
+        double diff = max_diff(grad, want, size);
+        mem_free(grad);
         if (strstr(name, "k_proj.bias")) // it moves all of a query's scores alike: its true gradient is 0, what is left is rounding
             ck_assert_msg(diff < 1e-3, "%s: %s differs by %g", golden, name, diff);
         else if (!(diff / max_abs(want, size) <= worst))
@@ -163,7 +169,7 @@ static void measure_dense(struct row *m, const char *dir, const char *golden, co
     struct result *r = NEW(struct result);
     const int32_t skip[N_ROW_MAX] = {0};
     for (int low = 0; low < 2; low++) {
-        model_fixture_open(&f, dir, MODEL_TRAIN, low ? DT_BF16 : DT_F32, "cpu");
+        model_fixture_open(&f, dir, MODEL_TRAIN, low ? DT_BF16 : DT_F32, test_device());
         ck_assert_ptr_null(model_untrainable(f.model));
         result_of(r, &f);
         if (low)
@@ -198,7 +204,7 @@ static struct row measure(const char *golden)
     struct fixture f, generic;
     struct result *r = NEW(struct result), *g = NEW(struct result);
     int64_t n_logit;
-    model_fixture_open(&f, dir, MODEL_GENERATE, DT_F32, "cpu");
+    model_fixture_open(&f, dir, MODEL_GENERATE, DT_F32, test_device());
     const float *want = ref_f32(&f, "logits", &n_logit);
     result_of(r, &f);
     m.n = (int)r->n;

@@ -1,4 +1,5 @@
 // Whole models against DeepSeek's own numbers, the equalities that the flat form promises, and files that lie. (Families: test_families.c)
+#include "tests/gpu.h"
 #include "tests/kernels/edited.h"
 #include "tests/kernels/model_fixture.h"
 
@@ -28,7 +29,9 @@ static void watch_layer(void *arg, int layer, struct tensor out, struct tensor e
         snprintf(name, sizeof name, "layer%d.out", layer);
         const float *want = ref_f32(w->f, name, &n);
         if (!want) return;
-        double e = max_diff(out.data, want, n) / max_abs(want, n);
+        float *got = fixture_values(w->f, out);
+        double e = max_diff(got, want, n) / max_abs(want, n);
+        mem_free(got);
         ck_assert_msg(e < 1e-4, "%s differs by %g of the largest", name, e);
         w->n_layer_seen++;
         return;
@@ -38,17 +41,22 @@ static void watch_layer(void *arg, int layer, struct tensor out, struct tensor e
     snprintf(name, sizeof name, "layer%d.gate.weights", layer);
     const float *want_weight = ref_f32(w->f, name, &n);
     const int64_t k = expert.shape[1];
+    float *got_weight = fixture_values(w->f, weight);
+    int32_t *got = NEW_N(int32_t, tensor_numel(expert));
+    op_download(&w->f->dev, got, expert);
     for (int64_t t = 0; t < expert.shape[0]; t++) {
         int32_t a[16], b[16];
-        memcpy(a, (int32_t *)expert.data + t * k, (size_t)k * 4);
+        memcpy(a, got + t * k, (size_t)k * 4);
         memcpy(b, want + t * k, (size_t)k * 4);
         for (int64_t i = 0; i < k; i++) // the order of the chosen is free, the weight belongs to the expert
             for (int64_t j = 0; j < k; j++)
-                if (a[i] == b[j]) ck_assert_double_eq_tol(((float *)weight.data)[t * k + i], want_weight[t * k + j], 1e-4);
+                if (a[i] == b[j]) ck_assert_double_eq_tol((double)got_weight[t * k + i], want_weight[t * k + j], 1e-4);
         qsort(a, (size_t)k, 4, int_cmp);
         qsort(b, (size_t)k, 4, int_cmp);
         ck_assert_msg(!memcmp(a, b, (size_t)k * 4), "layer %d, token %d: other experts", layer, (int)t);
     }
+    mem_free(got_weight);
+    mem_free(got);
     w->n_routing_seen++;
 }
 
@@ -57,7 +65,7 @@ START_TEST(deepseek_v3_reference_logits_layers_and_routing)
     const char *dir = test_material("models/deepseek-v3-tiny-random");
     if (!dir) return;
     struct fixture f;
-    model_fixture_open(&f, dir, MODEL_GENERATE, DT_F32, "cpu");
+    model_fixture_open(&f, dir, MODEL_GENERATE, DT_F32, test_device());
     int64_t n, n_logit;
     const int32_t *ids = ref_i32(&f, "input_ids", &n);
     const float *want = ref_f32(&f, "logits", &n_logit);
@@ -77,7 +85,7 @@ END_TEST
 START_TEST(packed_documents_equal_alone)
 {
     struct fixture f;
-    model_fixture_open(&f, golden_model(goldens[_i]), MODEL_GENERATE, _i % 2 ? DT_BF16 : DT_F32, "cpu");
+    model_fixture_open(&f, golden_model(goldens[_i]), MODEL_GENERATE, _i % 2 ? DT_BF16 : DT_F32, test_device());
     int64_t n, v = f.model->config.n_vocab;
     const int32_t *ids = ref_i32(&f, "ids", &n);
     const int length[] = {1, 17, 2, 25};
@@ -99,7 +107,7 @@ START_TEST(gradients_equal_finite_differences)
 {
     struct fixture f;
     struct trained t;
-    model_fixture_open(&f, golden_model(dense[_i]), MODEL_TRAIN, DT_F32, "cpu");
+    model_fixture_open(&f, golden_model(dense[_i]), MODEL_TRAIN, DT_F32, test_device());
     trained_open(&t, &f);
     int64_t n, n_g;
     const int32_t *ids = ref_i32(&f, "ids", &n);
@@ -110,19 +118,21 @@ START_TEST(gradients_equal_finite_differences)
         struct param *p = &f.model->params[i];
         if (p == f.model->head && !f.model->config.tied) continue;
         int64_t size = tensor_numel(p->weight);
-        float *w = p->weight.data, *grad = p->grad.data, *was = NEW_N(float, size);
-        memcpy(was, w, (size_t)size * 4);
+        float *grad = fixture_values(&f, p->grad), *was = fixture_values(&f, p->weight), *w = NEW_N(float, size);
         double slope = 0, norm = sqrt(1e-30), loss[2];
         for (int64_t k = 0; k < size; k++) norm += (double)grad[k] * (double)grad[k];
         norm = sqrt(norm);
         const double h = 2e-3;
         for (int side = 0; side < 2; side++) { // along the gradient itself: slope = |grad|
             for (int64_t k = 0; k < size; k++) w[k] = (float)(was[k] + (side ? h : -h) * (double)grad[k] / norm);
+            op_upload(&f.dev, p->weight, w);
             loss[side] = trained_step(&f, &t, ids, length, 2, g, RECOMPUTE_NONE, false);
         }
         slope = (loss[1] - loss[0]) / (2 * h);
-        memcpy(w, was, (size_t)size * 4);
+        op_upload(&f.dev, p->weight, was);
+        mem_free(grad);
         mem_free(was);
+        mem_free(w);
         if (strstr(p->name, "k_proj.bias")) continue; // 0 but for rounding
         ck_assert_msg(fabs(slope - norm) < 5e-3 * norm + 2e-3, "%s: %s: slope %g, gradient %g", dense[_i], p->name, slope, norm);
     }
@@ -135,7 +145,7 @@ START_TEST(recompute_gives_the_same_bits)
 {
     struct fixture f;
     struct trained t;
-    model_fixture_open(&f, golden_model(dense[_i]), MODEL_TRAIN, _i % 2 ? DT_BF16 : DT_F32, "cpu");
+    model_fixture_open(&f, golden_model(dense[_i]), MODEL_TRAIN, _i % 2 ? DT_BF16 : DT_F32, test_device());
     f.model->params[1].frozen = true;
     trained_open(&t, &f);
     ck_assert(tensor_none(f.model->params[1].grad));
@@ -143,18 +153,21 @@ START_TEST(recompute_gives_the_same_bits)
     const int32_t *ids = ref_i32(&f, "ids", &n);
     const float *g = ref_f32(&f, "g", &n_g);
     trained_step(&f, &t, ids, (int[]){20, (int)n - 20}, 2, g, RECOMPUTE_NONE, true);
-    uint8_t *want = mem_alloc(t.grads.used);
-    memcpy(want, t.grads.base, t.grads.used);
+    struct tensor grads = tensor_1d(t.grads.base, DT_U8, (int64_t)t.grads.used);
+    uint8_t *want = mem_alloc(t.grads.used), *got = mem_alloc(t.grads.used);
+    op_download(&f.dev, want, grads);
     size_t peak[3] = {t.keep.peak};
     for (int r = RECOMPUTE_CHEAP; r <= RECOMPUTE_LAYER; r++) {
         t.keep.peak = 0;
         trained_step(&f, &t, ids, (int[]){20, (int)n - 20}, 2, g, (enum recompute)r, true);
-        ck_assert_msg(!memcmp(want, t.grads.base, t.grads.used), "%s: policy %d gives other gradients", dense[_i], r);
+        op_download(&f.dev, got, grads);
+        ck_assert_msg(!memcmp(want, got, t.grads.used), "%s: policy %d gives other gradients", dense[_i], r);
         peak[r] = t.keep.peak;
     }
     ck_assert_uint_lt(peak[1], peak[0]);
     ck_assert_uint_lt(peak[2], peak[1]);
     mem_free(want);
+    mem_free(got);
     trained_close(&t);
     model_fixture_close(&f);
 }

@@ -4,6 +4,7 @@
 #include "kernels/base/mem.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cuda/cuda.h"
+#include "tests/gpu.h"
 #include "tests/kernels/ops_ref.h"
 #include "tests/test.h"
 

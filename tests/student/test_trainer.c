@@ -1,6 +1,7 @@
 // Training against PyTorch's trajectories, and against itself where two ways must agree.
 #include "student/head.h"
 #include "student/plan.h"
+#include "tests/gpu.h"
 #include "tests/student/train_fixture.h"
 
 #include <math.h>
@@ -46,8 +47,9 @@ static void check_weights(const struct fixture *f, const json_t *run, const char
     {
         const struct param *p = model_param(f->model, key);
         ck_assert_msg(p != NULL, "%s: no parameter %s", name, key);
-        const float *w = p->weight.data;
         int64_t n = tensor_numel(p->weight);
+        float *w = NEW_N(float, n);
+        op_download(f->model->dev, w, p->weight);
         double sumsq = 0;
         for (int64_t i = 0; i < n; i++) sumsq += (double)w[i] * (double)w[i];
         // Adam divides by the root of tiny second moments: single weights may drift by a fraction of lr (3e-3) a step, the norm hardly.
@@ -56,6 +58,7 @@ static void check_weights(const struct fixture *f, const json_t *run, const char
             double x = json_number_value(json_array_get(json_object_get(want, "first"), i));
             ck_assert_msg(fabs((double)w[i] - x) < 3e-4, "%s: %s[%zu] is %.7g, PyTorch has %.7g", name, key, i, (double)w[i], x);
         }
+        mem_free(w);
     }
 }
 
@@ -191,7 +194,7 @@ START_TEST(what_is_planned_without_weights_is_what_is_taken)
             fixture_train(&f, &o);
             const struct train_plan *taken = &f.trainer->plan, *p = &plans[policy];
             struct model_options mo = {.archs = all_archs, .use = MODEL_TRAIN, .dtype = f.model->dtype, .random_init = true, .plan = true};
-            ck_ok(dev_open(&dev, "cpu", 1, &err));
+            ck_ok(dev_open(&dev, test_device(), 1, &err));
             ck_ok(model_load(&m, &dev, f.model->dir, &mo, &err));
             ck_ok(train_plan_policies(plans, m, &o, &taken->bounds, &f.trainer->use, &err));
             ck_assert_uint_eq(p->weights, taken->weights);
@@ -239,36 +242,46 @@ START_TEST(the_head_does_not_depend_on_where_its_chunks_end)
     fixture_open(&f, "qwen2", DT_F32, store);
     ck_assert_int_lt((int)head_chunk(FIXTURE_VOCAB), N); // else nothing is tested
     struct arena a;
-    ck_ok(arena_init(&a, "test", 64 << 20, &err));
+    ck_ok(dev_arena(&f.dev, &a, "test", 64 << 20, &err));
     ck_ok(dev_reserve(&f.dev, 64 << 20, &err));
     model_alloc_grads(f.model, &a);
-    struct tensor dw = head_param(f.model)->grad;
-    float *hidden = arena_alloc(&a, N * D * 4), *dx[2], *ce[2], *kd = arena_alloc(&a, N * 4), *w[2];
-    int32_t *index = arena_alloc(&a, N * 4), *label = arena_alloc(&a, N * 4);
+    struct tensor dw = head_param(f.model)->grad, x = tensor_2d(arena_alloc(&a, N * D * 4), DT_F32, N, D),
+                  dxs = tensor_2d(arena_alloc(&a, N * D * 4), DT_F32, N, D), ces = tensor_1d(arena_alloc(&a, N * 4), DT_F32, N),
+                  kd = tensor_1d(arena_alloc(&a, N * 4), DT_F32, N), indices = tensor_1d(arena_alloc(&a, N * 4), DT_I32, N),
+                  labels = tensor_1d(arena_alloc(&a, N * 4), DT_I32, N);
+    float *hidden = NEW_N(float, N *D), *dx[2], *ce[2], *w[2];
+    int32_t *index = NEW_N(int32_t, N), *label = NEW_N(int32_t, N);
     for (int i = 0; i < N * D; i++) hidden[i] = (float)sin(0.7 * i + 0.01 * (i % 97));
     for (int i = 0; i < N; i++) index[i] = i, label[i] = i * 7 % FIXTURE_VOCAB;
+    op_upload(&f.dev, x, hidden);
+    op_upload(&f.dev, indices, index);
+    op_upload(&f.dev, labels, label);
     struct loss_mix mix = {.ce_weight = 1, .temperature = 1, .kd_scale = 1, .grad_scale = 1.0f / N, .n_vocab = FIXTURE_VOCAB};
     for (int way = 0; way < 2; way++) {
         op_zero(&f.dev, dw);
-        dx[way] = arena_alloc(&a, N * D * 4), ce[way] = arena_alloc(&a, N * 4), w[way] = arena_alloc(&a, FIXTURE_VOCAB * D * 4);
+        dx[way] = NEW_N(float, N *D), ce[way] = NEW_N(float, N), w[way] = NEW_N(float, FIXTURE_VOCAB *D);
         for (int first = 0, n; first < N; first += n) {
             n = way ? 500 : N;
             struct head_rows rows = {.n_loss = n,
-                                     .row = tensor_1d(index, DT_I32, n),
-                                     .label = tensor_1d(label + first, DT_I32, n),
-                                     .loss_of = tensor_1d(index, DT_I32, n)};
-            head_loss(f.model, &f.dev, tensor_2d(dx[way] + first * D, DT_F32, n, D), tensor_1d(ce[way] + first, DT_F32, n),
-                      tensor_1d(kd, DT_F32, n), tensor_2d(hidden + first * D, DT_F32, n, D), &rows, &mix);
+                                     .row = tensor_rows(indices, 0, n),
+                                     .label = tensor_rows(labels, first, n),
+                                     .loss_of = tensor_rows(indices, 0, n)};
+            head_loss(f.model, &f.dev, tensor_rows(dxs, first, n), tensor_rows(ces, first, n), tensor_rows(kd, 0, n),
+                      tensor_rows(x, first, n), &rows, &mix);
         }
-        memcpy(w[way], dw.data, tensor_bytes(dw));
+        op_download(&f.dev, dx[way], dxs);
+        op_download(&f.dev, ce[way], ces);
+        op_download(&f.dev, w[way], dw);
     }
     ck_ok(dev_check(&f.dev, &err));
     // A row's products are sums of 32 or 96 terms, whose order GEMM may choose by the number of rows; dW sums N terms of size 1/N.
     for (int i = 0; i < N; i++) ck_assert_double_eq_tol((double)ce[0][i], (double)ce[1][i], 2e-6 * (double)ce[0][i]);
     for (int i = 0; i < N * D; i++) ck_assert_double_eq_tol((double)dx[0][i], (double)dx[1][i], 1e-6 / N);
     for (int i = 0; i < FIXTURE_VOCAB * D; i++) ck_assert_double_eq_tol((double)w[0][i], (double)w[1][i], 1e-7);
-    fixture_close(&f);
+    for (int way = 0; way < 2; way++) mem_free(dx[way]), mem_free(ce[way]), mem_free(w[way]);
+    mem_free(hidden), mem_free(index), mem_free(label);
     arena_free(&a);
+    fixture_close(&f);
 }
 END_TEST
 
@@ -287,14 +300,20 @@ START_TEST(a_teacher_that_is_the_student_gives_no_divergence)
         const struct row *r = &f.rows.v[i];
         int32_t pos[128], start[2] = {0, r->n_tok};
         for (int k = 0; k < r->n_tok; k++) pos[k] = k;
-        struct segments seg = {.n_seg = 1, .n_tok = r->n_tok, .max_len = r->n_tok, .max_pos = r->n_tok, .start = start, .pos = pos};
+        struct segments seg = {
+            .n_seg = 1,
+            .n_tok = r->n_tok,
+            .max_len = r->n_tok,
+            .max_pos = r->n_tok,
+        };
         struct run run = {.dev = &f.dev, .mode = RUN_FLAT, .seg = &seg};
         size_t mark = dev_mark(&f.dev);
         struct tensor hidden = dev_2d(&f.dev, DT_F32, r->n_tok, 32), out = dev_2d(&f.dev, DT_F32, r->n_tok, FIXTURE_VOCAB);
-        model_forward(f.model, &run, hidden, tensor_1d(r->ids, DT_I32, r->n_tok));
+        seg.start = test_up(&f.dev, DT_I32, start, 2).data, seg.pos = test_up(&f.dev, DT_I32, pos, r->n_tok).data;
+        model_forward(f.model, &run, hidden, test_up(&f.dev, DT_I32, r->ids, r->n_tok));
         model_logits(f.model, &f.dev, out, hidden);
         int n = r->n_tok - r->n_prompt;
-        memcpy(at, (float *)out.data + (r->n_prompt - 1) * FIXTURE_VOCAB, (size_t)n * FIXTURE_VOCAB * 4);
+        op_download(&f.dev, at, tensor_rows(out, r->n_prompt - 1, n));
         at += n * FIXTURE_VOCAB;
         dev_release(&f.dev, mark);
     }

@@ -1,6 +1,8 @@
 // Stores made from golden rows, students loaded, trainers opened.
 #include "tests/student/train_fixture.h"
 
+#include "tests/gpu.h"
+
 #include <math.h>
 #include <stdlib.h>
 
@@ -134,7 +136,7 @@ void fixture_open_threads(struct fixture *f, const char *arch, enum dtype dtype,
     *f = (struct fixture){0};
     char dir[64];
     snprintf(dir, sizeof dir, "train/%s", arch);
-    ck_ok(dev_open(&f->dev, "cpu", n_thread, &err));
+    ck_ok(dev_open(&f->dev, test_device(), n_thread, &err));
     comm_open(&f->comm);
     struct model_options mo = {.archs = all_archs, .use = MODEL_TRAIN, .dtype = dtype};
     ck_ok(model_load(&f->model, &f->dev, test_golden(dir), &mo, &err));
@@ -164,10 +166,18 @@ struct step_result fixture_step(struct fixture *f)
     return r;
 }
 
+static void put_values(struct buf *b, const struct fixture *f, struct tensor x)
+{
+    void *host = mem_alloc(tensor_bytes(x));
+    op_download((struct device *)(uintptr_t)&f->dev, host, x);
+    buf_put(b, host, tensor_bytes(x));
+    mem_free(host);
+}
+
 struct buf fixture_weights(const struct fixture *f)
 {
     struct buf b = {0};
-    for (size_t i = 0; i < f->model->n_param; i++) buf_put(&b, f->model->params[i].weight.data, tensor_bytes(f->model->params[i].weight));
+    for (size_t i = 0; i < f->model->n_param; i++) put_values(&b, f, f->model->params[i].weight);
     return b;
 }
 
@@ -175,6 +185,6 @@ struct buf fixture_grads(const struct fixture *f)
 {
     struct buf b = {0};
     for (size_t i = 0; i < f->model->n_param; i++)
-        if (!tensor_none(f->model->params[i].grad)) buf_put(&b, f->model->params[i].grad.data, tensor_bytes(f->model->params[i].grad));
+        if (!tensor_none(f->model->params[i].grad)) put_values(&b, f, f->model->params[i].grad);
     return b;
 }

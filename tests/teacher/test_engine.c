@@ -2,6 +2,7 @@
 #include "kernels/base/mem.h"
 #include "kernels/base/rng.h"
 #include "teacher/engine.h"
+#include "tests/gpu.h"
 #include "tests/test.h"
 
 #include <math.h>
@@ -20,7 +21,7 @@ struct fixture {
 static void load(struct fixture *f, const char *dir, enum dtype dtype)
 {
     struct err err = {0};
-    ck_ok(dev_open(&f->dev, "cpu", 2, &err));
+    ck_ok(dev_open(&f->dev, test_device(), 2, &err));
     struct model_options o = {.archs = archs, .use = MODEL_GENERATE, .dtype = dtype, .random_init = true, .seed = 3};
     ck_ok(model_load(&f->m, &f->dev, dir, &o, &err));
 }
@@ -388,7 +389,7 @@ START_TEST(what_is_planned_without_weights_is_what_is_taken)
     struct engine_options eo = {
         .n_vocab = VOCAB, .batch_tokens = s.batch_tokens, .max_prompt = 300, .max_len = 300 + s.max_new, .eos = (int32_t[]){EOS}};
     ck_ok(targets_spec_parse(&eo.targets, s.targets, "1,2", VOCAB, &err));
-    ck_ok(dev_open(&f.dev, "cpu", 2, &err));
+    ck_ok(dev_open(&f.dev, test_device(), 2, &err));
     ck_ok(model_load(&f.m, &f.dev, dir, &mo, &err));
     ck_ok(engine_plan(&p, f.m, &eo, &err));
     ck_assert_uint_eq(f.m->weights.peak, weights);
