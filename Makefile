@@ -69,22 +69,29 @@ FLAGS := -std=gnu11 -fopenmp -ffp-contract=off -Wall -Wextra -Wshadow
 FLAGS += $(if $(findstring fuzzer,$(SAN)),-DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION -Wno-pass-failed) $(if $(WERROR),-Werror) $(if $(DEBUG),-DDISTILL_DEBUG) $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer)
 ISA_COMMON := -O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math
 INCLUDES := -I. -D_GNU_SOURCE
+ifdef STATIC # all but the C library in the file itself: for a machine that has nothing else (make gpu-bundle)
+LIBS := -l:libjansson.a -l:libpcre2-8.a -l:libutf8proc.a -l:libcrypto.a -l:libgomp.a -static-libgcc -lm -ldl -pthread
+CHECK_LIBS := -l:libcheck.a -l:libsubunit.a -lrt -lm -pthread
+LIBSTDCXX := -l:libstdc++.a
+else
 LIBS := $(if $(DNNL_ON),-ldnnl) -ljansson -lpcre2-8 -lutf8proc -lcrypto -lm
 CHECK_LIBS := $(shell pkg-config --libs check 2>/dev/null || echo -lcheck -lsubunit -lrt -lm) -pthread
+LIBSTDCXX := -lstdc++
+endif
 # Machine code for A100, L40 and H100, PTX for what is newer. CUDA_ARCHS=90a builds for one only.
 CUDA_ARCHS ?= 90a 80 89 100
 CUDA_HOME = $(patsubst %/bin/nvcc,%,$(NVCC))
 CUDA_GENCODE = $(foreach a,$(CUDA_ARCHS),$(if $(filter 100 120,$a),-gencode=arch=compute_$a$(comma)code=compute_$a,-gencode=arch=compute_$a$(comma)code=sm_$a))
 CUDA_FLAGS = -std=c++17 -O3 -lineinfo $(CUDA_GENCODE) -Xcompiler=-Wall,-Wextra,-Wno-unused-function -Wno-deprecated-gpu-targets $(if $(WERROR),-Werror=all-warnings)
-CUDA_LIBS = -L$(CUDA_HOME)/lib64 -lcudart_static -ldl -lrt -lstdc++ -pthread
+CUDA_LIBS = -L$(CUDA_HOME)/lib64 -lcudart_static -ldl -lrt $(LIBSTDCXX) -pthread
 NVCOMPILE = $(NVCC) $(CUDA_FLAGS) $(INCLUDES)
 comma := ,
 SIMT_COMPILE = $(CXX) -x c++ -std=gnu++17 -ffp-contract=off -Wall -Wextra -Wno-unused-function -Wno-unknown-pragmas $(if $(WERROR),-Werror) $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer) $(CFLAGS) $(INCLUDES) -Itests/simt/include $(CPPFLAGS)
 COMPILE = $(CC) $(FLAGS) $(CFLAGS) $(INCLUDES) $(CPPFLAGS)
-LINK = $(COMPILE) $(LDFLAGS)
+LINK = $(if $(STATIC),$(filter-out -fopenmp,$(COMPILE)) -no-pie,$(COMPILE)) $(LDFLAGS)
 DEPGEN = -MMD -MP
 
-.PHONY: cuda-check all deps quickstart test suites bench install asan fuzz check-layers check-headers check-format format clean FORCE
+.PHONY: cuda-check gpu-bundle gpu-check-dry all deps quickstart test suites bench install asan fuzz check-layers check-headers check-format format clean FORCE
 .DELETE_ON_ERROR:
 all: $B/distill
 
@@ -135,6 +142,17 @@ $(foreach isa,$(ISAS),$(eval $(call isa_rule,$(isa))))
 cuda-check:
 	@NVCC='$(NVCC)' CUDA_ARCHS='$(CUDA_ARCHS)' sh .ci/cuda-check
 
+# What travels to a machine that has a GPU, its driver and python3, and nothing else: build/gpu-bundle. Then tests/gpu-check there.
+gpu-bundle:
+	@[ -n '$(NVCC)' ] || { echo 'nvcc was not found, and the bundle holds GPU code: install the CUDA Toolkit, or say make gpu-bundle NVCC=/path/to/nvcc' >&2; exit 1; }
+	@$(MAKE) --no-print-directory B=build/gpu DNNL=0 STATIC=1 CUDA=1 CUDA_ARCHS=90a build/gpu/distill build/gpu/tests/run-gpu build/gpu/bench
+	@sh .ci/gpu-bundle build/gpu build/gpu-bundle
+
+# tests/gpu-check itself, on the emulated GPU and tiny shapes: what a lease will do works before there is one.
+gpu-check-dry: $B/tests/distill-simt $B/tests/run-all $B/tests/bench-simt
+	tests/gpu-check check --dry-run --out $B/gpu-check.md
+	tests/gpu-check bench --dry-run --out $B/gpu-bench.md
+
 # ---- tests ----
 
 $B/tests/run-all: $(LIB_OBJ) $(TEST_OBJ) $(SIMT_OBJ) $B/sources $B/test-sources
@@ -144,6 +162,10 @@ $B/tests/run-all: $(LIB_OBJ) $(TEST_OBJ) $(SIMT_OBJ) $B/sources $B/test-sources
 $B/tests/distill-simt: $(OBJ) $(SIMT_OBJ) $B/sources
 	@mkdir -p $(@D)
 	$(LINK) -o $@ $(OBJ) $(SIMT_OBJ) $(LIBS) -lstdc++
+# The suites over the CUDA backend itself: they want a GPU.
+$B/tests/run-gpu: $(LIB_OBJ) $(TEST_OBJ) $(CU_OBJ) $B/obj/tests/simt/absent.o $B/sources $B/test-sources
+	@mkdir -p $(@D)
+	$(LINK) -o $@ $(LIB_OBJ) $(TEST_OBJ) $(CU_OBJ) $B/obj/tests/simt/absent.o $(LIBS) $(CHECK_LIBS) $(CUDA_LIBS)
 $B/tests/suites.c: $B/test-sources
 	@mkdir -p $(@D)
 	@{ echo '#include "tests/test.h"'; for s in $(SUITES); do echo "Suite *suite_$$s(void);"; done; echo 'const struct suite_entry all_suites[] = {'; \

@@ -1,9 +1,9 @@
 #!/bin/sh
-# The main job end to end, on a CPU: a DeepSeek-V3-architecture MoE teacher writes reasoning traces with its token distributions; a dense
+# The main job end to end, on a CPU or a GPU: a DeepSeek-V3-architecture MoE teacher writes reasoning traces with its token distributions; a dense
 # student learns from the text alone (SFT) and from the distributions (KD); all four models are judged on problems none of them has seen.
 #
 # Leaves build/quickstart/: prompts, test problems, the trace store, three students, results.json. Settings, by environment:
-#   N_PROMPT (2000)  N_TEST (1000)  STEPS (2000)  LR (4e-3)  SEED (1)  OUT (build/quickstart)
+#   N_PROMPT (2000)  N_TEST (1000)  STEPS (2000)  LR (4e-3)  SEED (1)  OUT (build/quickstart)  DEVICE (a GPU if there is one)
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -15,6 +15,7 @@ begin=$(date +%s)
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 [ -t 1 ] || say() { printf '\n%s\n' "$*"; }
 run() { printf '$ %s\n' "$*"; "$@"; }
+device=${DEVICE:+--device $DEVICE}
 quiet=--quiet # a line a step is too much for a log; a terminal gets the live line
 [ ! -t 2 ] || quiet=
 field() { sed -n "s/.*\"$2\": *\([-0-9.eE]*\).*/\1/p" "$1" | head -n 1; } # of a JSON object with numbers, whatever its layout
@@ -29,11 +30,11 @@ cp $tiny/base/* "$OUT/student-init/"
 say "1/4  The teacher writes a trace for each of $N_PROMPT problems, with its distribution over the vocabulary at every token"
 # shellcheck disable=SC2086 # empty, or a word
 run "$distill" gen --teacher $tiny/moe --prompts "$OUT/prompts.jsonl" --out "$OUT/traces" --seed "$SEED" --dtype f32 \
-    --temperature 1 --max-tokens 200 --targets topk:64 $quiet
+    --temperature 1 --max-tokens 200 --targets topk:64 $device $quiet
 run "$distill" data verify "$OUT/traces"
 run "$distill" data show "$OUT/traces" --n 1 --model $tiny/moe
 
-train="--data $OUT/traces --steps $STEPS --batch-tokens 1600 --lr $LR --schedule cosine --warmup 20 --weight-decay 0.01 --seed $SEED --save-every 0 $quiet"
+train="--data $OUT/traces --steps $STEPS --batch-tokens 1600 --lr $LR --schedule cosine --warmup 20 --weight-decay 0.01 --seed $SEED --save-every 0 $device $quiet"
 say "2/4  A student learns from the text alone (SFT)"
 # shellcheck disable=SC2086 # the settings are words
 run "$distill" train --student "$OUT/student-init" --out "$OUT/student-sft" --loss ce $train
@@ -43,7 +44,7 @@ run "$distill" train --student "$OUT/student-init" --out "$OUT/student-kd" --los
 
 say "4/4  All four answer $N_TEST problems that none has seen"
 # shellcheck disable=SC2086
-judge() { "$distill" eval --model "$2" --tasks "$OUT/test.jsonl" --verify math --max-tokens 200 --dtype f32 --json $quiet --out "$OUT/answers-$1.jsonl" >"$OUT/$1.json"; }
+judge() { "$distill" eval --model "$2" --tasks "$OUT/test.jsonl" --verify math --max-tokens 200 --dtype f32 --json $device $quiet --out "$OUT/answers-$1.jsonl" >"$OUT/$1.json"; }
 judge teacher $tiny/moe
 judge init "$OUT/student-init"
 judge sft "$OUT/student-sft"

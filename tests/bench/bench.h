@@ -47,7 +47,7 @@ extern const char slice_qwen[], slice_qwen_whole[], slice_v3[];
 // experts, its attention whole, 1 dense and 3 MoE layers of 61.
 const char *config_qwen_1_5b(void);
 const char *config_qwen_7b(int layers);
-extern const char slice_30b_a3b[], slice_v3_rank[], slice_smallest[], slice_smallest_moe[];
+extern const char slice_30b_a3b[], slice_v3_rank[], slice_smallest[], slice_smallest_moe[], slice_smallest_mla[];
 struct slice {
     struct device dev;
     struct model *model;

@@ -242,5 +242,8 @@ void job_moe(void)
 }
 void job_moe_rank(void)
 {
-    run("DeepSeek-V3 shapes, 4 of 61 layers, 32 experts", bench_small ? slice_v3 : slice_v3_rank, DT_BF16, 3, batches, false);
+    if (bench_small)
+        run("smallest MLA", slice_smallest_mla, DT_BF16, 2, (const int[]){1, 4}, false);
+    else
+        run("DeepSeek-V3 shapes, 4 of 61 layers, 32 experts", slice_v3_rank, DT_BF16, 3, batches, false);
 }

@@ -52,6 +52,15 @@ const char slice_smallest[] =
     "\"intermediate_size\": 96, \"num_hidden_layers\": 2, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, "
     "\"max_position_embeddings\": 32768, \"rope_theta\": 1000000.0, \"rms_norm_eps\": 1e-06, \"hidden_act\": \"silu\", "
     "\"use_sliding_window\": false, \"tie_word_embeddings\": true, \"initializer_range\": 0.02, \"attention_dropout\": 0.0}\n";
+const char slice_smallest_mla[] =
+    "{\"architectures\": [\"DeepseekV3ForCausalLM\"], \"model_type\": \"deepseek_v3\", \"vocab_size\": 320, \"hidden_size\": 64, "
+    "\"intermediate_size\": 96, \"moe_intermediate_size\": 32, \"num_hidden_layers\": 2, \"num_attention_heads\": 4, "
+    "\"num_key_value_heads\": 4, \"n_shared_experts\": 1, \"n_routed_experts\": 8, \"num_experts_per_tok\": 2, \"n_group\": 2, "
+    "\"topk_group\": 1, \"topk_method\": \"noaux_tc\", \"scoring_func\": \"sigmoid\", \"norm_topk_prob\": true, "
+    "\"routed_scaling_factor\": 2.5, \"first_k_dense_replace\": 1, \"moe_layer_freq\": 1, \"q_lora_rank\": 32, \"kv_lora_rank\": 32, "
+    "\"qk_nope_head_dim\": 16, \"qk_rope_head_dim\": 8, \"v_head_dim\": 16, \"max_position_embeddings\": 4096, \"rope_theta\": 10000.0, "
+    "\"rope_scaling\": null, \"rope_interleave\": true, \"rms_norm_eps\": 1e-06, \"hidden_act\": \"silu\", \"attention_bias\": false, "
+    "\"tie_word_embeddings\": false}\n";
 const char slice_v3_rank[] =
     "{\"architectures\": [\"DeepseekV3ForCausalLM\"], \"model_type\": \"deepseek_v3\", \"vocab_size\": 129280, \"hidden_size\": 7168, "
     "\"intermediate_size\": 18432, \"moe_intermediate_size\": 2048, \"num_hidden_layers\": 4, \"num_attention_heads\": 128, "

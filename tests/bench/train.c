@@ -100,8 +100,9 @@ static double step_flops(const struct model *m, const struct rows *rows)
     return 6 * n_weight * (double)rows->n_tok + 12 * n_pair * (double)(c->n_head * c->d_head * c->n_layer);
 }
 
-// On a GPU: seconds a step, and what share of its products' speed that is. With $BENCH_ROWS the rows are written there, for a peer.
-static void measure_gpu(const struct setup *u, enum dtype dtype)
+// On a GPU: seconds a step, and what share of its products' speed that is. With $BENCH_ROWS the rows are written there under the name
+// `rows_to`, for a peer.
+static void measure_gpu(const struct setup *u, enum dtype dtype, const char *rows_to)
 {
     enum { MAX_STEP = 16 };
     double mine[MAX_STEP], gemm[MAX_STEP], share[MAX_STEP], loss = 0;
@@ -111,7 +112,7 @@ static void measure_gpu(const struct setup *u, enum dtype dtype)
     slice_open(&s, u->json, NULL, MODEL_TRAIN, dtype);
     struct rows rows = made_up_rows(u->n_row, u->min_len, u->max_len, s.model->config.n_vocab);
     const char *dir = getenv("BENCH_ROWS");
-    if (dir) write_rows(&rows, text("%s/rows.txt", dir)), write_text(text("%s/config.json", dir), u->json);
+    if (dir && rows_to) write_rows(&rows, text("%s/%s", dir, rows_to)), write_text(text("%s/config.json", dir), u->json);
     struct trainer *t = made_up_trainer(&s, &rows, &comm);
     const double flops = step_flops(s.model, &rows);
     char plan[200];
@@ -124,7 +125,8 @@ static void measure_gpu(const struct setup *u, enum dtype dtype)
     }
     const double step = median(mine, u->n_pair);
     note("train %s %s: %.4f s a step, loss %.4f; %s", u->name, dtype_name(dtype), step, loss, plan);
-    row(text("training step, %s, %s, %d tokens in %d rows", u->name, dtype_name(dtype), (int)rows.n_tok, u->n_row),
+    row(text("training step, %s, %s, %d tokens in %d %s rows", u->name, dtype_name(dtype), (int)rows.n_tok, u->n_row,
+             u->min_len < u->max_len ? "uneven" : "equal"),
         text("%.0f tokens/s, %.0f ms, %s", (double)rows.n_tok / step, step * 1e3, flops_text(flops / step)),
         text("product %d³: %s", (int)ceiling_m, flops_text(median(gemm, u->n_pair))), median(share, u->n_pair));
     trainer_close(t);
@@ -177,12 +179,21 @@ void job_train(void)
     const struct setup tiny = {
         .name = "tiny student", .dir = "teacher/tiny/base", .n_row = 64, .min_len = 60, .max_len = 120, .n_pair = 16};
     if (bench_small || on_gpu()) {
-        const struct setup dense =
-            bench_small
-                ? (struct setup){.name = "smallest dense", .json = slice_smallest, .n_row = 2, .min_len = 8, .max_len = 8, .n_pair = 1}
-                : (struct setup){
-                      .name = "Qwen2.5-1.5B", .json = config_qwen_1_5b(), .n_row = 4, .min_len = 2048, .max_len = 2048, .n_pair = 8};
-        measure_gpu(&dense, DT_BF16);
+        const char *json = bench_small ? slice_smallest : config_qwen_1_5b(), *name = bench_small ? "smallest dense" : "Qwen2.5-1.5B";
+        measure_gpu(&(struct setup){.name = name,
+                                    .json = json,
+                                    .n_row = 4,
+                                    .min_len = bench_small ? 8 : 2048,
+                                    .max_len = bench_small ? 8 : 2048,
+                                    .n_pair = bench_small ? 1 : 8},
+                    DT_BF16, "rows.txt");
+        measure_gpu(&(struct setup){.name = name,
+                                    .json = json,
+                                    .n_row = 8,
+                                    .min_len = bench_small ? 2 : 256,
+                                    .max_len = bench_small ? 6 : 1792,
+                                    .n_pair = bench_small ? 1 : 8},
+                    DT_BF16, "uneven.txt");
         return;
     }
     const char *only = getenv("BENCH_TRAIN"); // "slice f32", say; for whoever looks at one of them
@@ -195,6 +206,10 @@ void job_train(void)
 // Of 28 layers as many as fit with gradients and optimizer, 18 bytes a parameter, and some room for activations.
 void job_train_7b(void)
 {
+    if (bench_small) {
+        job_train();
+        return;
+    }
     struct device dev;
     struct err err = {0};
     must(dev_open(&dev, bench_device, bench_threads, &err), &err);
@@ -207,5 +222,5 @@ void job_train_7b(void)
                                 .min_len = 4096,
                                 .max_len = 4096,
                                 .n_pair = 5},
-                DT_BF16);
+                DT_BF16, NULL);
 }

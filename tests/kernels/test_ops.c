@@ -15,7 +15,7 @@
 // Every backend there is: the instruction sets that this machine runs, and the GPU: emulated, or a real one.
 static const struct backend *backends[N_CPU_ISA + 1];
 static int n_backend;
-enum { N_FAMILY = 4 };
+enum { N_FAMILY = 4, SMALL = 100000 };
 static const struct op_row *const all_rows[N_FAMILY] = {op_rows_plain, op_rows_heads, op_rows_loss, op_rows_fp8};
 #define FOR_ALL_ROWS(row)                                                                                                                  \
     for (int family_ = 0; family_ < N_FAMILY; family_++)                                                                                   \
@@ -164,6 +164,12 @@ static void check_case(const struct op_row *row, struct op_case *c)
     struct outcome one[N_CPU_ISA + 1];
     char what[160];
     row->setup(c);
+    size_t size = 0;
+    for (int i = 0; i < c->n_arg; i++) size += c->arg[i].size;
+    if (getenv("OPS_SMALL") && size > SMALL) {
+        case_free(c);
+        return;
+    }
     for (int i = 0; i < n_backend; i++) one[i] = run(row, c, backends[i]->name, 1, 0, -1);
     row->ref(c);
     for (int i = 0; i < n_backend; i++) {
@@ -176,7 +182,8 @@ static void check_case(const struct op_row *row, struct op_case *c)
     case_free(c);
 }
 
-// OPS="add,rope": these alone, while a kernel is being written.
+// By environment, while a kernel is being written, and for tests/gpu-check: OPS="add,rope" these alone (OPS="?": their names),
+// OPS_DEVICE=cuda on this backend alone, OPS_SMALL=1 in small shapes alone.
 static bool asked_for(const char *name)
 {
     const char *list = getenv("OPS");
@@ -351,13 +358,38 @@ START_TEST(unknown_devices_are_refused_by_name)
 }
 END_TEST
 
+static void find_backends(void)
+{
+    struct err err = {0};
+    const char *only = getenv("OPS_DEVICE");
+    n_backend = cpu_backend_list(backends);
+    if (test_gpu() && !cuda_backend(&backends[n_backend], "cuda", &err)) n_backend++;
+    int n = 0;
+    for (int i = 0; i < n_backend; i++)
+        if (!only || !strncmp(backends[i]->name, only, strlen(only))) backends[n++] = backends[i];
+    n_backend = n;
+}
+
+static void print_names(void)
+{
+    FOR_ALL_ROWS(row) printf("op: %s\n", row->name);
+}
+
 Suite *suite_ops(void)
 {
-    n_backend = cpu_backend_list(backends);
-    struct err err = {0};
-    if (test_gpu() && !cuda_backend(&backends[n_backend], "cuda", &err)) n_backend++;
     Suite *s = suite_create("ops");
     TCase *t = tcase_create("ops");
+    const char *list = getenv("OPS");
+    if (list && !strcmp(list, "?")) {
+        print_names();
+        return s;
+    }
+    find_backends();
+    if (list) {
+        tcase_add_loop_test(t, every_op_agrees_with_its_reference, 0, N_FAMILY);
+        suite_add_tcase(s, t);
+        return s;
+    }
     tcase_add_loop_test(t, every_entry_of_the_table_has_a_row, 0, n_backend);
     tcase_add_loop_test(t, every_op_agrees_with_its_reference, 0, N_FAMILY);
     tcase_add_test(t, reference_gradients_agree_with_finite_differences);
