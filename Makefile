@@ -28,7 +28,7 @@ DNNL_ON := $(filter-out 0,$(DNNL))
 SRC := $(shell find $(ROOMS) -name '*.c' -not -path 'kernels/cpu/isa/*' -not -path 'kernels/cuda/*' -not -path kernels/cpu/$(if $(DNNL_ON),plain,dnnl).c | LC_ALL=C sort)
 ISA_SRC := $(if $(filter kernels kernels/cpu,$(ROOMS)),$(sort $(wildcard kernels/cpu/isa/*.c)))
 # A suite a file: tests/ROOM/test_NAME.c defines `Suite *suite_NAME(void)`. Other .c files under tests/ are helpers of the suites.
-TEST_SRC := $(shell find tests/main.c tests/paths.c $(TESTS) -name '*.c' -not -path 'tests/bench/*' -not -path 'tests/golden/*' -not -path 'tests/fuzz/*' -not -path 'tests/simt/*' | LC_ALL=C sort -u)
+TEST_SRC := $(shell find tests/main.c tests/paths.c $(TESTS) -name '*.c' -not -path tests/all.c -not -path 'tests/bench/*' -not -path 'tests/golden/*' -not -path 'tests/fuzz/*' -not -path 'tests/simt/*' | LC_ALL=C sort -u)
 BENCH_SRC := $(sort $(wildcard tests/bench/*.c))
 SUITES := $(patsubst test_%.c,%,$(notdir $(filter %.c,$(foreach f,$(TEST_SRC),$(if $(filter test_%,$(notdir $f)),$f)))))
 
@@ -145,7 +145,7 @@ cuda-check:
 # What travels to a machine that has a GPU, its driver and python3, and nothing else: build/gpu-bundle. Then tests/gpu-check there.
 gpu-bundle:
 	@[ -n '$(NVCC)' ] || { echo 'nvcc was not found, and the bundle holds GPU code: install the CUDA Toolkit, or say make gpu-bundle NVCC=/path/to/nvcc' >&2; exit 1; }
-	@$(MAKE) --no-print-directory B=build/gpu DNNL=0 STATIC=1 CUDA=1 CUDA_ARCHS=90a build/gpu/distill build/gpu/tests/run-gpu build/gpu/bench
+	@$(MAKE) --no-print-directory B=build/gpu DNNL=0 STATIC=1 CUDA=1 CUDA_ARCHS=90a build/gpu/tests/all
 	@sh .ci/gpu-bundle build/gpu build/gpu-bundle
 
 # tests/gpu-check itself, on the emulated GPU and tiny shapes: what a lease will do works before there is one.
@@ -166,6 +166,16 @@ $B/tests/distill-simt: $(OBJ) $(SIMT_OBJ) $B/sources
 $B/tests/run-gpu: $(LIB_OBJ) $(TEST_OBJ) $(CU_OBJ) $B/obj/tests/simt/absent.o $B/sources $B/test-sources
 	@mkdir -p $(@D)
 	$(LINK) -o $@ $(LIB_OBJ) $(TEST_OBJ) $(CU_OBJ) $B/obj/tests/simt/absent.o $(LIBS) $(CHECK_LIBS) $(CUDA_LIBS)
+# Program, suites and benchmarks in one file: tests/all.c. Each part is one object whose only name is its main.
+$B/tests/part-distill.o: $B/obj/distill/main.o
+$B/tests/part-suites.o: $(TEST_OBJ) $B/obj/tests/simt/absent.o
+$B/tests/part-bench.o: $(BENCH_OBJ)
+$B/tests/part-%.o: $B/sources $B/test-sources
+	@mkdir -p $(@D)
+	$(LD) -r -o $@ $(filter %.o,$^)
+	objcopy --redefine-sym main=$*_main --keep-global-symbol=$*_main $@
+$B/tests/all: $(LIB_OBJ) $(CU_OBJ) $B/tests/part-distill.o $B/tests/part-suites.o $B/tests/part-bench.o $B/obj/tests/all.o
+	$(LINK) -o $@ $(filter %.o,$^) $(LIBS) $(CHECK_LIBS) $(CUDA_LIBS)
 $B/tests/suites.c: $B/test-sources
 	@mkdir -p $(@D)
 	@{ echo '#include "tests/test.h"'; for s in $(SUITES); do echo "Suite *suite_$$s(void);"; done; echo 'const struct suite_entry all_suites[] = {'; \
