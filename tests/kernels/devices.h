@@ -6,7 +6,7 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cuda/cuda.h"
 #include "kernels/ops.h"
-#include "tests/simt/simt_state.h"
+#include "tests/gpu.h"
 #include "tests/test.h"
 
 #include <float.h>
@@ -19,8 +19,7 @@ static inline int device_list(const struct backend *list[N_CPU_ISA + 1])
 {
     struct err err = {0};
     int n = cpu_backend_list(list);
-    if (cuda_backend && !cuda_backend(&list[n], "cuda", &err)) n++;
-    simt_devices(1);
+    if (test_gpu() && !cuda_backend(&list[n], "cuda", &err)) n++;
     return n;
 }
 // x where the device reads it: x itself, or a copy in the device's memory, its strides kept; `size` bytes if it is a panel (else 0).

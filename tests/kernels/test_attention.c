@@ -2,8 +2,8 @@
 // only: not on how queries are cut into chunks, on the other segments, the other rows of a decode step, or the threads. On every
 // instruction set, and on the emulated GPU.
 #include "kernels/cuda/cuda.h"
+#include "tests/gpu.h"
 #include "tests/kernels/devices.h"
-#include "tests/simt/simt_state.h"
 
 static const struct backend *isa[N_CPU_ISA + 1];
 
@@ -478,9 +478,8 @@ Suite *suite_attention(void)
 {
     int n = cpu_backend_list(isa);
     struct err err = {0};
-    const bool gpu = cuda_backend && !cuda_backend(&isa[n], "cuda", &err);
+    const bool gpu = test_gpu() && !cuda_backend(&isa[n], "cuda", &err);
     n += gpu;
-    simt_devices(1);
     Suite *s = suite_create("attention");
     TCase *t = tcase_create("attention");
     tcase_add_loop_test(t, forward_is_softmax_of_scores_times_values, 0, n);

@@ -4,9 +4,9 @@
 #include "kernels/base/rng.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cuda/cuda.h"
+#include "tests/gpu.h"
 #include "tests/kernels/on_device.h"
 #include "tests/kernels/ops_ref.h"
-#include "tests/simt/simt_state.h"
 #include "tests/test.h"
 
 #include <math.h>
@@ -247,8 +247,7 @@ END_TEST
 
 Suite *suite_loss_rows(void)
 {
-    const int n = 1 + (cuda_backend != NULL);
-    simt_devices(1);
+    const int n = 1 + test_gpu();
     Suite *s = suite_create("loss_rows");
     TCase *t = tcase_create("loss_rows");
     tcase_add_loop_test(t, a_student_equal_to_its_teacher_has_no_loss_and_no_gradient, 0, n);

@@ -58,7 +58,6 @@ static struct outcome run(const struct op_row *row, const struct op_case *c, con
     struct device dev;
     struct tensor x[MAX_ARG];
     struct arena mem[MAX_ARG] = {0};
-    simt_devices(1);
     ck_ok(dev_open(&dev, device, n_thread, &err));
     for (int i = 0; i < c->n_arg; i++) {
         o.mem[i] = mem_alloc(c->arg[i].size + 64);

@@ -5,8 +5,8 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cuda/cuda.h"
 #include "kernels/ops.h"
+#include "tests/gpu.h"
 #include "tests/kernels/on_device.h"
-#include "tests/simt/simt_state.h"
 #include "tests/test.h"
 
 #include <math.h>
@@ -226,8 +226,7 @@ END_TEST
 
 Suite *suite_sampling(void)
 {
-    const int n = 1 + (cuda_backend != NULL);
-    simt_devices(1);
+    const int n = 1 + test_gpu();
     Suite *s = suite_create("sampling");
     TCase *t = tcase_create("sampling");
     tcase_add_loop_test(t, frequencies_follow_the_softmax_at_the_temperature, 0, n);

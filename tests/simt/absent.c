@@ -13,6 +13,10 @@ void simt_device_memory(size_t total_bytes)
 {
     (void)total_bytes;
 }
+void simt_shared_memory(size_t bytes)
+{
+    (void)bytes;
+}
 void simt_fail(const char *call, int nth, int error)
 {
     (void)call, (void)nth, (void)error;
