@@ -67,7 +67,16 @@ static void forward(struct generator *g, enum run_mode mode, int n_seg, int n, i
     if (mode == RUN_PREFILL) run.k_start = at + (g->k_start - g->ints), run.n_key = n_seg * (from + n);
     if (g->count) run.on_layer = count_experts, run.on_layer_arg = g;
     struct tensor hidden = dev_2d(dev, m->dtype, n_tok, m->config.d_model), ids = tensor_rows(ints, 0, n_tok);
-    model_forward(m, &run, hidden, ids);
+    // Decode repeats itself, as in the engine; while experts are counted the host looks in between.
+    const struct {
+        const void *model, *hidden, *ints;
+        int64_t n_tok;
+    } key = {m, hidden.data, ints.data, n_tok};
+    const bool repeats = mode == RUN_DECODE && !g->count;
+    if (!repeats || !dev_step_begin(dev, &key, sizeof key)) {
+        model_forward(m, &run, hidden, ids);
+        if (repeats) dev_step_end(dev);
+    }
     struct tensor logits = dev_2d(dev, DT_F32, n_seg, m->config.n_vocab), token = dev_1d(dev, DT_I32, n_seg);
     model_logits(m, dev, logits, tensor_rows(hidden, mode == RUN_DECODE ? 0 : n_tok - 1, n_seg));
     struct sample_row sample[MAX_SEQ];
