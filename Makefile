@@ -4,6 +4,7 @@
 #   make test           build, run all suites and the command-line tests
 #
 # Others: deps, install (PREFIX=/usr/local), bench, asan, check-layers, check-headers, check-format, format, clean.
+# gpu-bundle: what goes to a machine with a GPU, whose script tests/gpu-check is (docs/gpu.md); gpu-check-dry tries it here.
 # make fuzz: every parser fuzzed for FUZZ_SECONDS=60; make fuzz TARGET=template FUZZ_SECONDS=600: one of them. With clang and libFuzzer.
 # A part of the house alone, say while another part does not compile: make suites B=build/mine ROOMS="kernels/base datasets" TESTS=tests/datasets
 # Settings: CC=clang, DNNL=0 (without oneDNN: products by plain loops, for a reference that needs no library), DEBUG=1 (allocation guard on, little optimisation), WERROR=1, SAN=address,undefined, B=folder of the build, JOBS=N.

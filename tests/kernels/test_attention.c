@@ -4,6 +4,7 @@
 #include "kernels/cuda/cuda.h"
 #include "tests/gpu.h"
 #include "tests/kernels/devices.h"
+#include "tests/simt/simt_state.h"
 
 static const struct backend *isa[N_CPU_ISA + 1];
 
