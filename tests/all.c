@@ -1,5 +1,5 @@
-/* distill, its suites and its benchmarks as one program, for make gpu-bundle: what they share is in it once. Which of them it is says its name,
- * or else its first argument. */
+// distill, its suites and its benchmarks as one program, for make gpu-bundle: what they share is in it once. Which of them it is says its
+// name, or else its first argument.
 #include <stdio.h>
 #include <string.h>
 

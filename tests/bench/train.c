@@ -179,21 +179,16 @@ void job_train(void)
     const struct setup tiny = {
         .name = "tiny student", .dir = "teacher/tiny/base", .n_row = 64, .min_len = 60, .max_len = 120, .n_pair = 16};
     if (bench_small || on_gpu()) {
-        const char *json = bench_small ? slice_smallest : config_qwen_1_5b(), *name = bench_small ? "smallest dense" : "Qwen2.5-1.5B";
-        measure_gpu(&(struct setup){.name = name,
-                                    .json = json,
-                                    .n_row = 4,
-                                    .min_len = bench_small ? 8 : 2048,
-                                    .max_len = bench_small ? 8 : 2048,
-                                    .n_pair = bench_small ? 1 : 8},
-                    DT_BF16, "rows.txt");
-        measure_gpu(&(struct setup){.name = name,
-                                    .json = json,
-                                    .n_row = 8,
-                                    .min_len = bench_small ? 2 : 256,
-                                    .max_len = bench_small ? 6 : 1792,
-                                    .n_pair = bench_small ? 1 : 8},
-                    DT_BF16, "uneven.txt");
+        const int each = bench_small ? 1 : 256; // 8192 tokens in rows of one length, and of lengths evenly spread
+        struct setup u = {.name = bench_small ? "smallest dense" : "Qwen2.5-1.5B",
+                          .json = bench_small ? slice_smallest : config_qwen_1_5b(),
+                          .n_row = 4,
+                          .min_len = 8 * each,
+                          .max_len = 8 * each,
+                          .n_pair = bench_small ? 1 : 8};
+        measure_gpu(&u, DT_BF16, "rows.txt");
+        u.n_row = 8, u.min_len = each, u.max_len = 7 * each;
+        measure_gpu(&u, DT_BF16, "uneven.txt");
         return;
     }
     const char *only = getenv("BENCH_TRAIN"); // "slice f32", say; for whoever looks at one of them
