@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-enum { TILE_M = 32, TILE_N = 64, TILE_K = 128 };
+enum { TILE_M = 128, TILE_N = 64, TILE_K = 128 };
 struct matrix { // any two strides, in elements
     const void *data;
     enum dtype dtype;
@@ -28,15 +28,22 @@ static void tile_read(float *out, int width, struct matrix a, int64_t i, int64_t
     }
 }
 
+typedef float v16 __attribute__((vector_size(64)));     // four of them are TILE_N
 #if defined __x86_64__ && !defined __SANITIZE_ADDRESS__ // a sanitizer is not there yet when the copy is chosen
 __attribute__((target_clones("default", "avx2", "avx512f")))
 #endif
 static void
 tile_add(float *restrict sum, const float *restrict a, const float *restrict b, int rows, int k)
 {
-    for (int r = 0; r < rows; r++)
-        for (int p = 0; p < k; p++)
-            for (int c = 0; c < TILE_N; c++) sum[r * TILE_N + c] += a[r * TILE_K + p] * b[p * TILE_N + c];
+    for (int r = 0; r < rows; r++) {
+        v16 *out = (v16 *)(sum + r * TILE_N), s0 = out[0], s1 = out[1], s2 = out[2], s3 = out[3];
+        for (int p = 0; p < k; p++) {
+            const v16 *row = (const v16 *)(b + p * TILE_N);
+            const float x = a[r * TILE_K + p];
+            s0 += x * row[0], s1 += x * row[1], s2 += x * row[2], s3 += x * row[3];
+        }
+        out[0] = s0, out[1] = s1, out[2] = s2, out[3] = s3;
+    }
 }
 
 static int least(int64_t a, int b)

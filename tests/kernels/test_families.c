@@ -240,9 +240,8 @@ static void print_row(const char *golden, const struct row *m)
 // bf16: a bf16 run is one draw of many roundings, so that two equally good ones differ by some percent: ours may err 1.1 times as much as
 // transformers' own. In a MoE a rounding may also turn the choice of an expert, and with it the row: such rows are left out on both sides
 // and counted; two of 45 more than transformers' are chance.
-START_TEST(config_gives_transformers_numbers)
+static void check(const char *name)
 {
-    const char *name = goldens[_i];
     const struct row m = measure(name);
     print_row(name, &m);
     ck_assert_msg(m.f32 < 1e-5, "packed f32 logits differ by %g of the largest", m.f32);
@@ -256,6 +255,20 @@ START_TEST(config_gives_transformers_numbers)
     ck_assert_msg(m.decode < 1e-5, "decode differs from prefill by %g of the largest logit", m.decode);
     ck_assert_msg(m.grad < 5e-5, "a gradient differs from PyTorch's by %g of its parameter's largest", m.grad);
 }
+
+START_TEST(config_gives_transformers_numbers)
+{
+    check(goldens[_i]);
+}
+END_TEST
+
+// The same on the GPU, emulated or real: one of each kind of layer, since the emulation takes its time.
+static const char *const gpu_goldens[] = {"deepseek_v3-plain", "qwen3_moe", "qwen2"};
+START_TEST(a_gpu_gives_transformers_numbers_too)
+{
+    setenv("DISTILL_TEST_DEVICE", "cuda", 1);
+    check(gpu_goldens[_i]);
+}
 END_TEST
 
 Suite *suite_families(void)
@@ -263,6 +276,8 @@ Suite *suite_families(void)
     Suite *s = suite_create("families");
     TCase *t = tcase_create("configs");
     tcase_add_loop_test(t, config_gives_transformers_numbers, 0, N_GOLDEN);
+    if (!strcmp(test_device(), "cpu") && test_gpu())
+        tcase_add_loop_test(t, a_gpu_gives_transformers_numbers_too, 0, sizeof gpu_goldens / sizeof *gpu_goldens);
     suite_add_tcase(s, t);
     return s;
 }
