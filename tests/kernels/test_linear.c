@@ -1,6 +1,7 @@
 // Products: packed weights, plain rows through oneDNN, heads, experts, and the backward ones; against sums in double. And that a row's bits
 // do not depend on its company, on every instruction set this machine runs.
 #include "tests/kernels/devices.h"
+#include "tests/simt/simt_state.h"
 
 static const struct backend *isa[N_CPU_ISA + 2]; // and the GPU, as sm_90 and, for the experts' products, as sm_80
 static int sm_80 = -1;

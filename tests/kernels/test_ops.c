@@ -6,6 +6,7 @@
 #include "kernels/cuda/cuda.h"
 #include "tests/gpu.h"
 #include "tests/kernels/ops_ref.h"
+#include "tests/simt/simt_state.h"
 #include "tests/test.h"
 
 #include <float.h>
