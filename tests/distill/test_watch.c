@@ -8,7 +8,7 @@ static struct tokenizer *tiny(void)
 {
     struct err err = {0};
     struct tokenizer *t;
-    ck_ok(tokenizer_load(&t, TEST_ROOT "/teacher/tiny/base", &err));
+    ck_ok(tokenizer_load(&t, "teacher/tiny/base", &err));
     return t;
 }
 

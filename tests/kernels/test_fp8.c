@@ -2,9 +2,9 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cuda/cuda.h"
 #include "kernels/ops.h"
+#include "tests/gpu.h"
 #include "tests/kernels/edited.h"
 #include "tests/kernels/model_fixture.h"
-#include "tests/simt/simt_state.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -253,8 +253,7 @@ END_TEST
 Suite *suite_fp8(void)
 {
     int n_isa = cpu_backend_list(isa);
-    if (cuda_backend && !cuda_backend(&isa[n_isa], "cuda", &(struct err){0})) n_isa++;
-    simt_devices(1);
+    if (test_gpu() && !cuda_backend(&isa[n_isa], "cuda", &(struct err){0})) n_isa++;
     Suite *s = suite_create("fp8");
     TCase *t = tcase_create("logits");
     tcase_set_timeout(t, 30);
