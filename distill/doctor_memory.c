@@ -81,10 +81,10 @@ void check_memory_gen(struct exam *x, struct finding *f)
 
 // ---- training ---------------------------------------------------------------------------------------------------------------------------
 
-static enum status plan_step(struct train_plan plans[3], struct model *m, int micro, int len, struct err *err)
+static enum status plan_step(struct train_plan plans[3], struct model *m, enum optimizer_kind kind, int micro, int len, struct err *err)
 {
     const int n_vocab = (int)m->config.n_vocab;
-    struct train_options opt = {.kd_temperature = 1};
+    struct train_options opt = {.kd_temperature = 1, .optimizer = kind};
     TRY(loss_parse(&opt.loss, "fkl", err));
     struct targets_use use = {.on = true, .k = n_vocab < 64 ? n_vocab : 64, .n_vocab = n_vocab, .temperature = 1};
     struct micro bounds = {.n_row = (micro + len - 1) / len, .n_tok = micro, .n_loss = micro, .max_len = len};
@@ -97,15 +97,38 @@ static size_t need_of(const struct train_plan *p)
 }
 
 // The largest micro-batch, by halves, that fits with whole layers computed again; 0: none.
-static int smaller(struct model *m, int micro, int len, size_t free_bytes)
+static int smaller(struct model *m, enum optimizer_kind kind, int micro, int len, size_t free_bytes)
 {
     struct train_plan plans[3];
     struct err ignored = {0};
     while ((micro /= 2) >= 64) {
         if (len > micro) len = micro;
-        if (!plan_step(plans, m, micro, len, &ignored) && need_of(&plans[RECOMPUTE_LAYER]) <= free_bytes) return micro;
+        if (!plan_step(plans, m, kind, micro, len, &ignored) && need_of(&plans[RECOMPUTE_LAYER]) <= free_bytes) return micro;
     }
     return 0;
+}
+
+// What to do where no recompute policy fits: p is the plan as asked for.
+static void lighter(struct exam *x, struct finding *f, struct model *m, enum optimizer_kind kind, const struct train_plan *p, int micro,
+                    int len)
+{
+    struct train_plan small[3];
+    struct err ignored = {0};
+    const size_t free_bytes = dev_available_bytes(&x->dev);
+    if (kind == OPTIMIZER_ADAMW && m->dtype == DT_BF16 && !plan_step(small, m, OPTIMIZER_ADAMW8, micro, len, &ignored) &&
+        need_of(&small[RECOMPUTE_LAYER]) <= free_bytes) {
+        fix(f, "--optimizer adamw8 fits: %s with --recompute layer", size_text(need_of(&small[RECOMPUTE_LAYER])).s);
+        return;
+    }
+    if (p->weights + p->state > free_bytes) {
+        fix(f, "weights, gradients and optimizer alone take %s: a smaller student or a larger machine", size_text(p->weights + p->state).s);
+        return;
+    }
+    const int n = smaller(m, kind, micro, len, free_bytes);
+    if (n)
+        fix(f, "--micro-tokens %d fits, with --max-len %d at most", n, n);
+    else
+        fix(f, "a smaller student or a larger machine");
 }
 
 static void plan_train(struct exam *x, struct finding *f, struct model *m)
@@ -117,7 +140,8 @@ static void plan_train(struct exam *x, struct finding *f, struct model *m)
     if (len > context) len = context;
     if (longest(x, false) && longest(x, false) < len) len = longest(x, false);
     const int64_t tokens = micro > len ? micro : len;
-    if (plan_step(p, m, (int)tokens, (int)len, &err)) {
+    enum optimizer_kind kind;
+    if (optimizer_parse(&kind, opt_str(x->o, "optimizer"), &err) || plan_step(p, m, kind, (int)tokens, (int)len, &err)) {
         say(f, V_FAIL, "%s", err.text);
         return;
     }
@@ -125,11 +149,12 @@ static void plan_train(struct exam *x, struct finding *f, struct model *m)
     int policy = RECOMPUTE_NONE;
     while (policy < RECOMPUTE_LAYER && need_of(&p[policy]) > free_bytes) policy++;
     say(f, V_OK,
-        "%lld tokens a micro-batch in %s: weights %s, gradients and optimizer %s, step and what backward keeps %s (recompute "
+        "%lld tokens a micro-batch in %s: weights %s, gradients and optimizer (%s) %s, step and what backward keeps %s (recompute "
         "none), "
         "%s (cheap), %s (layer); %s are free",
-        (long long)tokens, dtype_name(m->dtype), size_text(p[0].weights).s, size_text(p[0].state).s, size_text(p[0].keep + p[0].step).s,
-        size_text(p[1].keep + p[1].step).s, size_text(p[2].keep + p[2].step).s, size_text(free_bytes).s);
+        (long long)tokens, dtype_name(m->dtype), size_text(p[0].weights).s, optimizer_names[kind], size_text(p[0].state).s,
+        size_text(p[0].keep + p[0].step).s, size_text(p[1].keep + p[1].step).s, size_text(p[2].keep + p[2].step).s,
+        size_text(free_bytes).s);
     for (int i = 0; i < 3; i++) {
         char key[40];
         snprintf(key, sizeof key, "need_%s_bytes", recompute_names[i]);
@@ -143,16 +168,7 @@ static void plan_train(struct exam *x, struct finding *f, struct model *m)
         return;
     }
     say(f, V_FAIL, "%s are lacking even with --recompute layer", size_text(need_of(&p[policy]) - free_bytes).s);
-    if (p[0].weights + p[0].state > free_bytes)
-        fix(f, "weights, gradients and optimizer alone take %s: a smaller student or a larger machine",
-            size_text(p[0].weights + p[0].state).s);
-    else {
-        int n = smaller(m, (int)tokens, (int)len, free_bytes);
-        if (n)
-            fix(f, "--micro-tokens %d fits, with --max-len %d at most", n, n);
-        else
-            fix(f, "a smaller student or a larger machine");
-    }
+    lighter(x, f, m, kind, &p[0], (int)tokens, (int)len);
 }
 
 void check_memory_train(struct exam *x, struct finding *f)

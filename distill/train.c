@@ -42,6 +42,8 @@ static const struct option train_options[] = {
     {"kd-scale-t2", OPT_BOOL, .group = "Loss",
      .help = "multiply the teacher's part by T², which keeps the size of its gradient (Hinton 2015)"},
 
+    {"optimizer", OPT_ENUM, .def = "adamw", .choices = "adamw|adamw8", .group = "Optimizer (AdamW)",
+     .help = "adamw8: 8-bit moments and no f32 copy of bf16 weights, which are rounded by chance; 2 bytes a parameter, not 12"},
     {"lr", OPT_REAL, .def = "2e-5", .range = "[0, inf)", .group = "Optimizer (AdamW)", .help = "peak learning rate"},
     {"schedule", OPT_ENUM, .def = "cosine", .choices = "constant|linear|cosine", .group = "Optimizer (AdamW)", .help = "after the warm-up"},
     {"warmup", OPT_INT, .def = "0", .range = "[0, inf)", .value = "STEPS", .group = "Optimizer (AdamW)",
@@ -153,6 +155,8 @@ static enum status read_optimizer(struct job *j, struct err *err)
 {
     const struct options *o = j->o;
     struct train_options *t = &j->opt;
+    TRY(optimizer_parse(&t->optimizer, opt_str(o, "optimizer"), err));
+    t->seed = (uint64_t)opt_int(o, "seed");
     t->lr = opt_real(o, "lr");
     t->beta1 = opt_real(o, "beta1");
     t->beta2 = opt_real(o, "beta2");

@@ -166,10 +166,11 @@ char *train_card(const json_t *record, int64_t step, int64_t n_tok)
     card_licence(&b, json_object_get(student, "licence"));
     buf_printf(&b, "). Step %lld of %lld, %lld tokens.\n\n", (long long)step,
                (long long)json_integer_value(json_object_get(record, "n_step")), (long long)n_tok);
-    buf_printf(&b, "Loss: `%s`, weights of the teacher's part and of the text %g and %g, temperature %g. Learning rate %g (%s).\n\n",
-               text_of(settings, "loss"), json_number_value(json_object_get(settings, "kd-weight")),
-               json_number_value(json_object_get(settings, "ce-weight")), json_number_value(json_object_get(settings, "kd-temperature")),
-               json_number_value(json_object_get(settings, "lr")), text_of(settings, "schedule"));
+    buf_printf(
+        &b, "Loss: `%s`, weights of the teacher's part and of the text %g and %g, temperature %g. Optimizer %s, learning rate %g (%s).\n\n",
+        text_of(settings, "loss"), json_number_value(json_object_get(settings, "kd-weight")),
+        json_number_value(json_object_get(settings, "ce-weight")), json_number_value(json_object_get(settings, "kd-temperature")),
+        text_of(settings, "optimizer"), json_number_value(json_object_get(settings, "lr")), text_of(settings, "schedule"));
     buf_puts(&b, "Data:\n\n");
     size_t i;
     json_t *s;

@@ -178,19 +178,21 @@ static const char *file_dtype(const struct param *p)
 static struct tensor exact_value(const struct trainer *t, const struct param *p)
 {
     for (size_t i = 0; i < t->optimizer.n_slot; i++)
-        if (t->optimizer.slot[i].param == p) return t->optimizer.slot[i].master;
+        if (t->optimizer.slot[i].param == p) return t->optimizer.slot[i].part[SLOT_MASTER];
     return tensor_1d(p->weight.data, p->weight.dtype, tensor_numel(p->weight));
 }
 
-// Streams a flat tensor into the writer as `dtype`. buf: 2 * CHUNK floats.
+// Streams a flat tensor into the writer as `dtype`, as it is if that is its own. buf: 2 * CHUNK floats.
 static enum status put_tensor(struct st_writer *w, struct device *dev, struct tensor x, const char *dtype, float *buf, struct err *err)
 {
+    const bool as_it_is = !strcmp(dtype, st_dtype_name(x.dtype)), widen = !as_it_is && x.dtype == DT_BF16;
     for (int64_t at = 0; at < x.shape[0]; at += CHUNK) {
-        int64_t n = x.shape[0] - at < CHUNK ? x.shape[0] - at : CHUNK;
-        op_download(dev, x.dtype == DT_F32 ? (void *)buf : (void *)(buf + CHUNK), tensor_rows(x, at, n));
-        if (x.dtype == DT_BF16)
-            for (int64_t i = 0; i < n; i++) buf[i] = bf16_to_f32(((const bf16 *)(buf + CHUNK))[i]);
-        size_t bytes = encode(buf + CHUNK, buf, (size_t)n, dtype);
+        const int64_t n = x.shape[0] - at < CHUNK ? x.shape[0] - at : CHUNK;
+        void *to = as_it_is || widen ? (void *)(buf + CHUNK) : (void *)buf;
+        size_t bytes = (size_t)n * dtype_size(x.dtype);
+        op_download(dev, to, tensor_rows(x, at, n));
+        for (int64_t i = 0; widen && i < n; i++) buf[i] = bf16_to_f32(((const bf16 *)to)[i]);
+        if (!as_it_is) bytes = encode(buf + CHUNK, buf, (size_t)n, dtype);
         TRY(dev_check(dev, err));
         TRY(st_put(w, buf + CHUNK, bytes, err));
     }
@@ -222,28 +224,46 @@ static enum status save_model(const struct trainer *t, const char *dir, struct e
 
 // ---- state ----
 
-static const char *const part_name[3] = {"master", "m", "v"};
-
-static struct tensor part(const struct slot *s, int i)
+// The parts of all slots that are there, one by one; *at begins at 0. False after the last.
+static bool next_part(const struct optimizer *o, size_t *at, const struct slot **s, enum slot_part *part)
 {
-    return i == 0 ? s->master : i == 1 ? s->m : s->v;
+    for (; *at < o->n_slot * N_SLOT_PART; (*at)++) {
+        *s = &o->slot[*at / N_SLOT_PART];
+        *part = (enum slot_part)(*at % N_SLOT_PART);
+        if (tensor_none((*s)->part[*part])) continue;
+        (*at)++;
+        return true;
+    }
+    return false;
+}
+
+static char *part_name(const struct slot *s, enum slot_part part)
+{
+    return mem_printf("%s.%s", s->param->name, slot_part_names[part]);
+}
+
+static void declare_part(struct st_writer *w, const struct slot *s, enum slot_part part)
+{
+    const struct tensor x = s->part[part];
+    const bool whole = x.shape[0] == s->weight.shape[0]; // units are fewer than weights
+    char *name = part_name(s, part);
+    st_declare(w, name, st_dtype_name(x.dtype), whole ? s->param->rank : 1, whole ? s->param->shape : x.shape);
+    mem_free(name);
 }
 
 static enum status save_optimizer(const struct trainer *t, const char *dir, struct err *err)
 {
     const struct optimizer *o = &t->optimizer;
+    const struct slot *s;
+    enum slot_part part;
     char *path = path_join(dir, "optimizer.safetensors");
     struct st_writer *w = NULL;
     float *buf = NEW_N(float, 2 * CHUNK);
     enum status st = st_create(&w, path, err);
-    for (size_t i = 0; !st && i < 3 * o->n_slot; i++) {
-        const struct param *p = o->slot[i / 3].param;
-        char *name = mem_printf("%s.%s", p->name, part_name[i % 3]);
-        st_declare(w, name, "F32", p->rank, p->shape);
-        mem_free(name);
-    }
+    for (size_t at = 0; !st && next_part(o, &at, &s, &part);) declare_part(w, s, part);
     if (!st) st = st_begin(w, err);
-    for (size_t i = 0; !st && i < 3 * o->n_slot; i++) st = put_tensor(w, t->dev, part(&o->slot[i / 3], (int)(i % 3)), "F32", buf, err);
+    for (size_t at = 0; !st && next_part(o, &at, &s, &part);)
+        st = put_tensor(w, t->dev, s->part[part], st_dtype_name(s->part[part].dtype), buf, err);
     if (!st) {
         st = st_finish(w, err);
         w = NULL;
@@ -427,27 +447,29 @@ enum status checkpoint_find(const struct run_dir *d, struct position *out, struc
 
 static enum status load_optimizer(struct trainer *t, const struct st_set *set, const char *path, struct err *err)
 {
-    struct optimizer *o = &t->optimizer;
+    const struct slot *s;
+    enum slot_part part;
+    size_t n = 0;
     struct err bad = {0};
-    for (size_t i = 0; i < 3 * o->n_slot; i++) {
-        struct tensor x = part(&o->slot[i / 3], (int)(i % 3));
-        char *name = mem_printf("%s.%s", o->slot[i / 3].param->name, part_name[i % 3]);
-        const struct st_tensor *s = st_find(set, name);
-        if (!s)
+    for (size_t at = 0; next_part(&t->optimizer, &at, &s, &part); n++) {
+        const struct tensor x = s->part[part];
+        char *name = part_name(s, part);
+        const struct st_tensor *found = st_find(set, name);
+        if (!found)
             err_add(&bad, ST_BAD_INPUT, "%s: tensor %s: missing", path, name);
-        else if (strcmp(s->dtype, "F32") || s->size_bytes != tensor_bytes(x))
-            err_add(&bad, ST_BAD_INPUT, "%s: tensor %s: wanted %lld values of F32", path, name, (long long)x.shape[0]);
+        else if (strcmp(found->dtype, st_dtype_name(x.dtype)) || found->size_bytes != tensor_bytes(x))
+            err_add(&bad, ST_BAD_INPUT, "%s: tensor %s: %zu bytes of %s, wanted %lld values of %s", path, name, found->size_bytes,
+                    found->dtype, (long long)x.shape[0], st_dtype_name(x.dtype));
         else
-            op_upload(t->dev, x, s->data);
+            op_upload(t->dev, x, found->data);
         mem_free(name);
     }
-    if (set->n > 3 * o->n_slot)
-        err_add(&bad, ST_BAD_INPUT, "%s: holds state of %zu parameters, the student trains %zu", path, set->n / 3, o->n_slot);
+    if (set->n > n) err_add(&bad, ST_BAD_INPUT, "%s: holds %zu tensors, the optimizer of this run %zu", path, set->n, n);
     if (bad.code) {
         *err = bad;
         return bad.code;
     }
-    optimizer_weights_from_master(o, t->dev);
+    optimizer_weights_from_master(&t->optimizer, t->dev);
     return dev_check(t->dev, err);
 }
 

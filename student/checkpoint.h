@@ -1,7 +1,8 @@
 // A training run's directory: a Hugging Face model that other programs load as it is, and the state from which --resume goes on.
 //
 //   model.safetensors          weights of the last save, each tensor in the dtype of the checkpoint training began from
-//   state/step-00000100/       the last save: optimizer.safetensors (per parameter NAME.master, NAME.m, NAME.v, all f32) and position.json
+//   state/step-00000100/       the last save: optimizer.safetensors (per parameter NAME.master, NAME.m, NAME.v, and with 8-bit
+//                            moments NAME.m_unit, NAME.v_unit: as they are in memory) and position.json
 //   checkpoints/step-00000050/ models of older saves, if asked for (hard links where the file system has them)
 //
 // A save writes the model first (rename over the old one), then the state (a folder renamed into place): that rename is the commit. So a

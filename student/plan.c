@@ -53,9 +53,10 @@ static void measure_state(struct trainer *t)
     struct optimizer o;
     arena_measure(&a, "gradients and optimizer");
     model_alloc_grads(t->model, &a);
-    optimizer_alloc(&o, t->model, &a);
+    optimizer_alloc(&o, t->opt.optimizer, t->model, &a);
     optimizer_free(&o);
     t->plan.state = a.peak;
+    t->plan.optimizer = t->opt.optimizer;
 }
 
 static enum status too_little(const struct trainer *t, size_t need, size_t free_bytes, struct err *err)
@@ -66,9 +67,10 @@ static enum status too_little(const struct trainer *t, size_t need, size_t free_
     return err_set(err, ST_FAIL,
                    "out of memory before starting: training needs %.2f GiB beside the weights and %.2f GiB are free (%s). Lower "
                    "--micro-tokens (now %d) "
-                   "or --max-len (longest row: %d)%s",
+                   "or --max-len (longest row: %d)%s%s",
                    (double)need / gib, (double)free_bytes / gib, plan, t->opt.pack.micro_tokens, t->rows->max_tok,
-                   t->plan.recompute == RECOMPUTE_LAYER ? "; --recompute layer is in use already" : ", or use --recompute layer");
+                   t->plan.recompute == RECOMPUTE_LAYER ? "; --recompute layer is in use already" : ", or use --recompute layer",
+                   t->opt.optimizer == OPTIMIZER_ADAMW && t->model->dtype == DT_BF16 ? ", or --optimizer adamw8" : "");
 }
 
 // The loss of the run, as far as memory hangs on it.
@@ -109,7 +111,7 @@ enum status plan_reserve(struct trainer *t, struct err *err)
     TRY(choose(t, err));
     TRY(dev_arena(t->dev, &t->state, "gradients and optimizer", t->plan.state, err));
     model_alloc_grads(m, &t->state);
-    optimizer_alloc(&t->optimizer, m, &t->state);
+    optimizer_alloc(&t->optimizer, t->opt.optimizer, m, &t->state);
     TRY(dev_arena(t->dev, &t->keep, "kept for backward", t->plan.keep, err));
     return dev_reserve(t->dev, t->plan.step, err);
 }
@@ -117,8 +119,9 @@ enum status plan_reserve(struct trainer *t, struct err *err)
 void train_plan_describe(const struct train_plan *p, char *text, size_t n)
 {
     const double mib = 1 << 20;
-    snprintf(text, n, "weights %.1f MiB, gradients and optimizer %.1f MiB, kept for backward %.1f MiB, step %.1f MiB; recompute %s",
-             (double)p->weights / mib, (double)p->state / mib, (double)p->keep / mib, (double)p->step / mib, recompute_names[p->recompute]);
+    snprintf(text, n, "weights %.1f MiB, gradients and optimizer (%s) %.1f MiB, kept for backward %.1f MiB, step %.1f MiB; recompute %s",
+             (double)p->weights / mib, optimizer_names[p->optimizer], (double)p->state / mib, (double)p->keep / mib, (double)p->step / mib,
+             recompute_names[p->recompute]);
 }
 
 size_t trainer_mem_bytes(const struct trainer *t)

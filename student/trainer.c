@@ -141,7 +141,7 @@ enum status trainer_step(struct trainer *t, struct step_result *out, struct err 
         .lr = out->lr, .beta1 = o->beta1, .beta2 = o->beta2, .eps = o->eps, .weight_decay = o->weight_decay, .step = out->step};
     a.grad_scale = clip_factor(out->grad_norm, o->clip);
     mem_forbid(true);
-    optimizer_step(&t->optimizer, t->dev, &a);
+    optimizer_step(&t->optimizer, t->dev, &a, o->seed);
     mem_forbid(false);
     TRY(dev_check(t->dev, err));
     t->step++;

@@ -18,6 +18,8 @@ struct train_options {
     double kd_temperature;
     bool kd_scale_t2;                                 // multiply the teacher's part by T², which keeps its gradient's size
     double lr, beta1, beta2, eps, weight_decay, clip; // clip 0: none
+    enum optimizer_kind optimizer;
+    uint64_t seed; // of what the optimizer rounds by chance
     enum schedule schedule;
     int64_t warmup, n_step;
     struct pack_options pack;
@@ -27,6 +29,7 @@ struct train_options {
 struct train_plan { // bytes
     size_t weights, state, keep, step;
     enum recompute recompute;
+    enum optimizer_kind optimizer;
     struct micro bounds; // of the largest micro-batch planned for
 };
 
@@ -67,5 +70,5 @@ enum status trainer_step(struct trainer *t, struct step_result *out, struct err 
 enum status trainer_eval(struct trainer *t, const struct rows *rows, const struct targets_use *use, struct step_result *out,
                          struct err *err);
 size_t trainer_mem_bytes(const struct trainer *t); // weights, state, and the most that steps have used of their arenas
-// "weights 1.23 GiB, gradients and optimizer …, kept for backward …, step …; recompute cheap"
+// "weights 1.23 GiB, gradients and optimizer (adamw8) …, kept for backward …, step …; recompute cheap"
 void train_plan_describe(const struct train_plan *p, char *text, size_t n);

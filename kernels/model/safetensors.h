@@ -28,6 +28,7 @@ enum status st_open_dir(struct st_set *s, const char *dir, struct err *err);
 void st_close(struct st_set *s);
 const struct st_tensor *st_find(const struct st_set *s, const char *name); // NULL if none
 bool st_dtype(const char *name, enum dtype *out);                          // F32 BF16 F16 I32 U8 → dtype; false: not one that ops know
+const char *st_dtype_name(enum dtype t);                                   // the way back
 
 // Writing: declare all tensors, then stream their bytes in the declared order.
 struct st_writer;

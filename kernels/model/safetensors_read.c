@@ -33,6 +33,13 @@ bool st_dtype(const char *name, enum dtype *out)
     return true;
 }
 
+const char *st_dtype_name(enum dtype t)
+{
+    const struct dtype_row *r = dtypes;
+    while (r->dtype != (int)t) r++;
+    return r->name;
+}
+
 // Reads {"dtype","shape","data_offsets"} of one entry; begin and end are relative to the data.
 static enum status entry_read(struct st_tensor *t, uint64_t *begin, uint64_t *end, const char *name, const json_t *e, const char *path,
                               struct err *err)

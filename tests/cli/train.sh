@@ -116,6 +116,29 @@ loss() { sed 's/"tok_per_s".*//' "$1/metrics.jsonl"; }
 loss "$TMP/whole" >"$TMP/l1"
 loss "$TMP/kill" >"$TMP/l2"
 same "its metrics have each step once" "$TMP/l1" "$TMP/l2"
+
+# 8-bit states: killed and resumed as ever, and no run goes on with another optimizer.
+small8() { train --steps 12 --save-every 2 --dtype bf16 --optimizer adamw8 "$@"; }
+exits 0 "a run with --optimizer adamw8" small8 --out "$TMP/whole8"
+says "adamw8: the plan tells" err "gradients and optimizer (adamw8)"
+grep -q '"optimizer": "adamw8"' "$TMP/whole8/run.json" && ok "adamw8: run.json tells" || failed "adamw8: run.json does not tell"
+n=0
+while [ $n -lt 2 ]; do
+    background --steps 12 --save-every 2 --dtype bf16 --optimizer adamw8 --out "$TMP/kill8" --resume --quiet 2>/dev/null &
+    pid=$!
+    sleep 0.$((n * 3 + 2))
+    kill -KILL $pid 2>/dev/null
+    wait $pid 2>/dev/null
+    n=$((n + 1))
+done
+exits 0 "adamw8: the killed run goes on" small8 --out "$TMP/kill8" --resume
+same "adamw8: it ends as the uninterrupted one" "$TMP/whole8/model.safetensors" "$TMP/kill8/model.safetensors"
+same "adamw8: its states too" "$TMP/whole8/state/step-00000012/optimizer.safetensors" "$TMP/kill8/state/step-00000012/optimizer.safetensors"
+exits 2 "adamw8: not resumed with adamw" small8 --optimizer adamw --out "$TMP/whole8" --resume
+says "adamw8: both are named" err '--optimizer: stored "adamw8", given "adamw"'
+exits 2 "an unknown optimizer" small --out "$TMP/x" --optimizer sgd
+says "an unknown optimizer: the known ones" err "adamw|adamw8"
+
 background --steps 100000 --out "$TMP/held" --quiet &
 pid=$!
 while [ ! -s "$TMP/held/metrics.jsonl" ] && kill -0 $pid 2>/dev/null; do sleep 0.02; done

@@ -2,6 +2,8 @@
 #include "distill/licence.h"
 #include "tests/distill/doctor_fixture.h"
 
+#include <math.h>
+
 // ---- the shipped models, and what is not there ------------------------------------------------------------------------------------------
 
 START_TEST(the_shipped_models_are_fine)
@@ -279,6 +281,31 @@ START_TEST(memory_is_planned_from_config_alone)
     const double none = numbered("memory_train", "need_none_bytes"), cheap = numbered("memory_train", "need_cheap_bytes"),
                  layer = numbered("memory_train", "need_layer_bytes");
     ck_assert(none > cheap && cheap > layer && layer > train);
+    RUN("--student", s, "--micro-tokens", "4096", "--optimizer", "adamw8");
+    // The gradient in f32, two codes, two f32 units for 256 of them; norms and biases are few.
+    ck_assert_double_eq_tol(numbered("memory_train", "state_bytes"), (4 + 2 + 8.0 / 256) * 7.616e9, 0.01e9);
+}
+END_TEST
+
+// With 18 bytes a parameter half as much again as is free, with 8 two thirds of it.
+START_TEST(an_optimizer_that_would_fit_is_the_fix)
+{
+    static const char WIDE[] = "{\"model_type\":\"qwen2\",\"vocab_size\":512,\"hidden_size\":4096,\"intermediate_size\":%.0f,"
+                               "\"num_hidden_layers\":1,\"num_attention_heads\":32,\"max_position_embeddings\":2048}";
+    const char *s = test_tmpdir();
+    char config[256];
+    snprintf(config, sizeof config, WIDE, 4096.0);
+    put(s, "config.json", config);
+    RUN("--student", s, "--micro-tokens", "64");
+    snprintf(config, sizeof config, WIDE, floor(numbered("memory_train", "free_bytes") / (12 * 3 * 4096)));
+    put(s, "config.json", config);
+    RUN("--student", s, "--micro-tokens", "64");
+    expect("memory_train", V_FAIL, "--optimizer adamw8 fits: ");
+    RUN("--student", s, "--micro-tokens", "64", "--optimizer", "adamw8");
+    expect("memory_train", V_OK, "gradients and optimizer (adamw8)");
+    expect("memory_train", V_OK, "fits with --recompute");
+    RUN("--student", s, "--micro-tokens", "64", "--dtype", "f32");
+    expect("memory_train", V_FAIL, "a smaller student or a larger machine"); // f32 weights keep AdamW's states
 }
 END_TEST
 
@@ -405,6 +432,7 @@ Suite *suite_doctor(void)
     tcase_add_loop_test(t, the_context_of_a_model, 0, sizeof contexts / sizeof *contexts);
     tcase_add_test(t, the_contexts_of_both);
     tcase_add_test(t, memory_is_planned_from_config_alone);
+    tcase_add_test(t, an_optimizer_that_would_fit_is_the_fix);
     tcase_add_test(t, memory_that_suffices_and_that_does_not);
     tcase_add_loop_test(t, licences_of_both, 0, sizeof licences / sizeof *licences);
     tcase_add_test(t, terms_of_licences);

@@ -20,8 +20,14 @@ static struct train_options options(void)
     return o;
 }
 
+struct way {
+    enum dtype dtype;
+    enum optimizer_kind optimizer;
+};
+static const struct way F32 = {DT_F32, OPTIMIZER_ADAMW}, BF16 = {DT_BF16, OPTIMIZER_ADAMW}, EIGHT_BITS = {DT_BF16, OPTIMIZER_ADAMW8};
+
 // What distill train does: go on from what is saved, save every second step.
-static void train_on(const char *dir, const char *store, enum dtype dtype, int64_t until)
+static void train_on(const char *dir, const char *store, struct way way, int64_t until)
 {
     struct err err = {0};
     struct run_dir d;
@@ -31,7 +37,8 @@ static void train_on(const char *dir, const char *store, enum dtype dtype, int64
     struct train_options o = options();
     ck_ok(run_dir_open(&d, dir, &err));
     ck_ok(checkpoint_find(&d, &pos, &err));
-    fixture_open(&f, "qwen3", dtype, store);
+    o.optimizer = way.optimizer, o.seed = 9;
+    fixture_open(&f, "qwen3", way.dtype, store);
     fixture_train(&f, &o);
     ck_ok(metrics_open(&m, dir, pos.step, &err));
     if (pos.step >= 0)
@@ -97,14 +104,64 @@ START_TEST(a_resumed_run_equals_the_uninterrupted_one_byte_for_byte)
 {
     const char *store = test_tmpdir();
     fixture_store(store, 8, 1);
-    for (int d = 0; d < 2; d++) {
+    const struct way ways[] = {F32, BF16, EIGHT_BITS};
+    for (int k = 0; k < 3; k++) {
         const char *whole = test_tmpdir(), *parts = test_tmpdir();
-        train_on(whole, store, d ? DT_BF16 : DT_F32, 12);
-        train_on(parts, store, d ? DT_BF16 : DT_F32, 5); // step 5 is lost: the last save is of step 4
-        train_on(parts, store, d ? DT_BF16 : DT_F32, 9);
-        train_on(parts, store, d ? DT_BF16 : DT_F32, 12);
+        train_on(whole, store, ways[k], 12);
+        train_on(parts, store, ways[k], 5); // step 5 is lost: the last save is of step 4
+        train_on(parts, store, ways[k], 9);
+        train_on(parts, store, ways[k], 12);
         same_run(whole, parts, 12);
     }
+}
+END_TEST
+
+static void check_tensor(const struct st_set *set, const char *name, const char *dtype, size_t n_byte)
+{
+    const struct st_tensor *t = st_find(set, name);
+    ck_assert_msg(t && !strcmp(t->dtype, dtype) && t->size_bytes == n_byte, "%s: wanted %zu bytes of %s", name, n_byte, dtype);
+}
+
+START_TEST(states_of_8_bits_are_saved_as_they_are_and_fit_no_other_optimizer)
+{
+    struct err err = {0};
+    const char *store = test_tmpdir(), *dir = test_tmpdir();
+    fixture_store(store, 8, 1);
+    train_on(dir, store, EIGHT_BITS, 2);
+    struct st_set model, state;
+    char *path = path_join(dir, "state/step-00000002/optimizer.safetensors");
+    ck_ok(st_open_dir(&model, dir, &err));
+    ck_ok(st_open(&state, path, &err));
+    const size_t n = FIXTURE_VOCAB * 32, n_block = (n + OP_ADAMW8_BLOCK - 1) / OP_ADAMW8_BLOCK;
+    check_tensor(&state, "model.embed_tokens.weight.master", "BF16", 2 * n);
+    check_tensor(&state, "model.embed_tokens.weight.m", "U8", n);
+    check_tensor(&state, "model.embed_tokens.weight.v", "U8", n);
+    check_tensor(&state, "model.embed_tokens.weight.m_unit", "F32", 4 * n_block);
+    check_tensor(&state, "model.embed_tokens.weight.v_unit", "F32", 4 * n_block);
+    check_tensor(&state, "model.norm.weight.m", "F32", 4 * 32); // a norm is f32 in the run: as ever
+    ck_assert(!st_find(&state, "model.norm.weight.m_unit"));
+    // The model is the bf16 weights, in the dtype of its file (here F32).
+    const struct st_tensor *w = st_find(&model, "model.embed_tokens.weight"), *half = st_find(&state, "model.embed_tokens.weight.master");
+    for (size_t i = 0; i < n; i++) {
+        const float x = bf16_to_f32(((const bf16 *)(const void *)half->data)[i]);
+        ck_assert_msg(!memcmp(w->data + 4 * i, &x, 4), "value %zu", i);
+    }
+    st_close(&model);
+    st_close(&state);
+    mem_free(path);
+
+    struct run_dir d;
+    struct position pos;
+    struct fixture f;
+    struct train_options o = options();
+    ck_ok(run_dir_open(&d, dir, &err));
+    ck_ok(checkpoint_find(&d, &pos, &err));
+    fixture_open(&f, "qwen3", DT_BF16, store);
+    fixture_train(&f, &o);
+    ck_fails(checkpoint_load(&d, &pos, f.trainer, &err), ST_BAD_INPUT,
+             "tensor model.embed_tokens.weight.m: 3072 bytes of U8, wanted 3072 values of F32");
+    fixture_close(&f);
+    run_dir_close(&d);
 }
 END_TEST
 
@@ -114,7 +171,7 @@ static pid_t start(const char *dir, const char *store)
     fflush(stdout);
     pid_t pid = fork();
     if (pid) return pid;
-    train_on(dir, store, DT_F32, 12);
+    train_on(dir, store, F32, 12);
     _exit(0);
 }
 
@@ -213,7 +270,7 @@ START_TEST(a_save_keeps_dtypes_names_and_shapes_and_so_many_older_models)
     const char *store = test_tmpdir(), *dir = test_tmpdir();
     fixture_store(store, 8, 1);
     put(dir, "additional_chat_templates/rag.jinja", "x");
-    train_on(dir, store, DT_BF16, 12);
+    train_on(dir, store, BF16, 12);
     struct st_set saved, source;
     ck_ok(st_open_dir(&saved, dir, &err));
     ck_ok(st_open_dir(&source, test_golden("train/qwen3"), &err));
@@ -394,6 +451,7 @@ Suite *suite_checkpoint(void)
     TCase *t = tcase_create("all");
     tcase_set_timeout(t, 60);
     tcase_add_test(t, a_resumed_run_equals_the_uninterrupted_one_byte_for_byte);
+    tcase_add_test(t, states_of_8_bits_are_saved_as_they_are_and_fit_no_other_optimizer);
     tcase_add_test(t, kills_at_random_moments_leave_what_an_uninterrupted_run_leaves);
     tcase_add_test(t, a_run_begins_with_all_files_of_the_student_but_its_weights);
     tcase_add_test(t, a_save_keeps_dtypes_names_and_shapes_and_so_many_older_models);
