@@ -12,6 +12,7 @@
 #include "distill/command.h"
 #include "distill/compute.h"
 #include "distill/identity.h"
+#include "student/optimizer.h"
 
 #include <string.h>
 
@@ -24,7 +25,7 @@ static const struct option options[] = {
     CHAT_OPTIONS,
     {"quiet", OPT_BOOL, .group = "Common", .not_a_setting = true, .help = "of the table only what is not fine"},
     {"micro-tokens", OPT_INT, .def = "8192", .range = "[1, 16777216]", .group = "As in gen and train", .help = "of train: tokens a forward and backward"},
-    {"optimizer", OPT_ENUM, .def = "adamw", .choices = "adamw|adamw8", .group = "As in gen and train", .help = "of train: what it keeps beside weights and gradients"},
+    {"optimizer", OPT_ENUM, .def = "adamw", .choices = OPTIMIZER_CHOICES, .group = "As in gen and train", .help = "of train: what it keeps beside weights and gradients"},
     {"max-len", OPT_INT, .range = "[2, 2000000000]", .group = "As in gen and train", .help = "of train (default: the student's context, at most --micro-tokens)"},
     {"batch-tokens", OPT_INT, .def = "128", .range = "[1, 1048576]", .group = "As in gen and train", .help = "of gen: samples that grow together"},
     {"max-tokens", OPT_INT, .def = "512", .range = "[1, 16777216]", .group = "As in gen and train", .help = "of gen: the longest sample"},

@@ -42,8 +42,9 @@ static const struct option train_options[] = {
     {"kd-scale-t2", OPT_BOOL, .group = "Loss",
      .help = "multiply the teacher's part by T², which keeps the size of its gradient (Hinton 2015)"},
 
-    {"optimizer", OPT_ENUM, .def = "adamw", .choices = "adamw|adamw8", .group = "Optimizer (AdamW)",
-     .help = "adamw8: 8-bit moments and no f32 copy of bf16 weights, which are rounded by chance; 2 bytes a parameter, not 12"},
+    {"optimizer", OPT_ENUM, .def = "adamw", .choices = OPTIMIZER_CHOICES, .group = "Optimizer (AdamW)",
+     .help = "adamw8: 8-bit moments, and bf16 weights rounded by chance instead of an f32 copy: 2 bytes a parameter, not 12; what is f32 "
+             "(norms; all with --dtype f32) is treated as by adamw"},
     {"lr", OPT_REAL, .def = "2e-5", .range = "[0, inf)", .group = "Optimizer (AdamW)", .help = "peak learning rate"},
     {"schedule", OPT_ENUM, .def = "cosine", .choices = "constant|linear|cosine", .group = "Optimizer (AdamW)", .help = "after the warm-up"},
     {"warmup", OPT_INT, .def = "0", .range = "[0, inf)", .value = "STEPS", .group = "Optimizer (AdamW)",

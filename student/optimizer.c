@@ -15,7 +15,7 @@ enum status optimizer_parse(enum optimizer_kind *out, const char *name, struct e
         *out = (enum optimizer_kind)i;
         if (!strcmp(name, optimizer_names[i])) return ST_OK;
     }
-    return err_set(err, ST_BAD_INPUT, "optimizer \"%s\": known are adamw, adamw8", name);
+    return err_set(err, ST_BAD_INPUT, "optimizer \"%s\": wanted " OPTIMIZER_CHOICES, name);
 }
 
 static struct tensor flat(struct tensor t)

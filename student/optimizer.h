@@ -8,7 +8,8 @@
 #include "kernels/model/model.h"
 
 enum optimizer_kind { OPTIMIZER_ADAMW, OPTIMIZER_ADAMW8, N_OPTIMIZER };
-extern const char *const optimizer_names[N_OPTIMIZER]; // "adamw", "adamw8"
+#define OPTIMIZER_CHOICES "adamw|adamw8"               // as the option takes them
+extern const char *const optimizer_names[N_OPTIMIZER]; // in the same order
 enum status optimizer_parse(enum optimizer_kind *out, const char *name, struct err *err);
 
 enum slot_part {
