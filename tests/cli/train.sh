@@ -100,15 +100,19 @@ says "Ctrl-C tells how to go on" err "--resume"
 exits 0 "the stopped run goes on" train --steps 30 --save-every 4 --out "$TMP/int" --resume
 same "the stopped run ends as the uninterrupted one" "$TMP/whole/model.safetensors" "$TMP/int/model.safetensors"
 
-n=0
-while [ $n -lt 4 ]; do
-    background --steps 30 --save-every 4 --out "$TMP/kill" --resume --quiet 2>/dev/null &
-    pid=$!
-    sleep 0.$((n * 2 + 1))
-    kill -KILL $pid 2>/dev/null
-    wait $pid 2>/dev/null
-    n=$((n + 1))
-done
+killed() { # N OPTION…: begun or resumed N times, and killed each time, later and later
+    left=$1
+    shift
+    while [ "$left" -gt 0 ]; do
+        background "$@" --resume --quiet 2>/dev/null &
+        pid=$!
+        sleep 0.$((9 - left * 2))
+        kill -KILL $pid 2>/dev/null
+        wait $pid 2>/dev/null
+        left=$((left - 1))
+    done
+}
+killed 4 --steps 30 --save-every 4 --out "$TMP/kill"
 exits 0 "the killed run goes on" train --steps 30 --save-every 4 --out "$TMP/kill" --resume
 same "the killed run ends as the uninterrupted one" "$TMP/whole/model.safetensors" "$TMP/kill/model.safetensors"
 same "its optimizer too" "$TMP/whole/state/step-00000030/optimizer.safetensors" "$TMP/kill/state/step-00000030/optimizer.safetensors"
@@ -122,15 +126,7 @@ small8() { train --steps 12 --save-every 2 --dtype bf16 --optimizer adamw8 "$@";
 exits 0 "a run with --optimizer adamw8" small8 --out "$TMP/whole8"
 says "adamw8: the plan tells" err "gradients and optimizer (adamw8)"
 grep -q '"optimizer": "adamw8"' "$TMP/whole8/run.json" && ok "adamw8: run.json tells" || failed "adamw8: run.json does not tell"
-n=0
-while [ $n -lt 2 ]; do
-    background --steps 12 --save-every 2 --dtype bf16 --optimizer adamw8 --out "$TMP/kill8" --resume --quiet 2>/dev/null &
-    pid=$!
-    sleep 0.$((n * 3 + 2))
-    kill -KILL $pid 2>/dev/null
-    wait $pid 2>/dev/null
-    n=$((n + 1))
-done
+killed 4 --steps 12 --save-every 2 --dtype bf16 --optimizer adamw8 --out "$TMP/kill8"
 exits 0 "adamw8: the killed run goes on" small8 --out "$TMP/kill8" --resume
 same "adamw8: it ends as the uninterrupted one" "$TMP/whole8/model.safetensors" "$TMP/kill8/model.safetensors"
 same "adamw8: its states too" "$TMP/whole8/state/step-00000012/optimizer.safetensors" "$TMP/kill8/state/step-00000012/optimizer.safetensors"
