@@ -30,15 +30,21 @@ train() {
 exits 0 "train on the GPU" train "$simt" cuda --steps 3 --out "$TMP/student-gpu"
 exits 0 "train on the CPU" train "$DISTILL" cpu --steps 3 --out "$TMP/student-cpu"
 losses() { sed 's/.*"loss":\([-0-9.e]*\).*"grad_norm":\([-0-9.e]*\).*/\1 \2/' "$TMP/student-$1/metrics.jsonl"; }
-losses gpu >"$TMP/gpu.loss"
-losses cpu >"$TMP/cpu.loss"
-paste -d' ' "$TMP/gpu.loss" "$TMP/cpu.loss" | awk '
-    function off(a, b) { return a > b ? (a - b) / b : (b - a) / b }
-    NF != 4 || off($1, $3) > 1e-4 || off($2, $4) > 1e-3 { bad = 1 } END { exit bad || NR != 3 }' &&
-    ok "the same losses and gradient norms" || {
-    failed "losses differ:"
-    paste -d' ' "$TMP/gpu.loss" "$TMP/cpu.loss"
+near() { # NAME A B MOST NORM: losses of three steps differ by MOST of themselves at most, gradient norms by NORM
+    losses "$2" >"$TMP/a.loss"
+    losses "$3" >"$TMP/b.loss"
+    paste -d' ' "$TMP/a.loss" "$TMP/b.loss" >"$TMP/both.loss"
+    awk -v most="$4" -v norm="$5" '
+        function off(a, b) { return a > b ? (a - b) / b : (b - a) / b }
+        NF != 4 || off($1, $3) > most || off($2, $4) > norm { bad = 1 } END { exit bad || NR != 3 }' "$TMP/both.loss" && ok "$1" && return
+    failed "$1: losses differ:"
+    cat "$TMP/both.loss"
 }
+near "the same losses and gradient norms" gpu cpu 1e-4 1e-3
+eight() { train "$@" --steps 3 --dtype bf16 --optimizer adamw8; }
+exits 0 "train with 8-bit states on the GPU" eight "$simt" cuda --out "$TMP/student-gpu8"
+exits 0 "train with 8-bit states on the CPU" eight "$DISTILL" cpu --out "$TMP/student-cpu8"
+near "about the same losses with 8-bit states" gpu8 cpu8 5e-3 2e-2
 
 # A fault in the second step: the last checkpoint is whole, and the run goes on from it.
 faulty() { DISTILL_SIMT_FAIL=$1 train "$simt" cuda --steps 3 --out "$2"; }
@@ -47,6 +53,10 @@ says "the op is named" err " on cuda:0: launching "
 says "and CUDA's message" err "unspecified launch failure"
 exits 0 "the run goes on from its last checkpoint" train "$simt" cuda --steps 3 --out "$TMP/fault" --resume
 same "and ends as if nothing had been" "$TMP/fault/model.safetensors" "$TMP/student-gpu/model.safetensors"
+faulty8() { DISTILL_SIMT_FAIL=launch:400:719 eight "$simt" cuda --out "$TMP/fault8"; }
+exits 1 "a launch that fails with 8-bit states" faulty8
+exits 0 "the run with 8-bit states goes on" eight "$simt" cuda --out "$TMP/fault8" --resume
+same "and ends as if nothing had been, too" "$TMP/fault8/model.safetensors" "$TMP/student-gpu8/model.safetensors"
 exits 1 "an ECC error" faulty cudaStreamSynchronize:2:214 "$TMP/ecc"
 says "an ECC error is told" err "uncorrectable ECC error"
 
