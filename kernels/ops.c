@@ -65,7 +65,7 @@ void op_done(struct device *dev)
 
 void op_upload(struct device *dev, struct tensor out, const void *host)
 {
-    if (out.rank) WANT(out, T_ANY, 0, out.rank, ANY_N, ANY_N, ANY_N, ANY_N);
+    if (out.rank) WANT(out, T_ANY | T_E4M3, 0, out.rank, ANY_N, ANY_N, ANY_N, ANY_N);
     if (!tensor_numel(out)) return;
     RUN(upload, out, host);
 }
@@ -96,8 +96,8 @@ void op_copy(struct device *dev, struct tensor out, struct tensor x)
 
 void op_pack(struct device *dev, struct tensor out, struct tensor w, struct tensor nonfinite)
 {
-    WANT(w, T_A | T_F16, STRIDED, 2, ANY_N, ANY_N);
-    WANT(out, T_A, PANEL, 2, w.shape[0], w.shape[1]);
+    WANT(w, T_A | T_F16 | T_E4M3, STRIDED, 2, ANY_N, ANY_N);
+    WANT(out, w.dtype == DT_E4M3 ? 1 << dev->backend->fp8_weight : T_A, PANEL, 2, w.shape[0], w.shape[1]);
     REQUIRE(out.layout == LAYOUT_PANEL, "out must be a panel");
     WANT(nonfinite, T_I32, OPT, 1, 1);
     if (!tensor_numel(out)) return;
@@ -222,7 +222,7 @@ void op_fp8_linear(struct device *dev, struct tensor out, struct tensor x, struc
                    bool ue8m0)
 {
     WANT(x, T_A, 0, 2, ANY_N, ANY_N);
-    WANT(w, T_BF16, PANEL, 2, ANY_N, x.shape[1]);
+    WANT(w, 1 << dev->backend->fp8_weight, PANEL, 2, ANY_N, x.shape[1]);
     REQUIRE(w.layout == LAYOUT_PANEL, "w must be a panel");
     WANT(w_scale, T_F32, 0, 2, (w.shape[0] + FP8_BLOCK - 1) / FP8_BLOCK, (w.shape[1] + FP8_BLOCK - 1) / FP8_BLOCK);
     WANT(bias, T_F32, OPT, 1, w.shape[0]);
@@ -376,6 +376,8 @@ void op_grouped_linear(struct device *dev, struct tensor out, struct tensor x, c
     WANT(x, T_A, 0, 2, ANY_N, w->k);
     WANT(out, T_F32 | 1 << x.dtype, 0, 2, x.shape[0], w->n);
     WANT(first, T_I32, 0, 1, w->n_expert + 1);
+    REQUIRE((w->scale ? 1 << dev->backend->fp8_weight : T_A) >> w->dtype & 1, "experts' weights are %s%s", dtype_name(w->dtype),
+            w->scale ? " with scales" : "");
     if (!tensor_numel(out)) return;
     RUN_SCRATCH(grouped_linear, out, x, w, first);
 }

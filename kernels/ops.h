@@ -28,7 +28,8 @@ void op_upload(struct device *dev, struct tensor out, const void *host); // cont
 void op_download(struct device *dev, void *host, struct tensor x);       // waits: the host needs the values
 void op_zero(struct device *dev, struct tensor out);                     // contiguous
 void op_copy(struct device *dev, struct tensor out, struct tensor x); // any strides (rank ≤ 3), converts between f32, bf16 (and from f16)
-// w (n, k) f32|bf16|f16 rows → out LAYOUT_PANEL f32|bf16. nonfinite i32 (1) += NaN and infinities of w; none: not counted.
+// w (n, k) f32|bf16|f16 rows → out LAYOUT_PANEL f32|bf16; w e4m3 → out as the backend's products read FP8 (struct backend: fp8_weight).
+// nonfinite i32 (1) += NaN and infinities of w; none: not counted.
 void op_pack(struct device *dev, struct tensor out, struct tensor w, struct tensor nonfinite);
 void op_nonfinite(struct device *dev, struct tensor count,
                   struct tensor x); // count i32 (1) += NaN and infinities of x f32|bf16|f16, contiguous
@@ -62,8 +63,9 @@ void op_silu_mul_bwd(struct device *dev, struct tensor dgate, struct tensor dup,
 // batch-invariant (without dev->batch_invariant a backend may hand many rows to the library all the same).
 void op_linear(struct device *dev, struct tensor out, struct tensor x, struct tensor w, struct tensor bias);
 // The product as DeepSeek computes it in FP8 (inference/kernel.py: act_quant, fp8_gemm). A row of x is cut into blocks of FP8_BLOCK, each
-// divided by its fp8_scale and rounded to e4m3; out = the sum over blocks of (x_b · w_bᵀ) * x_scale * w_scale, + bias. w panel bf16 (n, k)
-// holds e4m3 values without their scales (exact in bf16), w_scale f32 (⌈n/128⌉, ⌈k/128⌉). Batch-invariant.
+// divided by its fp8_scale and rounded to e4m3; out = the sum over blocks of (x_b · w_bᵀ) * x_scale * w_scale, + bias. w panel (n, k),
+// packed from e4m3, without its scales; w_scale f32 (⌈n/128⌉, ⌈k/128⌉). Batch-invariant, but for many rows where op_linear would not be
+// either.
 void op_fp8_linear(struct device *dev, struct tensor out, struct tensor x, struct tensor w, struct tensor w_scale, struct tensor bias,
                    bool ue8m0);
 // dx (n_tok, k) = [dx +] dout · w;   dw f32 (n, k) += doutᵀ · x;   dbias f32 (n) += column sums of dout
@@ -128,7 +130,8 @@ struct expert_weights {
     int64_t n, k;
     enum dtype dtype;
     const void *const *slot; // (n_expert) pointers, device memory
-    // NULL, or as in op_fp8_linear: the slots hold e4m3 values, and these their scales; x is then quantised. Pointers in device memory.
+    // NULL, or as in op_fp8_linear: the slots were packed from e4m3, and these are their scales; x is then quantised. Pointers in device
+    // memory.
     const float *const *scale;
     bool ue8m0;
 };
@@ -210,8 +213,9 @@ void op_sumsq(struct device *dev, struct tensor out, struct tensor x);
 // the op above. Those marked S may take scratch with dev_scratch() and are called while measuring too (they take it and return); the others
 // are not called then. NULL: not there.
 struct backend {
-    const char *name; // "cpu"
-    bool host_memory; // its memory is the host's: a tensor may lie in a mapped file
+    const char *name;      // "cpu"
+    bool host_memory;      // its memory is the host's: a tensor may lie in a mapped file
+    enum dtype fp8_weight; // of packed e4m3 weights: as they are, or bf16, which holds them all
     enum status (*open)(struct device *dev, struct err *err);
     void (*close)(struct device *dev);
     void (*sync)(

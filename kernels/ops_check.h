@@ -9,6 +9,7 @@ enum { // dtypes an argument may have: a mask
     T_F16 = 1 << DT_F16,
     T_I32 = 1 << DT_I32,
     T_U8 = 1 << DT_U8,
+    T_E4M3 = 1 << DT_E4M3,
     T_A = T_F32 | T_BF16, // activations and matrices
     T_ANY = T_A | T_F16 | T_I32 | T_U8,
 };

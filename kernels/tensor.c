@@ -7,13 +7,14 @@
 
 size_t dtype_size(enum dtype t)
 {
-    static const size_t size[N_DTYPE] = {[DT_F32] = 4, [DT_BF16] = 2, [DT_F16] = 2, [DT_I32] = 4, [DT_U8] = 1};
+    static const size_t size[N_DTYPE] = {[DT_F32] = 4, [DT_BF16] = 2, [DT_F16] = 2, [DT_I32] = 4, [DT_U8] = 1, [DT_E4M3] = 1};
     return size[t];
 }
 
 const char *dtype_name(enum dtype t)
 {
-    static const char *const name[N_DTYPE] = {[DT_F32] = "f32", [DT_BF16] = "bf16", [DT_F16] = "f16", [DT_I32] = "i32", [DT_U8] = "u8"};
+    static const char *const name[N_DTYPE] = {
+        [DT_F32] = "f32", [DT_BF16] = "bf16", [DT_F16] = "f16", [DT_I32] = "i32", [DT_U8] = "u8", [DT_E4M3] = "e4m3"};
     return t < N_DTYPE ? name[t] : "?";
 }
 

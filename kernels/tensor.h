@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum dtype { DT_F32, DT_BF16, DT_F16, DT_I32, DT_U8, N_DTYPE };
+enum dtype { DT_F32, DT_BF16, DT_F16, DT_I32, DT_U8, DT_E4M3, N_DTYPE }; // e4m3: the values of FP8 weights, their scales apart
 
 // How a matrix lies in memory. Ops choose their kernel by it: a weight packed into panels is multiplied by our batch-invariant kernels
 // (generation: a row's result never depends on the other rows), a plain one by the library's GEMM (training).

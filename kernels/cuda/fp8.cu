@@ -1,37 +1,43 @@
 // Products in DeepSeek's FP8: activations rounded block by block here, then the kernels of product.cuh.
 //
-// The values multiplied are e4m3, held in bf16, which has all their bits; the tensor cores' products of them are exact (4 bits times 4) and
-// their sums f32, so that bf16 instructions give what FP8 ones would, with a better sum (those of sm_90 keep 14 bits), at half the rate.
-// Weights cost two bytes a value to read.
+// x and w are e4m3 in memory, a byte a value. The kernels make f16 of them in registers, which has all their bits; the tensor cores'
+// products of them are exact (4 bits times 4) and their sums f32, so that f16 instructions give what FP8 ones would, with a better sum
+// (those of sm_90 keep 14 bits), at half the rate.
 #include "kernels/cuda/panel.cuh"
 #include "kernels/cuda/product.cuh"
 
 // A warp a block of a row: 4 values a lane, zeros behind k. Bound by reading x and writing it again.
 template <class T>
-__global__ void quantise_kernel(bf16 *out, float *scale, const T *x, int64_t n, int64_t n_block, int64_t k, int64_t x_row, bool ue8m0)
+__global__ void quantise_kernel(e4m3 *out, float *scale, const T *x, int64_t n, int64_t n_block, int64_t k, int64_t x_row, bool ue8m0)
 {
     const int lane = threadIdx.x % 32;
     for (int64_t i = (int64_t)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32; i < n; i += (int64_t)gridDim.x * (blockDim.x / 32)) {
         const int64_t at = i % n_block * FP8_BLOCK, from = i / n_block * x_row + at;
         float v[4], amax = 0;
+        bool nan = false;
         for (int j = 0; j < 4; j++) {
             const int l = lane + 32 * j;
             v[j] = at + l < k ? cu_f32(x[from + l]) : 0.0f;
-            amax = fabsf(v[j]) > amax ? fabsf(v[j]) : amax; // NaN stays out of the scale, and in the values
+            amax = fabsf(v[j]) > amax ? fabsf(v[j]) : amax;
         }
         amax = cu_warp_reduce(amax, cu_max());
         const float s = fp8_scale(amax, ue8m0);
-        if (lane == 0) scale[i] = s;
-        for (int j = 0; j < 4; j++) out[i * FP8_BLOCK + lane + 32 * j] = cu_from<bf16>(f32_round_e4m3(v[j] / s));
+        for (int j = 0; j < 4; j++) {
+            v[j] /= s;
+            nan |= v[j] != v[j]; // or it was infinite
+            out[i * FP8_BLOCK + lane + 32 * j] = f32_to_e4m3(v[j]);
+        }
+        nan = __any_sync(0xffffffffu, nan);
+        if (lane == 0) scale[i % n_block * (n / n_block) + i / n_block] = nan ? NAN : s; // one makes the sum NaN all the same
     }
 }
 
 void product_quantise(struct device *dev, struct product *p, struct tensor x, bool ue8m0)
 {
     const int64_t m = x.shape[0], k = x.shape[1], n_block = (k + FP8_BLOCK - 1) / FP8_BLOCK, n = m * n_block;
-    bf16 *values = (bf16 *)dev_scratch(dev, (size_t)(n * FP8_BLOCK) * sizeof(bf16));
+    e4m3 *values = (e4m3 *)dev_scratch(dev, (size_t)(n * FP8_BLOCK));
     float *scale = (float *)dev_scratch(dev, (size_t)n * sizeof(float));
-    p->x = values, p->x_row = n_block * FP8_BLOCK;
+    p->x = values, p->m = m, p->k = k, p->x_row = n_block * FP8_BLOCK;
     p->x_scale = scale, p->n_block = (int)n_block;
     if (dev->measuring) return;
     const unsigned want = cu_blocks(n, 8), most = (unsigned)cuda_of(dev)->n_sm * 16;
@@ -49,7 +55,7 @@ extern "C" void cuda_fp8_linear(struct device *dev, struct tensor out, struct te
     p.w = w.data, p.w_row = panel_stride(w.dtype, w.shape[1]);
     p.w_scale = (const float *)w_scale.data;
     p.out = out.data, p.out_row = out.stride[0], p.out_bf16 = out.dtype == DT_BF16;
-    p.n_product = 1, p.m = x.shape[0], p.n = w.shape[0], p.k = x.shape[1];
+    p.n_product = 1, p.n = w.shape[0];
     p.bias = (const float *)bias.data;
-    product_run(dev, &p, DT_BF16, w.dtype);
+    product_run(dev, &p, DT_E4M3, w.dtype);
 }

@@ -12,7 +12,7 @@ extern "C" void cuda_grouped_linear(struct device *dev, struct tensor out, struc
     if (w->scale) {
         product_quantise(dev, &p, x, w->ue8m0);
         p.scale = w->scale;
-        x_type = DT_BF16;
+        x_type = DT_E4M3;
     } else {
         if (w->dtype == DT_BF16) x = product_pieces(dev, x);
         p.x = x.data, p.x_row = x.stride[0];

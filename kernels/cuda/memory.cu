@@ -134,12 +134,20 @@ extern "C" void cuda_copy(struct device *dev, struct tensor out, struct tensor x
 // ---- panels, and what is not finite
 // -------------------------------------------------------------------------------------------------------
 
+template <class From> __device__ __forceinline__ bool finite(From x)
+{
+    return isfinite(cu_f32(x));
+}
+template <> __device__ __forceinline__ bool finite<e4m3>(e4m3 x)
+{
+    return (x & 0x7f) != 0x7f;
+}
 template <class From> __global__ void nonfinite_kernel(int32_t *count, const From *x, int64_t n, int64_t cols, int64_t stride)
 {
     CU_SHARED(int, room, 32);
     int bad = 0;
     for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (int64_t)gridDim.x * blockDim.x)
-        bad += !isfinite(cu_f32(x[i / cols * stride + i % cols]));
+        bad += !finite(x[i / cols * stride + i % cols]);
     bad = cu_block_reduce(bad, cu_add(), 0, room);
     if (threadIdx.x == 0 && bad) atomicAdd(count, bad); // of integers: any order gives the same
 }
@@ -152,6 +160,8 @@ static void count_nonfinite(struct device *dev, struct tensor count, struct tens
         CU_LAUNCH(dev, nonfinite_kernel<float>, grid, 256, 0, (int32_t *)count.data, (const float *)x.data, n, cols, stride);
     else if (x.dtype == DT_BF16)
         CU_LAUNCH(dev, nonfinite_kernel<bf16>, grid, 256, 0, (int32_t *)count.data, (const bf16 *)x.data, n, cols, stride);
+    else if (x.dtype == DT_E4M3)
+        CU_LAUNCH(dev, nonfinite_kernel<e4m3>, grid, 256, 0, (int32_t *)count.data, (const e4m3 *)x.data, n, cols, stride);
     else
         CU_LAUNCH(dev, nonfinite_kernel<half_t>, grid, 256, 0, (int32_t *)count.data, (const half_t *)x.data, n, cols, stride);
 }

@@ -4,7 +4,7 @@
 
 static inline int64_t panel_stride(enum dtype t, int64_t k) // elements from row to row
 {
-    const int64_t each = 16 / (t == DT_F32 ? 4 : 2);
+    const int64_t each = 16 / (t == DT_F32 ? 4 : t == DT_E4M3 ? 1 : 2);
     return (k + each - 1) / each * each;
 }
 // Of a weight in either layout.

@@ -27,7 +27,7 @@ void product_run(struct device *dev, struct product *p, enum dtype x_type, enum 
         dev_fail_op(dev, "%lld experts: wanted %d at most", (long long)p->n_product, OP_EXPERT_MAX);
         return;
     }
-    const bool exact = x_type != DT_BF16 || w_type != DT_BF16;
+    const bool exact = !p->x_scale && (x_type != DT_BF16 || w_type != DT_BF16);
     if (!exact && ((p->m > 1 && p->x_row > PIECES_ROW_MAX) || p->w_row > PIECES_ROW_MAX)) {
         dev_fail_op(dev, "rows %lld values apart: wanted %d at most", (long long)(p->x_row > p->w_row ? p->x_row : p->w_row),
                     PIECES_ROW_MAX);

@@ -23,7 +23,7 @@ struct product {
     int64_t chunk; // values of k
     int n_chunk;
     float *part; // split: the chunks' sums (n_chunk, all rows, n) go there, and product_sum adds them; else NULL
-    // FP8: of x's rows (all rows, n_block), of each w (⌈n/128⌉, n_block); else NULL
+    // FP8: of x's rows (n_block, all rows), of each w (⌈n/128⌉, n_block); else NULL
     const float *x_scale, *w_scale;
     int n_block;
     // An expert's product p has rows [first[p], first[p + 1]) of all, weights slot[p], scales scale[p]; else first is NULL
@@ -33,8 +33,8 @@ struct product {
     struct cuda_trouble *trouble;
 };
 
-// What x and w are: 16-byte pieces for the tensor cores (bf16, rows begun at 16 bytes and filled with zeros to them), or any values for
-// exact f32 sums.
+// What x and w are: 16-byte pieces for the tensor cores (both bf16 or, with scales, both e4m3; rows begun at 16 bytes and filled with
+// zeros to them), or any values for exact f32 sums.
 void product_run(struct device *dev, struct product *p, enum dtype x_type, enum dtype w_type);         // S
 void product_thin(struct device *dev, const struct product *p);                                        // product_thin.cu
 void product_tile(struct device *dev, const struct product *p);                                        // product_tile.cu
@@ -45,7 +45,7 @@ bool product_exact_wants_split(const struct device *dev, const struct product *p
 // x (rank 2 or 3) as the tensor cores read it: itself if it is so, or a copy in scratch.
 struct tensor product_pieces(struct device *dev, struct tensor x); // S
 
-// x (m, k) in FP8 (fp8.cu): e4m3 values as bf16, p->x, and their scales. Scratch.
+// x (m, k) in FP8 (fp8.cu): p's x, m, k, x_row, x_scale and n_block. Scratch.
 void product_quantise(struct device *dev, struct product *p, struct tensor x, bool ue8m0); // S
 
 static inline void product_cut(struct product *p)
@@ -158,22 +158,54 @@ __device__ __forceinline__ const float *product_w_scale(const struct product &p,
 {
     return (p.first ? p.scale[s.each] : p.w_scale) + s.col / CHUNK_UNIT * p.n_block;
 }
+// Of the rows from s.row on, in the first block; the next block's are p.m further.
 __device__ __forceinline__ const float *product_x_scale(const struct product &p, const struct product_spot &s)
 {
-    return p.x_scale + s.row * p.n_block;
+    return p.x_scale + s.row;
 }
 
 // ---- in kernels: fragments
 // ---------------------------------------------------------------------------------------------------------------
 
-// The order along k: of 32 values, member t of a group holds 8t .. 8t+7 (one 16-byte piece), and two mma's take the first and the second
-// four of each member. Weights are a (their rows the 16), x is b (its rows the 8).
-__device__ __forceinline__ void product_mma(float d[4], const uint4 &low, const uint4 &high, const uint4 &x)
+template <bool FP8> struct product_values { // of a 16-byte piece
+    typedef bf16 T;
+    enum { N = 8 };
+};
+template <> struct product_values<true> {
+    typedef e4m3 T;
+    enum { N = 16 };
+};
+// Four values of a piece as a member holds them: bf16, or e4m3 as f16.
+template <bool FP8> __device__ __forceinline__ void product_four(unsigned four[2], const uint4 &piece, int i)
 {
-    const unsigned a0[4] = {low.x, high.x, low.y, high.y}, b0[2] = {x.x, x.y};
-    cu_mma_bf16(d, a0, b0);
-    const unsigned a1[4] = {low.z, high.z, low.w, high.w}, b1[2] = {x.z, x.w};
-    cu_mma_bf16(d, a1, b1);
+    if (FP8) {
+        cu_f16_e4m3(four, i == 0 ? piece.x : i == 1 ? piece.y : i == 2 ? piece.z : piece.w);
+    } else {
+        four[0] = i ? piece.z : piece.x;
+        four[1] = i ? piece.w : piece.y;
+    }
+}
+// d (NN times 16 weight rows, NM times 8 rows of x) += one piece each of a (rows g and g + 8) times one each of b. The order along k:
+// member t of a group holds piece t of four neighbours, and each mma takes four values of each member, the first first.
+template <bool FP8, int NN, int NM> __device__ __forceinline__ void product_mma(float d[NN][NM][4], const uint4 a[NN][2], const uint4 b[NM])
+{
+#pragma unroll
+    for (int i = 0; i < product_values<FP8>::N / 4; i++) {
+        unsigned low[NN][2], high[NN][2], x[NM][2];
+        for (int n = 0; n < NN; n++) {
+            product_four<FP8>(low[n], a[n][0], i);
+            product_four<FP8>(high[n], a[n][1], i);
+        }
+        for (int m = 0; m < NM; m++) product_four<FP8>(x[m], b[m], i);
+        for (int n = 0; n < NN; n++)
+            for (int m = 0; m < NM; m++) {
+                const unsigned w[4] = {low[n][0], high[n][0], low[n][1], high[n][1]};
+                if (FP8)
+                    cu_mma_f16(d[n][m], w, x[m]);
+                else
+                    cu_mma_bf16(d[n][m], w, x[m]);
+            }
+    }
 }
 // A block of FP8: its sum times its scales, added.
 __device__ __forceinline__ float product_scaled(float sum, float x_scale, float w_scale, float before)

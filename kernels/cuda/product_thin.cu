@@ -1,18 +1,26 @@
-// Products with few rows (decode): bound by reading the weights once, 2 n k bytes; the tensor cores are idle most of the time.
+// Products with few rows (decode): bound by reading the weights once, 2 n k bytes, n k in FP8; the tensor cores are idle most of the time.
 //
 // A tile is 16 or 32 weight rows by 8 or 16 rows of x; its block has a warp a chunk of k, so that the reading of one weight row is spread
-// over up to 8 warps. Weights go from memory to registers in 16-byte pieces that are the fragments as they stand (product_mma): 4 lanes
-// read 64 neighbouring bytes, a warp holds 128 values of k of 16 rows (4 KiB) in flight, and the 16 to 24 warps of a multiprocessor three
-// times what latency × bandwidth asks for. x comes from L1 and L2: at 8 rows half as many bytes as the weights, a quarter with 32 weight
-// rows a tile, which is why large products take those. Shared memory only for the chunks' sums.
+// over up to 8 warps. Weights go from memory to registers in 16-byte pieces that are the fragments as they stand, or their e4m3
+// (product_mma): 4 lanes read 64 neighbouring bytes, a warp has 4 KiB or more in flight (16 rows, 256 bytes along k of each), and the 16 to
+// 24 warps of a multiprocessor three times what latency × bandwidth asks for. x comes from L1 and L2: at 8 rows half as many bytes as the
+// weights, a quarter with 32 weight rows a tile, which is why large products take those. Shared memory only for the chunks' sums.
 #include "kernels/cuda/product.cuh"
 
 template <int NT, int MT, bool FP8>
-__global__ void __launch_bounds__(32 * CHUNK_MAX, NT == 1   ? 3
-                                                  : MT == 1 ? 2
-                                                            : 1) thin_kernel(const struct product p)
+__global__ void __launch_bounds__(32 * CHUNK_MAX, NT == 1 && !FP8 ? 3
+                                                  : MT == 1       ? 2
+                                                                  : 1) thin_kernel(const struct product p)
 {
-    enum { BN = 16 * NT, BM = 8 * MT, PITCH = BN + 4, STEPS = CHUNK_UNIT / 32 }; // + 4: no two lanes of a store in one bank
+    typedef typename product_values<FP8>::T T;
+    enum {
+        BN = 16 * NT,
+        BM = 8 * MT,
+        PITCH = BN + 4, // no two lanes of a store in one bank
+        EACH = product_values<FP8>::N,
+        STEPS = CHUNK_UNIT / (4 * EACH),
+        UNITS = FP8 && NT == 1 ? 2 : 1, // read at once
+    };
     CU_SHARED_DYNAMIC(room);
     const smem<float> sums = room.as<float>();
     const smem<int> begin = room.as<int>(sizeof(float) * CHUNK_MAX * BM * PITCH);
@@ -22,35 +30,41 @@ __global__ void __launch_bounds__(32 * CHUNK_MAX, NT == 1   ? 3
     const uint4 zero = {0, 0, 0, 0};
     for (int64_t item = blockIdx.x; item < n_item; item += gridDim.x) {
         const struct product_spot s = product_spot_of(p, begin, item, BM, BN);
-        const bf16 *w[2 * NT], *x[MT];
+        const T *w[2 * NT], *x[MT];
         for (int i = 0; i < 2 * NT; i++) {
             const int64_t row = s.col + 8 * i + g; // beyond the last: it once more, not stored
-            w[i] = product_w<bf16>(p, s) + (row < p.n ? row : p.n - 1) * p.w_row + 8 * t;
+            w[i] = product_w<T>(p, s) + (row < p.n ? row : p.n - 1) * p.w_row + EACH * t;
         }
-        for (int i = 0; i < MT; i++) x[i] = product_x<bf16>(p, s) + min(8 * i + g, s.n_row - 1) * p.x_row + 8 * t;
+        for (int i = 0; i < MT; i++) x[i] = product_x<T>(p, s) + min(8 * i + g, s.n_row - 1) * p.x_row + EACH * t;
         float sum[NT][MT][4] = {};
-        for (int64_t k = k_begin; k < k_end; k += CHUNK_UNIT) {
-            uint4 a[2 * NT][STEPS], b[MT][STEPS];
+        for (int64_t k = k_begin; k < k_end; k += UNITS * CHUNK_UNIT) {
+            uint4 a[UNITS * STEPS][NT][2], b[UNITS * STEPS][MT];
 #pragma unroll
-            for (int j = 0; j < STEPS; j++) {
-                const bool there = k + 32 * j + 8 * t < k_end;
-                for (int i = 0; i < 2 * NT; i++) a[i][j] = there ? __ldcs((const uint4 *)(w[i] + k + 32 * j)) : zero;
-                for (int i = 0; i < MT; i++) b[i][j] = there ? *(const uint4 *)(x[i] + k + 32 * j) : zero;
+            for (int j = 0; j < UNITS * STEPS; j++) {
+                const int64_t at = k + 4 * EACH * j;
+                const bool there = at + EACH * t < k_end;
+                for (int i = 0; i < 2 * NT; i++) a[j][i / 2][i % 2] = there ? __ldcs((const uint4 *)(w[i] + at)) : zero;
+                for (int i = 0; i < MT; i++) b[j][i] = there ? *(const uint4 *)(x[i] + at) : zero;
             }
-            float block[NT][MT][4] = {};
+            if constexpr (FP8) {
 #pragma unroll
-            for (int j = 0; j < STEPS; j++)
-                for (int i = 0; i < NT; i++)
-                    for (int l = 0; l < MT; l++) product_mma(FP8 ? block[i][l] : sum[i][l], a[2 * i][j], a[2 * i + 1][j], b[l][j]);
-            if (FP8) {
-                const int64_t at = k / CHUNK_UNIT;
-                const float ws = product_w_scale(p, s)[at];
-                for (int l = 0; l < MT; l++)
-                    for (int c = 0; c < 2; c++) {
-                        const float xs = product_x_scale(p, s)[min(8 * l + 2 * t + c, s.n_row - 1) * p.n_block + at];
-                        for (int i = 0; i < NT; i++)
-                            for (int h = c; h < 4; h += 2) sum[i][l][h] = product_scaled(block[i][l][h], xs, ws, sum[i][l][h]);
-                    }
+                for (int u = 0; u < UNITS; u++) {
+                    const int64_t at = k / CHUNK_UNIT + u;
+                    if (at * CHUNK_UNIT >= k_end) break;
+                    float block[NT][MT][4] = {};
+#pragma unroll
+                    for (int j = 0; j < STEPS; j++) product_mma<FP8, NT, MT>(block, a[u * STEPS + j], b[u * STEPS + j]);
+                    const float ws = product_w_scale(p, s)[at];
+                    for (int l = 0; l < MT; l++)
+                        for (int c = 0; c < 2; c++) {
+                            const float xs = product_x_scale(p, s)[at * p.m + min(8 * l + 2 * t + c, s.n_row - 1)];
+                            for (int i = 0; i < NT; i++)
+                                for (int h = c; h < 4; h += 2) sum[i][l][h] = product_scaled(block[i][l][h], xs, ws, sum[i][l][h]);
+                        }
+                }
+            } else {
+#pragma unroll
+                for (int j = 0; j < STEPS; j++) product_mma<FP8, NT, MT>(sum, a[j], b[j]);
             }
         }
         __syncthreads(); // the sums of the tile before are read

@@ -1,6 +1,6 @@
 // Products with many rows (prefill, experts of a large batch): bound by the tensor cores from a few hundred rows on, below by the weights.
 //
-// A block of 8 warps makes a tile of 128 weight rows by 128 or 64 rows of x, k in steps of 64 through a ring of shared memory that
+// A block of 8 warps makes a tile of 128 weight rows by 128 or 64 rows of x, k in steps of 128 bytes through a ring of shared memory that
 // cp.async fills two or three steps ahead (96 KiB: what every GPU from sm_80 on has). A warp holds 64 x 32 or 32 x 32 sums in registers,
 // and the chunks' total beside them. Fragments are read in 16-byte pieces (product_mma), as many bytes as by ldmatrix; piece c of row r
 // lies at c ^ 4 (r % 2), so that the 8 lanes that read together, 4 pieces of 2 rows, find 8 different banks of 16 bytes.
@@ -12,15 +12,14 @@
 template <int BM> struct tile_shape {
     enum {
         BN = 128,
-        BK = 64,
+        PIECES = 8, // of a row, in a step
         THREADS = 256,
-        PIECES = BK / 8,
         WARPS_N = BM == 128 ? 2 : 4,
         WARPS_M = 8 / WARPS_N,
         NN = BN / WARPS_N / 16, // of a warp: 16 weight rows each
         NM = BM / WARPS_M / 8,  // 8 rows of x each
         STAGES = BM == 128 ? 3 : 4,
-        STAGE = (BN + BM) * BK * 2, // bytes
+        STAGE = (BN + BM) * PIECES * 16, // bytes
         LOADS = (BN + BM) * PIECES / THREADS,
         PITCH = BN + 4, // of the sums on their way out: no two lanes in one bank
     };
@@ -34,7 +33,7 @@ __device__ __forceinline__ int tile_piece(int row, int piece) // where it lies i
 }
 
 // What a warp multiplies in one step of the ring.
-template <int BM>
+template <int BM, bool FP8>
 __device__ __forceinline__ void tile_step(float sum[tile_shape<BM>::NN][tile_shape<BM>::NM][4], smem<uint4> stage, int row_n, int row_m,
                                           int t)
 {
@@ -45,14 +44,16 @@ __device__ __forceinline__ void tile_step(float sum[tile_shape<BM>::NN][tile_sha
         for (int i = 0; i < S::NN; i++)
             for (int h = 0; h < 2; h++) a[i][h] = stage[tile_piece(row_n + 16 * i + 8 * h, 4 * j + t)];
         for (int i = 0; i < S::NM; i++) b[i] = stage[tile_piece(S::BN + row_m + 8 * i, 4 * j + t)];
-        for (int i = 0; i < S::NN; i++)
-            for (int l = 0; l < S::NM; l++) product_mma(sum[i][l], a[i][0], a[i][1], b[l]);
+        product_mma<FP8, S::NN, S::NM>(sum, a, b);
     }
 }
 
 template <int BM, bool FP8> __global__ void __launch_bounds__(256, 1) tile_kernel(const struct product p)
 {
     typedef tile_shape<BM> S;
+    typedef typename product_values<FP8>::T T;
+    enum { EACH = product_values<FP8>::N, BK = S::PIECES * EACH };
+    static_assert(!FP8 || (int)BK == (int)CHUNK_UNIT, "a step is a block with its scales");
     CU_SHARED_DYNAMIC(room);
     const smem<int> begin = room.as<int>(S::STAGE * S::STAGES);
     const int tid = threadIdx.x, lane = tid % 32, warp = tid / 32, g = lane / 4, t = lane % 4;
@@ -61,11 +62,11 @@ template <int BM, bool FP8> __global__ void __launch_bounds__(256, 1) tile_kerne
     // chunks of this block: one, or all
     const int chunk = p.part ? (int)blockIdx.y : 0;
     const int64_t k_begin = chunk * p.chunk, k_end = p.part && k_begin + p.chunk < p.k ? k_begin + p.chunk : p.k;
-    const int n_step = (int)((k_end - k_begin + S::BK - 1) / S::BK), chunk_steps = (int)(p.chunk / S::BK);
+    const int n_step = (int)((k_end - k_begin + BK - 1) / BK), chunk_steps = (int)(p.chunk / BK);
     for (int64_t item = blockIdx.x; item < n_item; item += gridDim.x) {
         const struct product_spot s = product_spot_of(p, begin, item, BM, S::BN);
         // This thread's pieces: one place along k, rows 32 apart; beyond the last row: it once more, not stored.
-        const bf16 *w = product_w<bf16>(p, s) + s.col * p.w_row, *x = product_x<bf16>(p, s);
+        const T *w = product_w<T>(p, s) + s.col * p.w_row, *x = product_x<T>(p, s);
         const int n_w = p.n - s.col < S::BN ? (int)(p.n - s.col) : S::BN;
         unsigned from[S::LOADS]; // elements: 127 rows
         for (int i = 0; i < S::LOADS; i++) {
@@ -73,7 +74,7 @@ template <int BM, bool FP8> __global__ void __launch_bounds__(256, 1) tile_kerne
             from[i] = 32 * i < S::BN ? (unsigned)(min(r, n_w - 1) * p.w_row) : (unsigned)(min(r - (int)S::BN, s.n_row - 1) * p.x_row);
         }
         auto fill = [&](int step) {
-            const int64_t k = k_begin + (int64_t)step * S::BK + tid % S::PIECES * 8;
+            const int64_t k = k_begin + (int64_t)step * BK + tid % S::PIECES * EACH;
             const bool there = step < n_step && k < k_end;
             for (int i = 0; i < S::LOADS; i++)
                 cu_async_copy16(room.raw(step % S::STAGES * S::STAGE + tile_piece(tid / S::PIECES + 32 * i, tid % S::PIECES) * 16),
@@ -84,7 +85,7 @@ template <int BM, bool FP8> __global__ void __launch_bounds__(256, 1) tile_kerne
             if (i < n_step) fill(i);
             cu_async_commit();
         }
-        float sum[S::NN][S::NM][4] = {}, total[S::NN][S::NM][4] = {}, block[FP8 ? S::NN : 1][FP8 ? S::NM : 1][4] = {};
+        float sum[S::NN][S::NM][4] = {}, total[S::NN][S::NM][4] = {};
         for (int step = 0; step < n_step; step++) {
             cu_async_wait<S::STAGES - 2>();
             __syncthreads();
@@ -92,23 +93,18 @@ template <int BM, bool FP8> __global__ void __launch_bounds__(256, 1) tile_kerne
             cu_async_commit();
             const smem<uint4> stage = room.as<uint4>(step % S::STAGES * S::STAGE);
             if constexpr (FP8) {
-                tile_step<BM>(block, stage, row_n, row_m, t);
-                if (step % 2 || step + 1 == n_step) { // a block of 128 is whole
-                    const int64_t at = (k_begin + (int64_t)step * S::BK) / CHUNK_UNIT;
-                    const float ws = product_w_scale(p, s)[at];
-                    for (int l = 0; l < S::NM; l++)
-                        for (int c = 0; c < 2; c++) {
-                            const int row = row_m - g + 8 * l + 2 * t + c;
-                            const float xs = product_x_scale(p, s)[min(row, s.n_row - 1) * p.n_block + at];
-                            for (int i = 0; i < S::NN; i++)
-                                for (int h = c; h < 4; h += 2) {
-                                    sum[i][l][h] = product_scaled(block[i][l][h], xs, ws, sum[i][l][h]);
-                                    block[i][l][h] = 0;
-                                }
-                        }
-                }
+                float block[S::NN][S::NM][4] = {};
+                tile_step<BM, FP8>(block, stage, row_n, row_m, t);
+                const int64_t at = k_begin / CHUNK_UNIT + step;
+                const float ws = product_w_scale(p, s)[at];
+                for (int l = 0; l < S::NM; l++)
+                    for (int c = 0; c < 2; c++) {
+                        const float xs = product_x_scale(p, s)[at * p.m + min(row_m - g + 8 * l + 2 * t + c, s.n_row - 1)];
+                        for (int i = 0; i < S::NN; i++)
+                            for (int h = c; h < 4; h += 2) sum[i][l][h] = product_scaled(block[i][l][h], xs, ws, sum[i][l][h]);
+                    }
             } else
-                tile_step<BM>(sum, stage, row_n, row_m, t);
+                tile_step<BM, FP8>(sum, stage, row_n, row_m, t);
             if ((step + 1) % chunk_steps == 0 || step + 1 == n_step)
                 for (int i = 0; i < S::NN; i++)
                     for (int l = 0; l < S::NM; l++)

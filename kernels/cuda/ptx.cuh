@@ -23,6 +23,29 @@ __device__ __forceinline__ void cu_mma_bf16(float d[4], const unsigned a[4], con
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
+// The same of f16.
+__device__ __forceinline__ void cu_mma_f16(float d[4], const unsigned a[4], const unsigned b[2])
+{
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+// Four e4m3, the first in the lowest byte, as f16, which has them all: r[0] the first two, the first in the lower half; r[1] the others.
+// A NaN need not come out as one.
+__device__ __forceinline__ void cu_f16_e4m3(unsigned r[2], unsigned four)
+{
+#if __CUDA_ARCH__ >= 890
+    asm("{\n.reg .b16 low, high;\nmov.b32 {low, high}, %2;\ncvt.rn.f16x2.e4m3x2 %0, low;\ncvt.rn.f16x2.e4m3x2 %1, high;\n}\n"
+        : "=r"(r[0]), "=r"(r[1])
+        : "r"(four));
+#else
+    for (int i = 0; i < 2; i++) { // bits to f16's fields, whose exponents mean 2^8 less, for subnormals too
+        const unsigned pair = __byte_perm(four, 0, i ? 0x3424 : 0x1404);
+        asm("mul.rn.f16x2 %0, %1, %2;\n" : "=r"(r[i]) : "r"((pair & 0x80008000) | (pair >> 1 & 0x3f803f80)), "r"(0x5c005c00)); // 256
+    }
+#endif
+}
+
 // Four matrices of 8 rows of 16 bytes (8 bf16). Lane l gives the shared address of row l % 8 of matrix l / 8, at 16 bytes.
 //   r[j] row g of matrix j, columns 2t, 2t+1; with cu_ldmatrix_t: rows 2t, 2t+1 of column g
 __device__ __forceinline__ void cu_ldmatrix(unsigned r[4], const void *row)

@@ -86,11 +86,6 @@ void fp8_weight_rows(const struct fp8_weight *w, int64_t first, int64_t n, enum 
         }
 }
 
-void fp8_weight_values(const struct fp8_weight *w, int64_t first, int64_t n, bf16 *out)
-{
-    block_values(w->code + first * w->k, 1, n * w->k, DT_BF16, out);
-}
-
 // ---- pairing -------------------------------------------------------------------------------------------------------------------------
 
 static const char SUFFIX[] = "_scale_inv";

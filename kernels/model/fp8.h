@@ -26,8 +26,6 @@ static inline int64_t fp8_blocks(int64_t n)
 float fp8_weight_scale(const struct fp8_weight *w, int64_t i);
 // Rows [first, first + n), dequantised, as `type` (DT_F32 or DT_BF16).
 void fp8_weight_rows(const struct fp8_weight *w, int64_t first, int64_t n, enum dtype type, void *out);
-// The same without their scales: exact in bf16.
-void fp8_weight_values(const struct fp8_weight *w, int64_t first, int64_t n, bf16 *out);
 
 struct source;
 // For openers of sources, when the list is whole and sorted: every F8_E4M3 tensor gets its scales, which leave the list; a missing scale, a

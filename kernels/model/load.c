@@ -60,7 +60,7 @@ static void place_weights(struct model *m)
 {
     for (size_t i = 0; i < m->n_param; i++) {
         struct param *p = &m->params[i];
-        enum dtype t = is_f32(p) ? DT_F32 : p->in_fp8 ? DT_BF16 : m->dtype;
+        enum dtype t = is_f32(p) ? DT_F32 : p->in_fp8 ? m->dev->backend->fp8_weight : m->dtype;
         int64_t rows = p->shape[0], cols = p->rank == 2 ? p->shape[1] : 1;
         size_t bytes = is_packed(m, p) ? op_pack_bytes(m->dev, t, rows, cols) : (size_t)(rows * cols) * dtype_size(t);
         void *data = arena_alloc(&m->weights, bytes);
@@ -206,7 +206,7 @@ static void put_rows(struct model *m, const struct param *p, int64_t first, int6
     dev_release(m->dev, mark);
 }
 
-// Rows [first, first + n) of t by the source's own conversion, as `type`; of what will be multiplied in FP8, its values without scales.
+// Rows [first, first + n) of t by the source's own conversion, as p's dtype.
 static void read_rows(const struct source *src, const struct source_tensor *t, const struct param *p, int64_t first, int64_t n, void *out)
 {
     enum { PIECE = 8 };
@@ -215,11 +215,7 @@ static void read_rows(const struct source *src, const struct source_tensor *t, c
 #pragma omp parallel for schedule(static) if (n * (int64_t)row > 1 << 16)
     for (int64_t i = 0; i < n; i += PIECE) {
         const int64_t len = n - i < PIECE ? n - i : PIECE;
-        char *to = (char *)out + (size_t)i * row;
-        if (p->in_fp8)
-            fp8_weight_values(t->fp8, first + i, len, (bf16 *)to);
-        else
-            src->kind->rows(src, t, first + i, len, type, to);
+        src->kind->rows(src, t, first + i, len, type, (char *)out + (size_t)i * row);
     }
 }
 
@@ -230,11 +226,11 @@ static void put_scales(struct model *m, const struct param *p, const struct fp8_
     op_upload(m->dev, p->scale, host);
 }
 
-// Rows [first, first + n) of mapped values, and the bytes they take.
-static const char *mapped_rows(const struct source_tensor *t, int64_t first, int64_t n, int64_t cols, size_t *size)
+// Rows [first, first + n) of mapped values of dtype t, and the bytes they take.
+static const char *mapped_rows(const void *data, enum dtype t, int64_t first, int64_t n, int64_t cols, size_t *size)
 {
-    *size = (size_t)(n * cols) * dtype_size(t->type);
-    return (const char *)t->data + (size_t)(first * cols) * dtype_size(t->type);
+    *size = (size_t)(n * cols) * dtype_size(t);
+    return (const char *)data + (size_t)(first * cols) * dtype_size(t);
 }
 
 // Rows of mapped values that are taken at once: of a small model no more than a twentieth of its weights, which is what loading may take.
@@ -245,8 +241,8 @@ static int64_t mapped_step(const struct model *m, const struct param *p)
     return rows_of(m, p, m->dev->backend->host_memory && bytes > CHUNK_BYTES ? bytes : CHUNK_BYTES);
 }
 
-// All of p from where it stands mapped. The disk is kept AHEAD steps in front of us, and what was read leaves our memory.
-static void put_mapped(struct model *m, const struct param *p, const struct source_tensor *t, struct tensor bad)
+// All of p from where it stands mapped, of dtype t. The disk is kept AHEAD steps in front of us, and what was read leaves our memory.
+static void put_mapped(struct model *m, const struct param *p, const void *data, enum dtype t, struct tensor bad)
 {
     enum { AHEAD = 4 };
     const int64_t rows = p->shape[0], step = mapped_step(m, p), cols = n_col(p);
@@ -254,13 +250,13 @@ static void put_mapped(struct model *m, const struct param *p, const struct sour
     for (int64_t first = -AHEAD * step; first < rows; first += step) {
         const int64_t next = first + AHEAD * step;
         if (next < rows) {
-            const char *soon = mapped_rows(t, next, rows - next < step ? rows - next : step, cols, &size);
+            const char *soon = mapped_rows(data, t, next, rows - next < step ? rows - next : step, cols, &size);
             file_map_ahead(soon, size);
         }
         if (first < 0) continue;
         const int64_t n = rows - first < step ? rows - first : step;
-        const char *from = mapped_rows(t, first, n, cols, &size);
-        put_rows(m, p, first, n, from, t->type, bad);
+        const char *from = mapped_rows(data, t, first, n, cols, &size);
+        put_rows(m, p, first, n, from, t, bad);
         file_map_forget(from, size);
     }
 }
@@ -275,16 +271,19 @@ static void put_converted(struct model *m, const struct param *p, const struct s
         read_rows(src, t, p, first, n, host);
         put_rows(m, p, first, n, host, p->weight.dtype, bad);
     }
-    if (p->in_fp8) put_scales(m, p, t->fp8, host);
 }
 
 static void put(struct model *m, const struct param *p, const struct source *src, void *host, struct tensor bad)
 {
     const struct source_tensor *t = source_find(src, p->name);
-    if (t->data)
-        put_mapped(m, p, t, bad);
-    else
+    if (p->in_fp8) {
+        put_mapped(m, p, t->fp8->code, DT_E4M3, bad);
+        put_scales(m, p, t->fp8, host);
+    } else if (t->data) {
+        put_mapped(m, p, t->data, t->type, bad);
+    } else {
         put_converted(m, p, src, t, host, bad);
+    }
     if (src->kind->done) src->kind->done(src, t);
 }
 

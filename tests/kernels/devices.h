@@ -140,6 +140,7 @@ static inline double at(struct tensor t, int64_t i) // of its contiguous element
     }
     if (t.dtype == DT_F32) return ((float *)t.data)[off];
     if (t.dtype == DT_BF16) return bf16_to_f32(((bf16 *)t.data)[off]);
+    if (t.dtype == DT_E4M3) return e4m3_to_f32(((e4m3 *)t.data)[off]);
     return ((int32_t *)t.data)[off];
 }
 static inline void put(struct tensor t, int64_t i, double v)
@@ -151,6 +152,8 @@ static inline void put(struct tensor t, int64_t i, double v)
     }
     if (t.dtype == DT_F32)
         ((float *)t.data)[off] = (float)v;
+    else if (t.dtype == DT_E4M3)
+        ((e4m3 *)t.data)[off] = f32_to_e4m3((float)v);
     else
         ((bf16 *)t.data)[off] = f32_to_bf16((float)v);
 }

@@ -34,6 +34,8 @@ double tensor_get(struct tensor t, int64_t i)
         return f16_to_f32(((f16 *)t.data)[off]);
     case DT_I32:
         return ((int32_t *)t.data)[off];
+    case DT_E4M3:
+        return e4m3_to_f32(((e4m3 *)t.data)[off]);
     default:
         if (t.shape[0] != 8) return ((uint8_t *)t.data)[off];
         memcpy(&d, t.data, 8);
@@ -59,6 +61,9 @@ void arg_set(struct op_arg *a, int64_t i, double v)
         break;
     case DT_I32:
         ((int32_t *)t.data)[off] = (int32_t)v;
+        break;
+    case DT_E4M3:
+        ((e4m3 *)t.data)[off] = f32_to_e4m3((float)v);
         break;
     default:
         if (t.shape[0] == 8)
@@ -87,7 +92,7 @@ struct op_arg *arg_add(struct op_case *c, int flags, enum dtype type, double siz
     n = tensor_numel(a->t);
     a->init = mem_alloc(a->size + 64);
     a->ref = NEW_N(double, n + 1);
-    if (type == DT_F32 || type == DT_BF16)
+    if (type == DT_F32 || type == DT_BF16 || type == DT_E4M3)
         for (int64_t i = 0; i < n; i++) arg_set(a, i, size * rng_normal(11, (uint64_t)c->n_arg, (uint64_t)i));
     c->n_arg++;
     return a;

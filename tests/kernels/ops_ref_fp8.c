@@ -36,8 +36,8 @@ static void setup(struct op_case *c) // out, x, w, scale, bias
     struct op_arg *x = arg_add(c, BY_ROW, c->dtype, 1, 0, rows(c), k, END);
     for (int64_t i = 0; i < N(1); i++)
         if (i % k / 128 == 1) arg_set(x, i, i / k % 2 ? 0 : x->ref[i] * 300); // blocks of zeros, and large ones
-    struct op_arg *w = arg_add(c, IN, DT_BF16, 1, 0, n, k, END), *scale = arg_add(c, IN, DT_F32, 1, 0, blocks(n), blocks(k), END);
-    for (int64_t i = 0; i < N(2); i++) arg_set(w, i, nearest(w->ref[i] * 100));
+    struct op_arg *w = arg_add(c, IN, DT_E4M3, 100, 0, n, k, END), *scale = arg_add(c, IN, DT_F32, 1, 0, blocks(n), blocks(k), END);
+    for (int64_t i = 0; i < N(2); i++) arg_set(w, i, nearest(w->ref[i]));
     for (int64_t i = 0; i < N(3); i++) arg_set(scale, i, fabs(scale->ref[i]) / 100);
     arg_add(c, IN, DT_F32, 1, 0, n, -1, END);
 }
@@ -45,7 +45,8 @@ static void call(struct device *dev, const struct op_case *c, struct tensor *x)
 {
     const struct tensor w = x[2];
     struct tensor p = w;
-    p.data = dev_1d(dev, DT_U8, (int64_t)op_pack_bytes(dev, DT_BF16, w.shape[0], w.shape[1])).data;
+    p.dtype = dev->backend->fp8_weight;
+    p.data = dev_1d(dev, DT_U8, (int64_t)op_pack_bytes(dev, p.dtype, w.shape[0], w.shape[1])).data;
     p.layout = LAYOUT_PANEL;
     op_pack(dev, p, w, TENSOR_NONE);
     op_fp8_linear(dev, x[0], x[1], p, x[3], c->dim[4] ? x[4] : TENSOR_NONE, c->dim[3] != 0);

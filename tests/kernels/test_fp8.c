@@ -193,7 +193,7 @@ START_TEST(nan_codes_are_counted_with_their_tensor)
     const char *dir = test_tmpdir();
     edited_checkpoint(test_golden("fp8"), dir, nan_code, NULL);
     for (int fp8_activations = 0; fp8_activations < 2; fp8_activations++) {
-        ck_fails(load(&l, dir, MODEL_GENERATE, DT_BF16, fp8_activations, "cpu", &err), ST_BAD_INPUT,
+        ck_fails(load(&l, dir, MODEL_GENERATE, DT_BF16, fp8_activations, isa[_i]->name, &err), ST_BAD_INPUT,
                  LAYER "mlp.down_proj.weight: 2 values are NaN or infinite");
         unload(&l);
     }
@@ -265,7 +265,7 @@ Suite *suite_fp8(void)
     t = tcase_create("lies");
     tcase_add_loop_test(t, a_configuration_that_is_not_deepseeks_is_refused_by_name, 0, sizeof config_lies / sizeof *config_lies);
     tcase_add_test(t, lying_scales_are_refused_by_name_all_at_once);
-    tcase_add_test(t, nan_codes_are_counted_with_their_tensor);
+    tcase_add_loop_test(t, nan_codes_are_counted_with_their_tensor, 0, n_isa);
     tcase_add_test(t, quantised_activations_want_an_fp8_checkpoint_with_experts_alike);
     suite_add_tcase(s, t);
     return s;

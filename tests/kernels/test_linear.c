@@ -13,8 +13,9 @@ static void choose_arch(int i)
 // w packed, where the device reads it.
 static struct tensor packed(struct device *dev, struct tensor w)
 {
-    const size_t size = op_pack_bytes(dev, w.dtype, w.shape[0], w.shape[1]);
-    struct tensor p = tensor_2d(keep(size), w.dtype, w.shape[0], w.shape[1]);
+    const enum dtype t = w.dtype == DT_E4M3 ? dev->backend->fp8_weight : w.dtype;
+    const size_t size = op_pack_bytes(dev, t, w.shape[0], w.shape[1]);
+    struct tensor p = tensor_2d(keep(size), t, w.shape[0], w.shape[1]);
     if (!dev->backend->host_memory) p.data = device_bytes(dev, p.data, size);
     p.layout = LAYOUT_PANEL;
     op_pack(dev, p, on_device(dev, w), TENSOR_NONE);
@@ -58,9 +59,9 @@ START_TEST(packing_converts_and_moves_every_value)
     device_open(&dev, isa[_i]->name, 2);
     static const int64_t sizes[][2] = {{1, 1}, {3, 7}, {31, 33}, {32, 32}, {64, 65}, {130, 257}, {200, 96}};
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
-        for (int types = 0; types < 6; types++) {
+        for (int types = 0; types < 7; types++) { // e4m3 to bf16 alone
             const int64_t n = sizes[s][0], k = sizes[s][1];
-            const enum dtype from = (enum dtype)(types / 2), to = types % 2 ? DT_BF16 : DT_F32;
+            const enum dtype from = types == 6 ? DT_E4M3 : (enum dtype)(types / 2), to = types == 6 || types % 2 ? DT_BF16 : DT_F32;
             struct tensor w = make(from == DT_F16 ? DT_BF16 : from, n, 0, k, 3, 7), p = w, whole, row;
             if (from == DT_F16) // any bits that are no NaN
                 for (int64_t i = 0; i < n * w.stride[0]; i++) ((f16 *)w.data)[i] &= 0xbfff;
@@ -86,9 +87,7 @@ START_TEST(packing_converts_and_moves_every_value)
                 op_embed(&dev, row, whole, tensor_1d(&i, DT_I32, 1));
                 for (int64_t j = 0; j < k; j++) {
                     const int64_t at_ = i * w.stride[0] + j;
-                    const float x = from == DT_F32   ? ((float *)w.data)[at_]
-                                    : from == DT_F16 ? f16_to_f32(((f16 *)w.data)[at_])
-                                                     : bf16_to_f32(((bf16 *)w.data)[at_]);
+                    const float x = from == DT_F16 ? f16_to_f32(((f16 *)w.data)[at_]) : (float)at(w, i * k + j);
                     const float y = to == DT_BF16 ? bf16_to_f32(f32_to_bf16(x)) : x;
                     want(((float *)row.data)[j] == y, "%s to %s: (%d, %d) of %d x %d is %g, wanted %g", dtype_name(from), dtype_name(to), i,
                          (int)j, (int)n, (int)k, ((float *)row.data)[j], y);
@@ -103,6 +102,8 @@ START_TEST(packing_converts_and_moves_every_value)
                     n_bad++;
                     if (from == DT_F32)
                         ((float *)w.data)[at_] = j % 2 ? NAN : -INFINITY;
+                    else if (from == DT_E4M3)
+                        ((e4m3 *)w.data)[at_] = j % 2 ? 0x7f : 0xff;
                     else
                         ((uint16_t *)w.data)[at_] = (uint16_t)((from == DT_F16 ? 0x7c00 : 0x7f80) + (j % 2));
                 }
@@ -316,15 +317,15 @@ START_TEST(grouped_fp8_is_fp8_linear_an_expert)
                           dx = on_device(&dev, x), there = on_device(&dev, out), there1 = on_device(&dev, one), p[E], scale[E];
             const void *slot[E] = {NULL}, *scales[E] = {NULL};
             for (int e = 0; e < n_expert; e++) {
-                struct tensor w = make(DT_BF16, n, 0, k, 0, 10 + (uint64_t)e), s = make(DT_F32, 1, 0, n_scale, 0, 20 + (uint64_t)e);
-                for (int64_t i = 0; i < n * k; i++) put(w, i, f32_round_e4m3((float)at(w, i) * 50));
+                struct tensor w = make(DT_E4M3, n, 0, k, 0, 10 + (uint64_t)e), s = make(DT_F32, 1, 0, n_scale, 0, 20 + (uint64_t)e);
+                fill(w, 10 + (uint64_t)e, 50);
                 for (int64_t i = 0; i < n_scale; i++) put(s, i, fabs(at(s, i)));
                 p[e] = packed(&dev, w);
                 scale[e] = on_device(&dev, tensor_2d(s.data, DT_F32, (n + 127) / 128, (k + 127) / 128));
                 slot[e] = p[e].data;
                 scales[e] = scale[e].data;
             }
-            struct expert_weights ew = {.n_expert = n_expert, .n = n, .k = k, .dtype = DT_BF16, .ue8m0 = types / 2};
+            struct expert_weights ew = {.n_expert = n_expert, .n = n, .k = k, .dtype = dev.backend->fp8_weight, .ue8m0 = types / 2};
             ew.slot = on_device(&dev, tensor_1d(slot, DT_U8, sizeof slot)).data;
             ew.scale = on_device(&dev, tensor_1d(scales, DT_U8, sizeof scales)).data;
             struct tensor f = on_device(&dev, tensor_1d((void *)(uintptr_t)first, DT_I32, n_expert + 1));
@@ -339,6 +340,28 @@ START_TEST(grouped_fp8_is_fp8_linear_an_expert)
             ck_assert_mem_eq(out.data, one.data, (size_t)(m * n) * dtype_size(xt));
             device_clear();
         }
+    dev_close(&dev);
+}
+END_TEST
+
+// What is no number stays none, in its own row.
+START_TEST(fp8_tells_what_is_not_finite)
+{
+    struct device dev;
+    device_open(&dev, isa[_i]->name, 2);
+    enum { M = 20, N = 33, K = 150 }; // and the first 3 rows alone: the GPU's other kernel
+    struct tensor x = make(DT_F32, M, 0, K, 0, 1), w = make(DT_E4M3, N, 0, K, 0, 2), s = make(DT_F32, 1, 0, 2, 0, 3),
+                  out = make(DT_F32, M, 0, N, 0, 4);
+    put(x, 1 * K + 149, NAN);
+    put(x, 2 * K + 3, -INFINITY);
+    struct tensor p = packed(&dev, w), dx = on_device(&dev, x), ds = on_device(&dev, s), there = on_device(&dev, out);
+    for (int64_t rows = 3; rows <= M; rows += M - 3) {
+        PLANNED(&dev, op_fp8_linear(&dev, tensor_rows(there, 0, rows), tensor_rows(dx, 0, rows), p, ds, TENSOR_NONE, false));
+        from_device(&dev, out, there);
+        for (int64_t i = 0; i < rows * N; i++)
+            want(isnan(at(out, i)) == (i / N == 1 || i / N == 2), "row %d of %d: %g", (int)(i / N), (int)rows, at(out, i));
+    }
+    device_clear();
     dev_close(&dev);
 }
 END_TEST
@@ -371,6 +394,7 @@ Suite *suite_linear(void)
     tcase_add_loop_test(t, grouped_linear_is_a_product_an_expert, 0, n_all + n_gpu);
     tcase_add_loop_test(t, rows_do_not_see_their_company, 0, n_all + n_gpu);
     tcase_add_loop_test(t, grouped_fp8_is_fp8_linear_an_expert, 0, n_all);
+    tcase_add_loop_test(t, fp8_tells_what_is_not_finite, 0, n_all);
     tcase_add_loop_test(t, no_rows_is_fine, 0, n);
     suite_add_tcase(s, t);
     return s;

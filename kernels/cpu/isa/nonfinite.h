@@ -1,5 +1,6 @@
 // NaN and infinity: values whose exponent bits are all ones. Adding one to the exponent then carries into the sign's bit.
 #pragma once
+#include "kernels/base/fp8.h"
 #include "kernels/cpu/isa/vec.h"
 #include "kernels/tensor.h"
 
@@ -27,6 +28,11 @@ VEC_FN uint32_t nonfinite_word(const void *x, int64_t i) // at any byte
 // How many of n values. First whether there is one at all, which a vector tells quickly.
 static inline __attribute__((unused)) int64_t nonfinite_values(const void *x, enum dtype t, int64_t n)
 {
+    if (t == DT_E4M3) { // NaN alone
+        int64_t bad = 0;
+        for (int64_t i = 0; i < n; i++) bad += (((const e4m3 *)x)[i] & 0x7f) == 0x7f;
+        return bad;
+    }
     const uint32_t bits = exponent_bits(t), one = exponent_one(t), carry = exponent_carry(t);
     const int64_t n_word = t == DT_F32 ? n : n / 2;
     uint32_t any = 0;

@@ -37,7 +37,17 @@ VEC_FN void pack_transpose(vu v[VL])
 // VL values, at any byte.
 VEC_FN vf pack_values(const char *p, const enum dtype t)
 {
+    if (t == DT_E4M3) {
+        float v[VL];
+        for (int i = 0; i < VL; i++) v[i] = e4m3_to_f32((e4m3)p[i]);
+        return vf_load(v);
+    }
     return t == DT_F32 ? vf_load((const float *)p) : t == DT_BF16 ? vf_load_bf16((const bf16 *)p) : vf_load_f16((const f16 *)p);
+}
+
+VEC_FN int64_t pack_size(const enum dtype t)
+{
+    return t == DT_F32 ? 4 : t == DT_E4M3 ? 1 : 2;
 }
 
 // VL words of a row: VL values for f32, 2 VL for bf16. The carries of exponents that are all ones gather in `told`, which f32 and bf16
@@ -57,7 +67,7 @@ VEC_FN vu pack_words(const char *p, const enum dtype from, const enum dtype to, 
     }
     bf16 pair[2 * VL];
     vf_store_bf16(pair, pack_values(p, from));
-    vf_store_bf16(pair + VL, pack_values(p + VL * (from == DT_F32 ? 4 : 2), from));
+    vf_store_bf16(pair + VL, pack_values(p + VL * pack_size(from), from));
     memcpy(&w, pair, sizeof w);
     *told |= (w & exponent_bits(DT_BF16)) + exponent_one(DT_BF16);
     return w;
@@ -80,7 +90,7 @@ VEC_FN void pack_store(uint32_t *to, vu v, bool aligned)
 VEC_FN bool pack_panel_as(uint32_t *out, const char *w, int64_t row_bytes, int64_t n_row, int64_t k, const enum dtype from,
                           const enum dtype to)
 {
-    const int64_t size = from == DT_F32 ? 4 : 2, step = to == DT_BF16 ? 2 * VL : VL, words = panel_words(to, k) / PANEL_N;
+    const int64_t size = pack_size(from), step = to == DT_BF16 ? 2 * VL : VL, words = panel_words(to, k) / PANEL_N;
     const bool aligned = (uintptr_t)out % sizeof(vu) == 0;
     vu told = {0};
     for (int64_t e = 0; e < k; e += step) {
@@ -117,12 +127,13 @@ static inline __attribute__((unused)) bool pack_panel(char *out, enum dtype out_
                                                       int64_t n, int64_t k, int64_t at)
 {
     const int64_t first = at * PANEL_N, n_row = n - first < PANEL_N ? n - first : PANEL_N;
-    const int64_t row_bytes = ldw * (w_type == DT_F32 ? 4 : 2);
+    const int64_t row_bytes = ldw * pack_size(w_type);
     uint32_t *to = (uint32_t *)out + at * panel_words(out_type, k);
     w += first * row_bytes;
     if (out_type == DT_BF16) {
         if (w_type == DT_F32) return pack_panel_as(to, w, row_bytes, n_row, k, DT_F32, DT_BF16);
         if (w_type == DT_BF16) return pack_panel_as(to, w, row_bytes, n_row, k, DT_BF16, DT_BF16);
+        if (w_type == DT_E4M3) return pack_panel_as(to, w, row_bytes, n_row, k, DT_E4M3, DT_BF16);
         return pack_panel_as(to, w, row_bytes, n_row, k, DT_F16, DT_BF16);
     }
     if (w_type == DT_F32) return pack_panel_as(to, w, row_bytes, n_row, k, DT_F32, DT_F32);

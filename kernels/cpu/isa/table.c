@@ -9,6 +9,7 @@
 const struct backend TABLE_PASTE(ISA) = {
     .name = "cpu:" ISA_STRING(ISA),
     .host_memory = true,
+    .fp8_weight = DT_BF16,
     .open = cpu_open,
     .close = cpu_close,
     ENTRY(pack_bytes),

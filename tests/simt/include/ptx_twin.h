@@ -8,24 +8,40 @@ inline float bf16_half(unsigned pair, int high)
 {
     return __uint_as_float(high ? pair & 0xffff0000u : pair << 16);
 }
-} // namespace simt
-
-static inline void cu_mma_bf16(float d[4], const unsigned a[4], const unsigned b[2])
+inline float f16_half(unsigned pair, int high)
+{
+    return f16_to_f32((f16)(high ? pair >> 16 : pair));
+}
+template <float half(unsigned, int)> inline void mma_m16n8k16(float d[4], const unsigned a[4], const unsigned b[2])
 {
     unsigned mine[6] = {a[0], a[1], a[2], a[3], b[0], b[1]};
-    simt::exchange(0xffffffffu, mine, sizeof mine, "mma.m16n8k16");
-    const int g = simt::lane() / 4, t = simt::lane() % 4;
+    exchange(0xffffffffu, mine, sizeof mine, "mma.m16n8k16");
+    const int g = lane() / 4, t = lane() % 4;
     for (int i = 0; i < 4; i++) {
         const int row = g + i / 2 * 8, col = 2 * t + i % 2;
         float sum = d[i];
         for (int k = 0; k < 16; k++) {
             // A(row, k): group row % 8, member (k % 8) / 2, register (k / 8) * 2 + row / 8. B(col, k): group col, register k / 8
-            const unsigned *pa = (const unsigned *)simt::peer(row % 8 * 4 + k % 8 / 2),
-                           *pb = (const unsigned *)simt::peer(col * 4 + k % 8 / 2);
-            sum += simt::bf16_half(pa[k / 8 * 2 + row / 8], k % 2) * simt::bf16_half(pb[4 + k / 8], k % 2);
+            const unsigned *pa = (const unsigned *)peer(row % 8 * 4 + k % 8 / 2), *pb = (const unsigned *)peer(col * 4 + k % 8 / 2);
+            sum += half(pa[k / 8 * 2 + row / 8], k % 2) * half(pb[4 + k / 8], k % 2);
         }
         d[i] = sum;
     }
+}
+} // namespace simt
+
+static inline void cu_mma_bf16(float d[4], const unsigned a[4], const unsigned b[2])
+{
+    simt::mma_m16n8k16<simt::bf16_half>(d, a, b);
+}
+static inline void cu_mma_f16(float d[4], const unsigned a[4], const unsigned b[2])
+{
+    simt::mma_m16n8k16<simt::f16_half>(d, a, b);
+}
+static inline void cu_f16_e4m3(unsigned r[2], unsigned four)
+{
+    for (int i = 0; i < 2; i++)
+        r[i] = f32_to_f16(e4m3_to_f32((e4m3)(four >> 16 * i))) | (unsigned)f32_to_f16(e4m3_to_f32((e4m3)(four >> (16 * i + 8)))) << 16;
 }
 
 namespace simt
