@@ -197,7 +197,7 @@ void blaslt_close(struct blaslt *b)
 
 static cudaDataType_t library_type(enum dtype t)
 {
-    return t == DT_F32 ? CUDA_R_32F : CUDA_R_16BF;
+    return t == DT_F32 ? CUDA_R_32F : t == DT_E4M3 ? CUDA_R_8F_E4M3 : CUDA_R_16BF;
 }
 static int8_t alignment(const void *p) // in bytes, 16 at most
 {
@@ -227,8 +227,17 @@ static struct key size_class(struct key key)
     return key;
 }
 
+// What of a description changes from call to call.
+static void point(struct blaslt *b, const struct plan *p, const struct library_product *x)
+{
+    if (x->bias) b->MatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &x->bias, sizeof x->bias);
+    if (x->type != DT_E4M3) return;
+    b->MatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, &x->a_scale, sizeof x->a_scale);
+    b->MatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, &x->b_scale, sizeof x->b_scale);
+}
 static void describe(struct blaslt *b, struct plan *p, const struct library_product *x)
 {
+    const int32_t blocks = CUBLASLT_MATMUL_MATRIX_SCALE_BLK128x128_32F, pieces = CUBLASLT_MATMUL_MATRIX_SCALE_VEC128_32F;
     const cublasOperation_t yes = CUBLAS_OP_T, no = CUBLAS_OP_N;
     const cublasLtEpilogue_t with_bias = CUBLASLT_EPILOGUE_BIAS;
     const cudaDataType_t ab = library_type(x->type), d = library_type(x->td);
@@ -238,8 +247,11 @@ static void describe(struct blaslt *b, struct plan *p, const struct library_prod
     if (x->bias) {
         b->MatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &with_bias, sizeof with_bias);
         b->MatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &d, sizeof d);
-        b->MatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &x->bias, sizeof x->bias);
     }
+    if (x->type == DT_E4M3) // a library before 12.9 does not know them
+        p->refused = b->MatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_A_SCALE_MODE, &blocks, sizeof blocks) ||
+                     b->MatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_B_SCALE_MODE, &pieces, sizeof pieces);
+    point(b, p, x);
     b->MatrixLayoutCreate(&p->a, ab, (uint64_t)(x->ta ? x->k : x->m), (uint64_t)(x->ta ? x->m : x->k), x->lda);
     b->MatrixLayoutCreate(&p->b, ab, (uint64_t)(x->tb ? x->n : x->k), (uint64_t)(x->tb ? x->k : x->n), x->ldb);
     b->MatrixLayoutCreate(&p->d, d, (uint64_t)x->m, (uint64_t)x->n, x->ldd);
@@ -352,7 +364,7 @@ static struct plan *plan_for(struct device *dev, struct blaslt *b, const struct 
     p->key = key;
     b->n_plan++;
     describe(b, p, x);
-    choose(dev, b, p, x);
+    if (!p->refused) choose(dev, b, p, x);
     return p;
 }
 
@@ -397,16 +409,18 @@ static void plain_product(struct device *dev, const struct library_product *p)
     });
 }
 
-void blaslt_multiply(struct device *dev, const struct library_product *x)
+bool blaslt_try(struct device *dev, const struct library_product *x)
 {
     struct blaslt *b = dev->error.code ? NULL : blaslt_of(dev);
-    if (!b) return;
+    if (!b) return true;
     struct plan *p = plan_for(dev, b, x);
-    if (p->refused) {
-        plain_product(dev, x);
-        return;
-    }
-    if (x->bias) b->MatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &x->bias, sizeof x->bias);
+    if (p->refused) return false;
+    point(b, p, x);
     const cublasStatus_t st = run(dev, b, p, x, x->d, &p->algo);
     if (st) dev_fail_op(dev, "cuBLASLt: status %d of (%lld, %lld, %lld)", (int)st, (long long)x->m, (long long)x->n, (long long)x->k);
+    return true;
+}
+void blaslt_multiply(struct device *dev, const struct library_product *x)
+{
+    if (!blaslt_try(dev, x)) plain_product(dev, x);
 }

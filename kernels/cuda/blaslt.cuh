@@ -12,7 +12,12 @@ struct library_product {
     void *d;
     int64_t lda, ldb, ldd; // elements from column to column
     bool add;
+    // e4m3, ta and not tb: of a a scale for each 128 × 128 (k along, columns ⌈k/128⌉ rounded up to 4 apart), of b one for each 128 along k
+    // of a column (columns along). Both at 16 bytes; m and n multiples of 4, k and the leading dimensions of 16. sm_90 alone has it.
+    const float *a_scale, *b_scale;
 };
-// Fails the device when the library is not to be had; a shape that it refuses is done by our own plain kernel.
+// False if the library refuses, and nothing is done. Fails the device when it is not to be had.
+bool blaslt_try(struct device *dev, const struct library_product *p);
+// The same, what it refuses by our own plain kernel: f32 and bf16.
 void blaslt_multiply(struct device *dev, const struct library_product *p);
 void blaslt_close(struct blaslt *b); // writes what was measured

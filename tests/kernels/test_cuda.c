@@ -1,10 +1,13 @@
 // The GPU's trouble, on the emulated one: what is not there, too old, full or broken is told in a sentence, and nothing else goes wrong.
 #include "kernels/base/arena.h"
+#include "kernels/base/mem.h"
+#include "kernels/base/rng.h"
 #include "kernels/cuda/cuda.h"
 #include "kernels/ops.h"
 #include "tests/simt/simt_state.h"
 #include "tests/test.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 enum { NO_MEMORY = 2, OLD_DRIVER = 35, NO_DEVICE = 100, ECC = 214, NO_IMAGE = 209, LAUNCH_FAILURE = 719 }; // CUDA's numbers
@@ -194,6 +197,60 @@ START_TEST(uploads_may_run_ahead_of_the_device)
 }
 END_TEST
 
+// FP8 likewise: rows in whole fours by the library, the others and what does not fit it by our kernels.
+START_TEST(fp8_goes_to_the_library_where_batches_may_matter)
+{
+    static const struct {
+        int arch;
+        int64_t m, n, k;
+        bool bias, library;
+    } c[] = {{90, 160, 136, 512, false, true}, {90, 131, 8, 500, false, true},  {90, 131, 132, 900, false, true},
+             {90, 131, 8, 600, false, false},  {90, 131, 7, 512, false, false}, {90, 127, 8, 512, false, false},
+             {90, 131, 8, 512, true, false},   {80, 131, 8, 512, false, false}};
+    for (size_t i = 0; i < sizeof c / sizeof *c; i++) {
+        const int64_t m = c[i].m, n = c[i].n, k = c[i].k, bn = (n + 127) / 128, bk = (k + 127) / 128;
+        simt_fail("arch", 1, c[i].arch);
+        struct device dev;
+        struct err err = {0};
+        open_gpu(&dev);
+        ck_ok(dev_reserve(&dev, 8 << 20, &err));
+        float *host = NEW_N(float, m *k), *out[2] = {NEW_N(float, m *n), NEW_N(float, m *n)};
+        e4m3 *code = NEW_N(e4m3, n * k);
+        for (int64_t j = 0; j < m * k; j++) host[j] = (float)rng_normal(1, 1, (uint64_t)j);
+        for (int64_t j = 0; j < n * k; j++) code[j] = f32_to_e4m3((float)rng_normal(1, 2, (uint64_t)j) * 50);
+        struct tensor x = dev_2d(&dev, DT_F32, m, k), w = dev_2d(&dev, DT_E4M3, n, k), p = w, s = dev_2d(&dev, DT_F32, bn, bk),
+                      y = dev_2d(&dev, DT_F32, m, n), bias = dev_1d(&dev, DT_F32, n);
+        op_upload(&dev, x, host);
+        op_upload(&dev, w, code);
+        for (int64_t j = 0; j < bn * bk; j++) host[j] = (float)(1 + j % 5);
+        op_upload(&dev, s, host);
+        op_zero(&dev, bias);
+        p.data = dev_scratch(&dev, op_pack_bytes(&dev, DT_E4M3, n, k));
+        p.layout = LAYOUT_PANEL;
+        op_pack(&dev, p, w, TENSOR_NONE);
+        if (!c[i].bias) bias = TENSOR_NONE;
+        for (int by = 0; by < 2; by++) {
+            dev.batch_invariant = by == 0;
+            op_fp8_linear(&dev, y, x, p, s, bias, false);
+            op_download(&dev, out[by], y);
+        }
+        ck_ok(dev_check(&dev, &err));
+        double most = 0, off = 0;
+        for (int64_t j = 0; j < m * n; j++) {
+            most = fmax(most, fabs((double)out[0][j]));
+            off = fmax(off, fabs((double)out[0][j] - (double)out[1][j]));
+            if (!c[i].library || j / n >= m / 4 * 4) ck_assert(out[0][j] == out[1][j]);
+        }
+        ck_assert_msg(off < 1e-5 * most && (off > 0) == c[i].library, "case %d: off by %g of %g", (int)i, off, most);
+        mem_free(host);
+        mem_free(out[0]);
+        mem_free(out[1]);
+        mem_free(code);
+        dev_close(&dev);
+    }
+}
+END_TEST
+
 START_TEST(a_library_that_is_not_there_is_named)
 {
     struct device dev;
@@ -231,6 +288,7 @@ Suite *suite_cuda(void)
     tcase_add_test(t, a_recorded_step_does_the_same_over_new_values);
     tcase_add_test(t, packed_weights_go_to_the_library_where_batches_may_matter);
     tcase_add_test(t, uploads_may_run_ahead_of_the_device);
+    tcase_add_test(t, fp8_goes_to_the_library_where_batches_may_matter);
     tcase_add_test(t, a_library_that_is_not_there_is_named);
     tcase_add_test(t, the_default_is_a_gpu_if_there_is_one);
     suite_add_tcase(s, t);
