@@ -272,7 +272,7 @@ static enum status open_out(struct job *j, bool *done, struct err *err)
     char *path = path_join(out, "run.json");
     json_t *stored = NULL;
     enum status st = json_read(&stored, path, err);
-    if (!st) st = train_record_compare(stored, j->record, path, err);
+    if (!st) st = train_record_compare(stored, j->record, j->o, path, err);
     json_decref(stored);
     mem_free(path);
     *done = !st && j->pos.step >= j->opt.n_step;

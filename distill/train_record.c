@@ -94,13 +94,16 @@ static bool same(const json_t *a, const json_t *b)
     return json_equal(a, b);
 }
 
-static void compare_objects(const char *path, int *n, const char *prefix, json_t *stored, json_t *given, struct err *err)
+// A setting that is younger than the stored run was at its default then: `o`, if not NULL, tells whether it was given now.
+static void compare_objects(const char *path, int *n, const char *prefix, json_t *stored, json_t *given, const struct options *o,
+                            struct err *err)
 {
     const char *key;
     json_t *v;
     json_object_foreach(given, key, v)
     {
         if (is_free(key) || same(json_object_get(stored, key), v)) continue;
+        if (o && !json_object_get(stored, key) && !opt_given(o, key)) continue;
         char *what = mem_printf("%s%s", prefix, key);
         differs(path, n, what, json_object_get(stored, key), v, err);
         mem_free(what);
@@ -114,16 +117,16 @@ static void compare_objects(const char *path, int *n, const char *prefix, json_t
     }
 }
 
-enum status train_record_compare(const json_t *stored, const json_t *given, const char *path, struct err *err)
+enum status train_record_compare(const json_t *stored, const json_t *given, const struct options *o, const char *path, struct err *err)
 {
     int n = 0;
-    compare_objects(path, &n, "--", json_object_get(stored, "settings"), json_object_get(given, "settings"), err);
+    compare_objects(path, &n, "--", json_object_get(stored, "settings"), json_object_get(given, "settings"), o, err);
     const json_t *rows[2] = {json_object_get(stored, "rows"), json_object_get(given, "rows")};
     if (!same(json_object_get(rows[0], "sha256"), json_object_get(rows[1], "sha256")))
         differs(path, &n, "rows of --data", rows[0], rows[1], err);
     const json_t *student[2] = {json_object_get(stored, "student"), json_object_get(given, "student")};
     compare_objects(path, &n, "--student ", json_object_get(json_object_get(student[0], "identity"), "files"),
-                    json_object_get(json_object_get(student[1], "identity"), "files"), err);
+                    json_object_get(json_object_get(student[1], "identity"), "files"), NULL, err);
     const json_t *steps[2] = {json_object_get(stored, "n_step"), json_object_get(given, "n_step")};
     if (json_number_value(steps[1]) < json_number_value(steps[0])) differs(path, &n, "steps (they may only grow)", steps[0], steps[1], err);
     return n ? ST_BAD_INPUT : ST_OK;

@@ -8,6 +8,6 @@
 enum status train_record(json_t **out, const struct options *o, const struct model_config *config, const struct rows *rows, int64_t n_step,
                          struct err *err);
 // ST_BAD_INPUT listing each setting that would change what comes out, with its stored and its given value. Steps may grow.
-enum status train_record_compare(const json_t *stored, const json_t *given, const char *path, struct err *err);
+enum status train_record_compare(const json_t *stored, const json_t *given, const struct options *o, const char *path, struct err *err);
 // README.md of the trained model; mem_free it.
 char *train_card(const json_t *record, int64_t step, int64_t n_tok);

@@ -8,7 +8,7 @@
 #define ENTRY(op) .op = cuda_##op
 #define TABLE(device)                                                                                                                      \
     {                                                                                                                                      \
-        .name = device, .fp8_weight = DT_E4M3, .open = cuda_open, .close = cuda_close, .sync = cuda_sync, .step_begin = cuda_step_begin,                          \
+        .name = device, .fp8_weight = DT_E4M3, .open = cuda_open, .close = cuda_close, .sync = cuda_sync, .step_begin = cuda_step_begin,   \
         .step_end = cuda_step_end, .mem_take = cuda_mem_take, .mem_give = cuda_mem_give, .mem_free_bytes = cuda_mem_free_bytes,            \
         ENTRY(pack_bytes), ENTRY(upload), ENTRY(download), ENTRY(zero), ENTRY(copy), ENTRY(pack), ENTRY(nonfinite), ENTRY(add),            \
         ENTRY(embed), ENTRY(embed_bwd), ENTRY(rmsnorm), ENTRY(rmsnorm_bwd), ENTRY(rope), ENTRY(silu_mul), ENTRY(silu_mul_bwd),             \

@@ -47,6 +47,10 @@ says "other data: named" err "rows of --data"
 exits 2 "--resume with fewer steps" train --steps 3 --out "$TMP/a" --resume
 says "fewer steps: named" err "stored 6, given 3"
 exits 0 "--resume with more steps" train --schedule cosine --steps 8 --out "$TMP/a" --resume
+grep -v '"optimizer":' "$TMP/a/run.json" >"$TMP/older.json" && cp "$TMP/older.json" "$TMP/a/run.json"
+exits 0 "--resume of a run that is older than an option" train --schedule cosine --steps 8 --out "$TMP/a" --resume
+exits 2 "and with that option given" train --schedule cosine --steps 8 --out "$TMP/a" --resume --optimizer adamw8
+says "which it did not know" err "--optimizer: stored null, given \"adamw8\""
 
 mkdir "$TMP/full" && echo x >"$TMP/full/x"
 exits 2 "a folder with other things is not touched" small --out "$TMP/full"
