@@ -83,7 +83,7 @@ endif
 CUDA_ARCHS ?= 90a 80 89 100
 CUDA_HOME = $(patsubst %/bin/nvcc,%,$(NVCC))
 CUDA_GENCODE = $(foreach a,$(CUDA_ARCHS),$(if $(filter 100 120,$a),-gencode=arch=compute_$a$(comma)code=compute_$a,-gencode=arch=compute_$a$(comma)code=sm_$a))
-CUDA_FLAGS = -std=c++17 -O3 -lineinfo $(CUDA_GENCODE) -Xcompiler=-Wall,-Wextra,-Wno-unused-function -Wno-deprecated-gpu-targets $(if $(WERROR),-Werror=all-warnings)
+CUDA_FLAGS = -std=c++17 -O3 -lineinfo $(CUDA_GENCODE) $(if $(filter 90a,$(CUDA_ARCHS)),-DCUDA_SM_90A) -Xcompiler=-Wall,-Wextra,-Wno-unused-function -Wno-deprecated-gpu-targets $(if $(WERROR),-Werror=all-warnings)
 # Where it must travel it is packed as well as nvcc can (12.8 and newer).
 CUDA_FLAGS += $(if $(STATIC),$(shell $(NVCC) --help 2>/dev/null | grep -q -e --compress-mode && echo --compress-mode=size))
 CUDA_LIBS = -L$(CUDA_HOME)/lib64 -lcudart_static -ldl -lrt $(LIBSTDCXX) -pthread

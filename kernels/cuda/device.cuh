@@ -31,6 +31,7 @@ struct cuda_state {
     int index; // of the device
     cudaStream_t stream;
     int n_sm, arch; // multiprocessors; 90 for sm_90
+    bool wgmma;     // an sm_90, and this build has the kernels that only it runs (sm_90a)
     size_t shared_max, l2_bytes;
     struct {
         char *host;                // pinned, N_STAGE pieces of STAGE_BYTES

@@ -33,7 +33,7 @@ void product_run(struct device *dev, struct product *p, enum dtype x_type, enum 
                     PIECES_ROW_MAX);
         return;
     }
-    if (p->first && !exact && !p->x_scale && cuda_of(dev)->arch == 90) { // at any number of rows: see there
+    if (p->first && !exact && !p->x_scale && cuda_of(dev)->wgmma) { // at any number of rows: see there
         if (!dev->measuring) product_wgmma(dev, p);
         return;
     }

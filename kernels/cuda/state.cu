@@ -51,6 +51,9 @@ static enum status open_device(struct device *dev, struct cuda_state *s, struct 
     if ((e = cudaGetDeviceProperties(&p, s->index))) return failed(err, name, "asking for its properties", e);
     s->n_sm = p.multiProcessorCount;
     s->arch = p.major * 10 + p.minor;
+#if defined(CUDA_SM_90A) || !defined(__CUDACC__)
+    s->wgmma = s->arch == 90;
+#endif
     s->shared_max = p.sharedMemPerBlockOptin;
     s->l2_bytes = (size_t)p.l2CacheSize;
     if (s->arch < ARCH_MIN)
