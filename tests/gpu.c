@@ -29,13 +29,6 @@ bool test_gpu(void)
     return known;
 }
 
-struct tensor test_up(struct device *dev, enum dtype t, const void *host, int64_t n)
-{
-    struct tensor x = dev_1d(dev, t, n);
-    op_upload(dev, x, host);
-    return x;
-}
-
 const char *test_device(void)
 {
     const char *name = getenv("DISTILL_TEST_DEVICE");

@@ -1,6 +1,6 @@
 // For tests that run on the CPU and on a GPU alike.
 #pragma once
-#include "kernels/ops.h"
+#include <stdbool.h>
 
 // Whether there is a GPU, a real one or the emulated one (which this takes). Asked of a process beside this one: a driver that was begun
 // here would not work in the tests, which are processes forked from this. With
@@ -8,5 +8,3 @@
 bool test_gpu(void);
 // Where the golden models and their training are run: $DISTILL_TEST_DEVICE, else "cpu".
 const char *test_device(void);
-// n values of the host in step memory.
-struct tensor test_up(struct device *dev, enum dtype t, const void *host, int64_t n);

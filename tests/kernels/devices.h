@@ -22,46 +22,6 @@ static inline int device_list(const struct backend *list[N_CPU_ISA + 1])
     if (test_gpu() && !cuda_backend(&list[n], "cuda", &err)) n++;
     return n;
 }
-// x where the device reads it: x itself, or a copy in the device's memory, its strides kept; `size` bytes if it is a panel (else 0).
-// device_clear gives all copies back.
-enum { DEVICE_COPIES = 64 };
-static inline struct arena *device_copies(void)
-{
-    static struct arena a[DEVICE_COPIES];
-    return a;
-}
-static inline size_t span_bytes(struct tensor x)
-{
-    int64_t n = tensor_numel(x) != 0;
-    for (int d = 0; d < x.rank && n; d++) n += (x.shape[d] - 1) * x.stride[d];
-    return (size_t)n * dtype_size(x.dtype);
-}
-static inline void *device_bytes(struct device *dev, const void *host, size_t size)
-{
-    struct err err = {0};
-    struct arena *a = device_copies();
-    for (int i = 0; a->base; a++, i++)
-        if (i + 1 == DEVICE_COPIES) ck_abort_msg("more than %d tensors on the device", DEVICE_COPIES);
-    if (dev_arena(dev, a, "a tensor", (size + ARENA_ALIGN) / ARENA_ALIGN * ARENA_ALIGN, &err)) ck_abort_msg("%s", err.text);
-    op_upload(dev, tensor_1d(a->base, DT_U8, (int64_t)size), host);
-    return a->base;
-}
-static inline struct tensor on_device(struct device *dev, struct tensor x)
-{
-    if (!dev->backend->host_memory && !tensor_none(x)) x.data = device_bytes(dev, x.data, span_bytes(x));
-    return x;
-}
-// What the device wrote, back to where x came from.
-static inline void from_device(struct device *dev, struct tensor x, struct tensor there)
-{
-    if (!dev->backend->host_memory) op_download(dev, x.data, tensor_1d(there.data, DT_U8, (int64_t)span_bytes(x)));
-}
-static inline void device_clear(void)
-{
-    for (struct arena *a = device_copies(); a < device_copies() + DEVICE_COPIES; a++)
-        if (a->base) arena_free(a);
-}
-
 // For checks of single elements: Check's own assertions write to a file each time, which takes longer than the op.
 #define want(cond, ...)                                                                                                                    \
     do {                                                                                                                                   \
@@ -91,46 +51,6 @@ static inline void device_open(struct device *dev, const char *name, int n_threa
         __VA_ARGS__;                                                                                                                       \
         if (dev_check(dev, &err_)) ck_abort_msg("%s", err_.text);                                                                          \
     } while (0)
-// Tensors of the host where the device reads them, and back: on the CPU they are the same. A lent tensor lies as far from a whole 64 bytes
-// there as here.
-struct lent {
-    struct device *dev;
-    int n;
-    struct {
-        struct arena mem;
-        void *host;
-        char *there;
-        size_t size;
-        bool out;
-    } item[12];
-};
-static inline void *lend(struct lent *l, void *host, size_t size, bool out)
-{
-    struct err err = {0};
-    if (l->dev->backend->host_memory || !host || !size) return host;
-    const size_t off = (uintptr_t)host % 64;
-    ck_assert_int_lt(l->n, 12);
-    ck_ok(dev_arena(l->dev, &l->item[l->n].mem, "lent to the device", (off + size + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN, &err));
-    char *there = (char *)l->item[l->n].mem.base + off;
-    op_upload(l->dev, tensor_1d(there, DT_U8, (int64_t)size), host);
-    l->item[l->n].host = host, l->item[l->n].there = there, l->item[l->n].size = size, l->item[l->n++].out = out;
-    return there;
-}
-static inline struct tensor lend_tensor(struct lent *l, struct tensor t, bool out)
-{
-    int64_t last = 0;
-    for (int d = 0; d < t.rank; d++) last += (t.shape[d] - 1) * t.stride[d];
-    t.data = lend(l, t.data, tensor_numel(t) ? (size_t)(last + 1) * dtype_size(t.dtype) : 0, out);
-    return t;
-}
-static inline void lent_back(struct lent *l) // outputs are on the host again
-{
-    for (int i = 0; i < l->n; i++) {
-        if (l->item[i].out) op_download(l->dev, l->item[i].host, tensor_1d(l->item[i].there, DT_U8, (int64_t)l->item[i].size));
-        arena_free(&l->item[i].mem);
-    }
-    l->n = 0;
-}
 static inline double at(struct tensor t, int64_t i) // of its contiguous elements, or through strides up to rank 4
 {
     int64_t off = 0;

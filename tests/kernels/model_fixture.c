@@ -49,18 +49,15 @@ const int32_t *ref_i32(const struct fixture *f, const char *name, int64_t *n)
     return ref_find(f, name, "I32", n);
 }
 
-static void *ints_on_device(struct fixture *f, const int32_t *v, int64_t n)
+static struct tensor lend_ints(struct lent *l, const int32_t *v, int64_t n)
 {
-    return on_device(&f->dev, tensor_1d((void *)(uintptr_t)v, DT_I32, n)).data;
+    return lend_tensor(l, tensor_1d((void *)(uintptr_t)v, DT_I32, n));
 }
-// The logits of n rows of hidden, to the host's memory.
-static void logits_of(struct fixture *f, float *logits, struct tensor hidden)
+// The logits of n rows of hidden, to the host's memory. Gives back what was lent.
+static void logits_of(struct fixture *f, float *logits, struct tensor hidden, struct lent *l)
 {
-    const struct tensor host = tensor_2d(logits, DT_F32, hidden.shape[0], f->model->config.n_vocab);
-    struct tensor there = host;
-    if (!f->dev.backend->host_memory) there = dev_2d(&f->dev, DT_F32, host.shape[0], host.shape[1]);
-    model_logits(f->model, &f->dev, there, hidden);
-    off_device(&f->dev, host, there);
+    model_logits(f->model, &f->dev, lend_out(l, tensor_2d(logits, DT_F32, hidden.shape[0], f->model->config.n_vocab)), hidden);
+    lent_back(l);
 }
 
 // Documents one after the other; start (n_doc + 1) and pos (their sum) are the caller's memory.
@@ -88,12 +85,13 @@ void fixture_flat_watched(struct fixture *f, float *logits, const int32_t *ids, 
     int32_t start[65] = {0}, pos[4096];
     struct segments seg = packed(start, pos, length, n_doc);
     size_t mark = dev_mark(&f->dev);
-    seg.start = ints_on_device(f, start, n_doc + 1);
-    seg.pos = ints_on_device(f, pos, seg.n_tok);
+    struct lent l = {.dev = &f->dev};
+    seg.start = lend_ints(&l, start, n_doc + 1).data;
+    seg.pos = lend_ints(&l, pos, seg.n_tok).data;
     struct tensor hidden = dev_2d(&f->dev, f->model->dtype, seg.n_tok, f->model->config.d_model);
     struct run run = {.dev = &f->dev, .mode = RUN_FLAT, .seg = &seg, .on_layer = watch, .on_layer_arg = arg};
-    model_forward(f->model, &run, hidden, tensor_1d(ints_on_device(f, ids, seg.n_tok), DT_I32, seg.n_tok));
-    logits_of(f, logits, hidden);
+    model_forward(f->model, &run, hidden, lend_ints(&l, ids, seg.n_tok));
+    logits_of(f, logits, hidden, &l);
     dev_release(&f->dev, mark);
     ck_ok(dev_check(&f->dev, &err));
 }
@@ -112,24 +110,25 @@ void fixture_cached(struct fixture *f, float *logits, const int32_t *ids, int n,
         int32_t start[2] = {0, len}, k_start[2] = {0, at + len};
         for (int i = 0; i < len; i++) pos[i] = at + i;
         size_t mark = dev_mark(&f->dev);
+        struct lent l = {.dev = &f->dev};
         struct segments seg = {.n_seg = 1,
                                .n_tok = len,
                                .max_len = len,
                                .max_pos = at + len,
-                               .start = ints_on_device(f, start, 2),
-                               .pos = ints_on_device(f, pos, len),
-                               .page = ints_on_device(f, page, 512),
+                               .start = lend_ints(&l, start, 2).data,
+                               .pos = lend_ints(&l, pos, len).data,
+                               .page = lend_ints(&l, page, 512).data,
                                .max_page = 512,
                                .page_len = PAGE};
         struct run run = {.dev = &f->dev,
                           .mode = decode ? RUN_DECODE : RUN_PREFILL,
                           .seg = &seg,
                           .kv = &kv,
-                          .k_start = ints_on_device(f, k_start, 2),
+                          .k_start = lend_ints(&l, k_start, 2).data,
                           .n_key = at + len};
         struct tensor hidden = dev_2d(&f->dev, f->model->dtype, len, f->model->config.d_model);
-        model_forward(f->model, &run, hidden, tensor_1d(ints_on_device(f, ids + at, len), DT_I32, len));
-        logits_of(f, logits + (int64_t)at * f->model->config.n_vocab, hidden);
+        model_forward(f->model, &run, hidden, lend_ints(&l, ids + at, len));
+        logits_of(f, logits + (int64_t)at * f->model->config.n_vocab, hidden, &l);
         dev_release(&f->dev, mark);
         at += len;
     }
@@ -172,9 +171,10 @@ double trained_step(struct fixture *f, struct trained *t, const int32_t *ids, co
     struct segments seg = packed(start, pos, length, n_doc);
     int64_t n = seg.n_tok, d = m->config.d_model;
     size_t mark = dev_mark(&f->dev), kept = arena_mark(&t->keep);
-    seg.start = ints_on_device(f, start, n_doc + 1);
-    seg.pos = ints_on_device(f, pos, n);
-    struct tensor id = tensor_1d(ints_on_device(f, ids, n), DT_I32, n);
+    struct lent l = {.dev = &f->dev};
+    seg.start = lend_ints(&l, start, n_doc + 1).data;
+    seg.pos = lend_ints(&l, pos, n).data;
+    struct tensor id = lend_ints(&l, ids, n);
     struct run run = {
         .dev = &f->dev, .mode = RUN_FLAT, .seg = &seg, .keep = &t->keep, .saved = backward ? t->saved : NULL, .recompute = recompute};
     struct tensor hidden = dev_2d(&f->dev, m->dtype, n, d), wide = dev_2d(&f->dev, DT_F32, n, d);
@@ -190,6 +190,7 @@ double trained_step(struct fixture *f, struct trained *t, const int32_t *ids, co
         op_copy(&f->dev, hidden, wide);
         model_backward(m, &run, hidden, id);
     }
+    lent_back(&l);
     arena_release(&t->keep, kept);
     dev_release(&f->dev, mark);
     ck_ok(dev_check(&f->dev, &err));

@@ -4,6 +4,7 @@
 #include "kernels/cuda/cuda.h"
 #include "tests/gpu.h"
 #include "tests/kernels/devices.h"
+#include "tests/kernels/on_device.h"
 #include "tests/simt/simt_state.h"
 
 static const struct backend *isa[N_CPU_ISA + 1];
@@ -86,10 +87,9 @@ static void attention(struct device *dev, struct tensor out, struct tensor lse, 
 {
     struct lent l = {.dev = dev};
     struct attention b = *a;
-    b.q_start = lend(&l, (void *)a->q_start, (size_t)(a->n_seg + 1) * 4, false);
-    b.k_start = lend(&l, (void *)a->k_start, (size_t)(a->n_seg + 1) * 4, false);
-    op_attention(dev, lend_tensor(&l, out, true), lend_tensor(&l, lse, true), lend_tensor(&l, q, false), lend_tensor(&l, k, false),
-                 lend_tensor(&l, v, false), &b);
+    b.q_start = lend(&l, a->q_start, (size_t)(a->n_seg + 1) * 4);
+    b.k_start = lend(&l, a->k_start, (size_t)(a->n_seg + 1) * 4);
+    op_attention(dev, lend_out(&l, out), lend_out(&l, lse), lend_tensor(&l, q), lend_tensor(&l, k), lend_tensor(&l, v), &b);
     lent_back(&l);
 }
 static void attention_bwd(struct device *dev, struct tensor dq, struct tensor dk, struct tensor dv, struct tensor dout, struct tensor q,
@@ -97,11 +97,10 @@ static void attention_bwd(struct device *dev, struct tensor dq, struct tensor dk
 {
     struct lent l = {.dev = dev};
     struct attention b = *a;
-    b.q_start = lend(&l, (void *)a->q_start, (size_t)(a->n_seg + 1) * 4, false);
-    b.k_start = lend(&l, (void *)a->k_start, (size_t)(a->n_seg + 1) * 4, false);
-    op_attention_bwd(dev, lend_tensor(&l, dq, true), lend_tensor(&l, dk, true), lend_tensor(&l, dv, true), lend_tensor(&l, dout, false),
-                     lend_tensor(&l, q, false), lend_tensor(&l, k, false), lend_tensor(&l, v, false), lend_tensor(&l, out, false),
-                     lend_tensor(&l, lse, false), &b);
+    b.q_start = lend(&l, a->q_start, (size_t)(a->n_seg + 1) * 4);
+    b.k_start = lend(&l, a->k_start, (size_t)(a->n_seg + 1) * 4);
+    op_attention_bwd(dev, lend_out(&l, dq), lend_out(&l, dk), lend_out(&l, dv), lend_tensor(&l, dout), lend_tensor(&l, q),
+                     lend_tensor(&l, k), lend_tensor(&l, v), lend_tensor(&l, out), lend_tensor(&l, lse), &b);
     lent_back(&l);
 }
 static void attention_paged(struct device *dev, struct tensor out, struct tensor q, struct tensor keys, struct tensor values,
@@ -109,15 +108,15 @@ static void attention_paged(struct device *dev, struct tensor out, struct tensor
 {
     struct lent l = {.dev = dev};
     struct segments s = *seg;
-    s.start = lend(&l, (void *)seg->start, (size_t)(seg->n_seg + 1) * 4, false);
-    s.pos = lend(&l, (void *)seg->pos, (size_t)seg->n_tok * 4, false);
-    s.page = lend(&l, (void *)seg->page, (size_t)(seg->n_seg * seg->max_page) * 4, false);
-    struct tensor k = lend_tensor(&l, keys, false), v = values;
+    s.start = lend(&l, seg->start, (size_t)(seg->n_seg + 1) * 4);
+    s.pos = lend(&l, seg->pos, (size_t)seg->n_tok * 4);
+    s.page = lend(&l, seg->page, (size_t)(seg->n_seg * seg->max_page) * 4);
+    struct tensor k = lend_tensor(&l, keys), v = values;
     if (values.data == keys.data) // a view stays one
         v.data = k.data;
     else
-        v = lend_tensor(&l, values, false);
-    op_attention_paged(dev, lend_tensor(&l, out, true), lend_tensor(&l, q, false), k, v, &s, scale, window);
+        v = lend_tensor(&l, values);
+    op_attention_paged(dev, lend_out(&l, out), lend_tensor(&l, q), k, v, &s, scale, window);
     lent_back(&l);
 }
 

@@ -1,6 +1,7 @@
 // Products: packed weights, plain rows through oneDNN, heads, experts, and the backward ones; against sums in double. And that a row's bits
 // do not depend on its company, on every instruction set this machine runs.
 #include "tests/kernels/devices.h"
+#include "tests/kernels/on_device.h"
 #include "tests/simt/simt_state.h"
 
 static const struct backend *isa[N_CPU_ISA + 2]; // and the GPU, as sm_90 and, for the experts' products, as sm_80
@@ -11,14 +12,14 @@ static void choose_arch(int i)
 }
 
 // w packed, where the device reads it.
-static struct tensor packed(struct device *dev, struct tensor w)
+static struct tensor packed(struct lent *l, struct tensor w)
 {
+    struct device *dev = l->dev;
     const enum dtype t = w.dtype == DT_E4M3 ? dev->backend->fp8_weight : w.dtype;
     const size_t size = op_pack_bytes(dev, t, w.shape[0], w.shape[1]);
-    struct tensor p = tensor_2d(keep(size), t, w.shape[0], w.shape[1]);
-    if (!dev->backend->host_memory) p.data = device_bytes(dev, p.data, size);
+    struct tensor p = tensor_2d(lend(l, keep(size), size), t, w.shape[0], w.shape[1]);
     p.layout = LAYOUT_PANEL;
-    op_pack(dev, p, on_device(dev, w), TENSOR_NONE);
+    op_pack(dev, p, lend_tensor(l, w), TENSOR_NONE);
     return p;
 }
 
@@ -132,11 +133,11 @@ START_TEST(linear_is_the_sum_of_products)
                                   out = make(ot, m, 0, n, 1, 4);
                     bias = tensor_1d(bias.data, DT_F32, n);
                     if (!with) bias = TENSOR_NONE;
-                    struct tensor p = panel ? packed(&dev, w) : w, there = on_device(&dev, out), dx = on_device(&dev, x),
-                                  db = on_device(&dev, bias);
+                    struct lent l = {.dev = &dev};
+                    struct tensor p = panel ? packed(&l, w) : w, there = lend_out(&l, out), dx = lend_tensor(&l, x),
+                                  db = lend_tensor(&l, bias);
                     PLANNED(&dev, op_linear(&dev, there, dx, p, db));
-                    from_device(&dev, out, there);
-                    device_clear();
+                    lent_back(&l);
                     check_product(panel ? "packed" : "rows", out, x, w, bias, TENSOR_NONE);
                 }
     dev_close(&dev);
@@ -175,10 +176,10 @@ START_TEST(head_linear_is_a_product_a_head)
             if (ot == DT_BF16 && xt == DT_F32) continue;
             const int64_t m = shape[s].m, n = shape[s].n, k = shape[s].k, bytes = (int64_t)op_pack_bytes(&dev, wt, n, k);
             struct tensor x = make(xt, m, h, k, 3, 1), w = make(wt, h, n, k, 0, 2), out = make(ot, m, h, n, 1, 4),
-                          again = make(ot, m, h, n, 1, 4), dx = on_device(&dev, x), dw = on_device(&dev, w), there = on_device(&dev, out),
-                          there2 = on_device(&dev, again);
-            struct tensor p = tensor_3d(keep((size_t)(h * bytes)), wt, h, n, k);
-            if (!dev.backend->host_memory) p.data = device_bytes(&dev, p.data, (size_t)(h * bytes));
+                          again = make(ot, m, h, n, 1, 4);
+            struct lent l = {.dev = &dev};
+            struct tensor dx = lend_tensor(&l, x), dw = lend_tensor(&l, w), there = lend_out(&l, out), there2 = lend_out(&l, again),
+                          p = tensor_3d(lend(&l, keep((size_t)(h * bytes)), (size_t)(h * bytes)), wt, h, n, k);
             p.layout = LAYOUT_PANEL;
             for (int i = 0; i < h; i++) {
                 struct tensor one = tensor_2d((char *)dw.data + (size_t)(i * n * k) * dtype_size(wt), wt, n, k), to = one;
@@ -188,9 +189,7 @@ START_TEST(head_linear_is_a_product_a_head)
             }
             PLANNED(&dev, op_head_linear(&dev, there, dx, p));
             PLANNED(&dev, op_head_linear(&dev, there2, dx, dw));
-            from_device(&dev, out, there);
-            from_device(&dev, again, there2);
-            device_clear();
+            lent_back(&l);
             for (int64_t i = 0; i < m * h * n; i++) want(at(out, i) == at(again, i), "packed and plain heads differ at %d", (int)i);
             for (int i = 0; i < h; i++) {
                 struct tensor xi = tensor_2d((char *)x.data + (size_t)(i * x.stride[1]) * dtype_size(xt), xt, m, k), oi = xi;
@@ -219,26 +218,27 @@ START_TEST(grouped_linear_is_a_product_an_expert)
             const int64_t n = 70, k = 48 + odd, m = first[E];
             struct tensor x = make(xt, m, 0, k, 0, 1), out = make(ot, m, 0, n, 0, 2), w[E];
             const void *slot[E];
+            struct lent l = {.dev = &dev}, result = {.dev = &dev};
             for (int e = 0; e < E; e++) {
                 w[e] = make(wt, n, 0, k, 0, 10 + (uint64_t)e);
-                slot[e] = first[e] == first[e + 1] ? NULL : packed(&dev, w[e]).data;
+                slot[e] = first[e] == first[e + 1] ? NULL : packed(&l, w[e]).data;
             }
-            struct tensor table = on_device(&dev, tensor_1d(slot, DT_U8, sizeof slot)), dx = on_device(&dev, x),
-                          f = on_device(&dev, tensor_1d((void *)(uintptr_t)first, DT_I32, E + 1)), there = on_device(&dev, out);
-            struct expert_weights ew = {.n_expert = E, .n = n, .k = k, .dtype = wt, .slot = table.data};
+            struct tensor dx = lend_tensor(&l, x), f = tensor_1d(lend(&l, first, sizeof first), DT_I32, E + 1),
+                          there = lend_out(&result, out);
+            struct expert_weights ew = {.n_expert = E, .n = n, .k = k, .dtype = wt, .slot = lend(&l, slot, sizeof slot)};
             PLANNED(&dev, op_grouped_linear(&dev, there, dx, &ew, f));
-            from_device(&dev, out, there);
+            lent_back(&result);
             for (int e = 0; e < E; e++)
                 check_product("expert", tensor_rows(out, first[e], first[e + 1] - first[e]),
                               tensor_rows(x, first[e], first[e + 1] - first[e]), w[e], TENSOR_NONE, TENSOR_NONE);
             slot[2] = NULL;
-            op_upload(&dev, table, memcpy(keep(sizeof slot), slot, sizeof slot));
-            op_grouped_linear(&dev, there, dx, &ew, f);
-            from_device(&dev, out, there); // waits: the GPU looks for itself
+            ew.slot = lend(&l, slot, sizeof slot);
+            op_grouped_linear(&dev, lend_out(&result, out), dx, &ew, f);
+            lent_back(&result); // waits: the GPU looks for itself
             struct err err = {0};
             ck_assert_int_ne(dev_check(&dev, &err), ST_OK);
             ck_assert_msg(strstr(err.text, "expert 2 has 13 rows but no weights on this device") != NULL, "%s", err.text);
-            device_clear();
+            lent_back(&l);
         }
     dev_close(&dev);
 }
@@ -260,14 +260,14 @@ START_TEST(rows_do_not_see_their_company)
             for (int n_thread = 1; n_thread < (host ? 4 : 2); n_thread++) {
                 struct device dev;
                 device_open(&dev, isa[_i]->name, n_thread);
-                struct tensor p = packed(&dev, w), dx = on_device(&dev, x), there = on_device(&dev, out);
-                if (n_thread == 1) RESERVED(&dev, op_linear(&dev, there, dx, p, TENSOR_NONE); from_device(&dev, out, there));
+                struct lent l = {.dev = &dev}, result = {.dev = &dev};
+                struct tensor p = packed(&l, w), dx = lend_tensor(&l, x);
+                if (n_thread == 1) RESERVED(&dev, op_linear(&dev, lend_out(&result, out), dx, p, TENSOR_NONE); lent_back(&result));
                 for (size_t b = 0; b < sizeof batch / sizeof *batch; b++)
                     for (int64_t i = 0; i < m; i += 7 * batch[b]) {
                         const int64_t rows = m - i < batch[b] ? m - i : batch[b];
-                        const struct tensor to = host ? part : there;
-                        RESERVED(&dev, op_linear(&dev, tensor_rows(to, 0, rows), tensor_rows(dx, i, rows), p, TENSOR_NONE);
-                                 from_device(&dev, part, to));
+                        struct tensor there = lend_out(&result, tensor_rows(part, 0, rows));
+                        RESERVED(&dev, op_linear(&dev, there, tensor_rows(dx, i, rows), p, TENSOR_NONE); lent_back(&result));
                         ck_assert_mem_eq(part.data, tensor_rows(out, i, rows).data, (size_t)(rows * n) * dtype_size(xt));
                     }
                 // And among experts that happen to share the weights. On the GPU one expert's rows are the reference: its grouped products
@@ -280,20 +280,17 @@ START_TEST(rows_do_not_see_their_company)
                 static const int n_expert[3] = {1, 5, 14};
                 const void *slot[14];
                 for (int e = 0; e < 14; e++) slot[e] = p.data;
-                struct expert_weights ew = {.n = n, .k = k, .dtype = wt};
-                ew.slot = on_device(&dev, tensor_1d(slot, DT_U8, sizeof slot)).data;
-                const struct tensor to = on_device(&dev, by_expert), f = on_device(&dev, tensor_1d(keep(sizeof first[0]), DT_I32, 15));
+                struct expert_weights ew = {.n = n, .k = k, .dtype = wt, .slot = lend(&l, slot, sizeof slot)};
                 for (int i = 0; i < 3; i++) {
-                    struct tensor starts = f;
-                    starts.shape[0] = n_expert[i] + 1;
                     ew.n_expert = n_expert[i];
-                    op_upload(&dev, starts, first[i]);
-                    RESERVED(&dev, op_grouped_linear(&dev, to, dx, &ew, starts); from_device(&dev, by_expert, to));
+                    struct tensor starts = tensor_1d((void *)(uintptr_t)first[i], DT_I32, n_expert[i] + 1);
+                    struct tensor there = lend_out(&result, by_expert), f = lend_tensor(&l, starts);
+                    RESERVED(&dev, op_grouped_linear(&dev, there, dx, &ew, f); lent_back(&result));
                     if (!host && i == 0) memcpy(out.data, by_expert.data, (size_t)(m * n) * dtype_size(xt));
                     ck_assert_msg(!memcmp(by_expert.data, out.data, (size_t)(m * n) * dtype_size(xt)), "x %s w %s: %d experts",
                                   dtype_name(xt), dtype_name(wt), n_expert[i]);
                 }
-                device_clear();
+                lent_back(&l);
                 dev_close(&dev);
             }
         }
@@ -313,32 +310,31 @@ START_TEST(grouped_fp8_is_fp8_linear_an_expert)
             const enum dtype xt = types & 1 ? DT_BF16 : DT_F32;
             const int n_expert = few ? E - 1 : E;
             const int64_t m = first[n_expert];
+            struct lent l = {.dev = &dev};
             struct tensor x = make(xt, m, 0, k, 0, 1), out = make(xt, m, 0, n, 0, 2), one = make(xt, m, 0, n, 0, 3),
-                          dx = on_device(&dev, x), there = on_device(&dev, out), there1 = on_device(&dev, one), p[E], scale[E];
+                          dx = lend_tensor(&l, x), there = lend_out(&l, out), there1 = lend_out(&l, one), p[E], scale[E];
             const void *slot[E] = {NULL}, *scales[E] = {NULL};
             for (int e = 0; e < n_expert; e++) {
                 struct tensor w = make(DT_E4M3, n, 0, k, 0, 10 + (uint64_t)e), s = make(DT_F32, 1, 0, n_scale, 0, 20 + (uint64_t)e);
                 fill(w, 10 + (uint64_t)e, 50);
                 for (int64_t i = 0; i < n_scale; i++) put(s, i, fabs(at(s, i)));
-                p[e] = packed(&dev, w);
-                scale[e] = on_device(&dev, tensor_2d(s.data, DT_F32, (n + 127) / 128, (k + 127) / 128));
+                p[e] = packed(&l, w);
+                scale[e] = lend_tensor(&l, tensor_2d(s.data, DT_F32, (n + 127) / 128, (k + 127) / 128));
                 slot[e] = p[e].data;
                 scales[e] = scale[e].data;
             }
             struct expert_weights ew = {.n_expert = n_expert, .n = n, .k = k, .dtype = dev.backend->fp8_weight, .ue8m0 = types / 2};
-            ew.slot = on_device(&dev, tensor_1d(slot, DT_U8, sizeof slot)).data;
-            ew.scale = on_device(&dev, tensor_1d(scales, DT_U8, sizeof scales)).data;
-            struct tensor f = on_device(&dev, tensor_1d((void *)(uintptr_t)first, DT_I32, n_expert + 1));
+            ew.slot = lend(&l, slot, sizeof slot);
+            ew.scale = lend(&l, scales, sizeof scales);
+            struct tensor f = lend_tensor(&l, tensor_1d((void *)(uintptr_t)first, DT_I32, n_expert + 1));
             PLANNED(&dev, op_grouped_linear(&dev, there, dx, &ew, f));
             for (int e = 0; e < n_expert; e++) {
                 const int64_t from = first[e], rows = first[e + 1] - from;
                 PLANNED(&dev, op_fp8_linear(&dev, tensor_rows(there1, from, rows), tensor_rows(dx, from, rows), p[e], scale[e], TENSOR_NONE,
                                             ew.ue8m0));
             }
-            from_device(&dev, out, there);
-            from_device(&dev, one, there1);
+            lent_back(&l);
             ck_assert_mem_eq(out.data, one.data, (size_t)(m * n) * dtype_size(xt));
-            device_clear();
         }
     dev_close(&dev);
 }
@@ -354,14 +350,16 @@ START_TEST(fp8_tells_what_is_not_finite)
                   out = make(DT_F32, M, 0, N, 0, 4);
     put(x, 1 * K + 149, NAN);
     put(x, 2 * K + 3, -INFINITY);
-    struct tensor p = packed(&dev, w), dx = on_device(&dev, x), ds = on_device(&dev, s), there = on_device(&dev, out);
+    struct lent l = {.dev = &dev}, result = {.dev = &dev};
+    struct tensor p = packed(&l, w), dx = lend_tensor(&l, x), ds = lend_tensor(&l, s);
     for (int64_t rows = 3; rows <= M; rows += M - 3) {
-        PLANNED(&dev, op_fp8_linear(&dev, tensor_rows(there, 0, rows), tensor_rows(dx, 0, rows), p, ds, TENSOR_NONE, false));
-        from_device(&dev, out, there);
+        struct tensor there = lend_out(&result, tensor_rows(out, 0, rows));
+        PLANNED(&dev, op_fp8_linear(&dev, there, tensor_rows(dx, 0, rows), p, ds, TENSOR_NONE, false));
+        lent_back(&result);
         for (int64_t i = 0; i < rows * N; i++)
             want(isnan(at(out, i)) == (i / N == 1 || i / N == 2), "row %d of %d: %g", (int)(i / N), (int)rows, at(out, i));
     }
-    device_clear();
+    lent_back(&l);
     dev_close(&dev);
 }
 END_TEST
@@ -373,7 +371,8 @@ START_TEST(no_rows_is_fine)
     struct tensor x = make(DT_F32, 0, 0, 8, 0, 1), w = make(DT_F32, 4, 0, 8, 0, 2), out = make(DT_F32, 0, 0, 4, 0, 3),
                   dw = make(DT_F32, 4, 0, 8, 0, 4);
     PLANNED(&dev, op_linear(&dev, out, x, w, TENSOR_NONE));
-    struct tensor p = packed(&dev, w);
+    struct lent l = {.dev = &dev};
+    struct tensor p = packed(&l, w);
     PLANNED(&dev, op_linear(&dev, out, x, p, TENSOR_NONE));
     PLANNED(&dev, op_linear_bwd_w(&dev, dw, out, x));
     PLANNED(&dev, op_linear_bwd_x(&dev, x, out, w, false));

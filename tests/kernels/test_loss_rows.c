@@ -16,7 +16,8 @@ static const char *const devices[] = {"cpu", "cuda"};
 enum { N = 6, V = 50, COLS = 56, K = 8 };
 struct rows_of_loss {
     struct device dev;
-    float z[N][COLS], d[N][COLS], ce[N], kd[N], logprob[N][V], tail[N], z1[N], zt[N];
+    _Alignas(ARENA_ALIGN) float z[N][COLS], d[N][COLS]; // as they lie in step memory
+    float ce[N], kd[N], logprob[N][V], tail[N], z1[N], zt[N];
     int32_t label[N], ids[N][V];
 };
 static void rows_open(struct rows_of_loss *r, const char *device)
@@ -39,16 +40,14 @@ static void try_loss(struct rows_of_loss *r, int k, struct loss_mix mix)
     static int32_t ids[N][V];
     for (int i = 0; i < N; i++)
         for (int j = 0; j < k; j++) ((float *)lp)[i * k + j] = r->logprob[i][j], ((int32_t *)ids)[i * k + j] = r->ids[i][j];
-    const size_t mark = dev_mark(&r->dev);
-#define THERE(host, type, ...) on_device(&r->dev, tensor_##type(host, __VA_ARGS__))
-    struct loss_targets t = {THERE(ids, 2d, DT_I32, N, k), THERE(lp, 2d, DT_F32, N, k), THERE(r->tail, 1d, DT_F32, N),
-                             THERE(r->z1, 1d, DT_F32, N), THERE(r->zt, 1d, DT_F32, N)};
-    struct tensor d = THERE(r->d, 2d, DT_F32, N, COLS), ce = THERE(r->ce, 1d, DT_F32, N), kd = THERE(r->kd, 1d, DT_F32, N);
-    op_loss(&r->dev, d, ce, kd, THERE(r->z, 2d, DT_F32, N, COLS), THERE(r->label, 1d, DT_I32, N), &t, &mix);
-    off_device(&r->dev, tensor_2d(r->d, DT_F32, N, COLS), d);
-    off_device(&r->dev, tensor_1d(r->ce, DT_F32, N), ce);
-    off_device(&r->dev, tensor_1d(r->kd, DT_F32, N), kd);
-    dev_release(&r->dev, mark);
+    struct lent l = {.dev = &r->dev};
+    struct loss_targets t = {lend_tensor(&l, tensor_2d(ids, DT_I32, N, k)), lend_tensor(&l, tensor_2d(lp, DT_F32, N, k)),
+                             lend_tensor(&l, tensor_1d(r->tail, DT_F32, N)), lend_tensor(&l, tensor_1d(r->z1, DT_F32, N)),
+                             lend_tensor(&l, tensor_1d(r->zt, DT_F32, N))};
+    op_loss(&r->dev, lend_out(&l, tensor_2d(r->d, DT_F32, N, COLS)), lend_out(&l, tensor_1d(r->ce, DT_F32, N)),
+            lend_out(&l, tensor_1d(r->kd, DT_F32, N)), lend_tensor(&l, tensor_2d(r->z, DT_F32, N, COLS)),
+            lend_tensor(&l, tensor_1d(r->label, DT_I32, N)), &t, &mix);
+    lent_back(&l);
 }
 static void run_loss(struct rows_of_loss *r, int k, struct loss_mix mix)
 {
@@ -63,15 +62,11 @@ static void capture(struct rows_of_loss *r, int k, float temperature)
     static int32_t ids[N * V];
     float t[2] = {1, temperature};
     struct err err = {0};
-    const size_t mark = dev_mark(&r->dev);
-    struct tensor out[4] = {THERE(ids, 2d, DT_I32, N, k), THERE(lp, 2d, DT_F32, N, k), THERE(r->tail, 1d, DT_F32, N),
-                            THERE(zs, 2d, DT_F32, N, 2)};
-    op_capture_topk(&r->dev, out[0], out[1], out[2], out[3], THERE(r->z, 2d, DT_F32, N, COLS), V, t);
-    off_device(&r->dev, tensor_2d(ids, DT_I32, N, k), out[0]);
-    off_device(&r->dev, tensor_2d(lp, DT_F32, N, k), out[1]);
-    off_device(&r->dev, tensor_1d(r->tail, DT_F32, N), out[2]);
-    off_device(&r->dev, tensor_2d(zs, DT_F32, N, 2), out[3]);
-    dev_release(&r->dev, mark);
+    struct lent l = {.dev = &r->dev};
+    op_capture_topk(&r->dev, lend_out(&l, tensor_2d(ids, DT_I32, N, k)), lend_out(&l, tensor_2d(lp, DT_F32, N, k)),
+                    lend_out(&l, tensor_1d(r->tail, DT_F32, N)), lend_out(&l, tensor_2d(zs, DT_F32, N, 2)),
+                    lend_tensor(&l, tensor_2d(r->z, DT_F32, N, COLS)), V, t);
+    lent_back(&l);
     ck_ok(dev_check(&r->dev, &err));
     for (int i = 0; i < N; i++) {
         r->z1[i] = zs[i][0];
@@ -198,6 +193,7 @@ START_TEST(gradients_agree_with_finite_differences_for_every_mix)
                 struct op_case c = {.dtype = DT_F32, .dim = dim};
                 struct tensor x[MAX_ARG], there[MAX_ARG];
                 struct device dev;
+                struct lent l = {.dev = &dev};
                 struct err err = {0};
                 ck_ok(dev_open(&dev, devices[_i], 1, &err));
                 ck_ok(dev_reserve(&dev, 1 << 16, &err));
@@ -205,10 +201,10 @@ START_TEST(gradients_agree_with_finite_differences_for_every_mix)
                 for (int i = 0; i < c.n_arg; i++) {
                     x[i] = c.arg[i].t;
                     x[i].data = c.arg[i].init;
-                    there[i] = on_device(&dev, x[i]);
+                    there[i] = i < 3 ? lend_out(&l, x[i]) : lend_tensor(&l, x[i]);
                 }
                 row->call(&dev, &c, there);
-                for (int i = 0; i < 3; i++) off_device(&dev, x[i], there[i]);
+                lent_back(&l);
                 ck_ok(dev_check(&dev, &err));
                 row->ref(&c);
                 for (int i = 0; i < 3; i++)

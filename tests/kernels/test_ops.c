@@ -5,6 +5,7 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cuda/cuda.h"
 #include "tests/gpu.h"
+#include "tests/kernels/on_device.h"
 #include "tests/kernels/ops_ref.h"
 #include "tests/simt/simt_state.h"
 #include "tests/test.h"
@@ -40,32 +41,20 @@ struct outcome {
     void *mem[MAX_ARG]; // on the host, after the call
     struct tensor x[MAX_ARG];
 };
-// An argument where the device reads it: memory of its own, so that one beyond its end is seen where the device can see it.
-static struct tensor on_device(struct device *dev, struct arena *a, const struct op_arg *arg, void *host)
-{
-    struct tensor t = arg->t;
-    struct err err = {0};
-    t.data = host;
-    if (dev->backend->host_memory || (arg->flags & HOST)) return t;
-    ck_ok(dev_arena(dev, a, "an argument", arg->size ? (arg->size + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN : ARENA_ALIGN, &err));
-    t.data = a->base;
-    op_upload(dev, tensor_1d(t.data, DT_U8, (int64_t)arg->size), host);
-    return t;
-}
 static struct outcome run(const struct op_row *row, const struct op_case *c, const char *device, int n_thread, int64_t first, int64_t n_row)
 {
     struct outcome o = {0};
     struct err err = {0};
     struct device dev;
     struct tensor x[MAX_ARG];
-    struct arena mem[MAX_ARG] = {0};
+    struct lent l = {.dev = &dev};
     ck_ok(dev_open(&dev, device, n_thread, &err));
     for (int i = 0; i < c->n_arg; i++) {
         o.mem[i] = mem_alloc(c->arg[i].size + 64);
         memcpy(o.mem[i], c->arg[i].init, c->arg[i].size);
-        x[i] = on_device(&dev, &mem[i], &c->arg[i], o.mem[i]);
-        o.x[i] = c->arg[i].t;
-        o.x[i].data = o.mem[i];
+        x[i] = o.x[i] = c->arg[i].t;
+        x[i].data = o.x[i].data = o.mem[i];
+        if (!(c->arg[i].flags & HOST)) x[i].data = lend_out(&l, tensor_1d(o.mem[i], DT_U8, (int64_t)c->arg[i].size)).data;
         if (n_row < 0 || !(c->arg[i].flags & BY_ROW)) continue;
         x[i] = tensor_rows(x[i], first, n_row);
         o.x[i] = tensor_rows(o.x[i], first, n_row);
@@ -79,11 +68,7 @@ static struct outcome run(const struct op_row *row, const struct op_case *c, con
     row->call(&dev, c, x);
     ck_ok(dev_check(&dev, &err));
     ck_assert_msg(dev.arena.peak == plan, "%s: planned %zu bytes, took %zu", row->name, plan, dev.arena.peak);
-    for (int i = 0; i < c->n_arg; i++)
-        if (mem[i].base) {
-            op_download(&dev, o.mem[i], tensor_1d(mem[i].base, DT_U8, (int64_t)c->arg[i].size));
-            arena_free(&mem[i]);
-        }
+    lent_back(&l);
     ck_ok(dev_check(&dev, &err));
     dev_close(&dev);
     return o;

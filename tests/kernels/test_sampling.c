@@ -33,13 +33,12 @@ static void draw(struct device *dev, int n_draw, const float *z, int n, struct s
         row[i].counter = (uint64_t)i;
     }
     struct tensor out = tensor_1d(id, DT_I32, n_draw), logits = tensor_2d(rows, DT_F32, n_draw, n);
-    struct tensor settings = tensor_1d(row, DT_U8, n_draw * (int64_t)sizeof *row);
+    struct lent l = {.dev = dev};
     dev_measure(dev);
     op_sample(dev, out, logits, n, row);
-    ck_ok(dev_reserve(dev, dev->arena.peak + memory_of(out) + memory_of(logits) + memory_of(settings) + 1024, &err));
-    struct tensor there = on_device(dev, out);
-    op_sample(dev, there, on_device(dev, logits), n, on_device(dev, settings).data);
-    off_device(dev, out, there);
+    ck_ok(dev_reserve(dev, dev->arena.peak, &err));
+    op_sample(dev, lend_out(&l, out), lend_tensor(&l, logits), n, lend(&l, row, (size_t)n_draw * sizeof *row));
+    lent_back(&l);
     ck_ok(dev_check(dev, &err));
     memset(count, 0, (size_t)n * sizeof *count);
     for (int i = 0; i < n_draw; i++) count[id[i]]++;
@@ -154,14 +153,12 @@ START_TEST(logits_that_all_tie_go_by_id)
     for (int i = 0; i < N; i++)
         row[i] =
             (struct sample_row){.temperature = 1, .top_p = i % 2 ? 1 : 0.5f, .top_k = i % 4 < 2 ? 3 : 0, .seed = 9, .counter = (uint64_t)i};
-    struct tensor logits = on_device(&dev, tensor_2d(z, DT_F32, N, N_ID));
-    struct tensor out[2] = {tensor_2d(id, DT_I32, N, K), tensor_1d(next, DT_I32, N)};
-    struct tensor ids = on_device(&dev, out[0]), tokens = on_device(&dev, out[1]);
-    op_capture_topk(&dev, ids, on_device(&dev, tensor_2d(logprob, DT_F32, N, K)), on_device(&dev, tensor_1d(tail, DT_F32, N)),
-                    on_device(&dev, tensor_2d(log_z, DT_F32, N, 1)), logits, N_ID, &one);
-    op_sample(&dev, tokens, logits, N_ID, on_device(&dev, tensor_1d(row, DT_U8, sizeof row)).data);
-    off_device(&dev, out[0], ids);
-    off_device(&dev, out[1], tokens);
+    struct lent l = {.dev = &dev};
+    struct tensor logits = lend_tensor(&l, tensor_2d(z, DT_F32, N, N_ID));
+    op_capture_topk(&dev, lend_out(&l, tensor_2d(id, DT_I32, N, K)), lend_out(&l, tensor_2d(logprob, DT_F32, N, K)),
+                    lend_out(&l, tensor_1d(tail, DT_F32, N)), lend_out(&l, tensor_2d(log_z, DT_F32, N, 1)), logits, N_ID, &one);
+    op_sample(&dev, lend_out(&l, tensor_1d(next, DT_I32, N)), logits, N_ID, lend(&l, row, sizeof row));
+    lent_back(&l);
     ck_ok(dev_check(&dev, &err));
     for (int i = 0; i < N; i++) {
         for (int j = 0; j < K; j++) ck_assert_int_eq(id[i][j], j);
@@ -192,16 +189,13 @@ START_TEST(sampled_targets_are_unbiased_and_not_the_next_token)
         row[i] = (struct sample_row){.temperature = 1, .top_p = 1, .seed = 3, .counter = (uint64_t)i};
     }
     float one = 1;
-    struct tensor logits = tensor_2d(z, DT_F32, N, V);
-    struct tensor logits_there = on_device(&dev, logits),
-                  out[3] = {tensor_2d(id, DT_I32, N, K), tensor_2d(n_of, DT_I32, N, K), tensor_1d(next, DT_I32, N)};
-    struct tensor ids = on_device(&dev, out[0]), counts = on_device(&dev, out[1]), tokens = on_device(&dev, out[2]);
-    const struct sample_row *settings = on_device(&dev, tensor_1d(row, DT_U8, sizeof row)).data;
-    op_capture_sampled(&dev, ids, counts, on_device(&dev, tensor_2d(log_z, DT_F32, N, 1)), logits_there, V, &one, settings);
-    op_sample(&dev, tokens, logits_there, V, settings);
-    off_device(&dev, out[0], ids);
-    off_device(&dev, out[1], counts);
-    off_device(&dev, out[2], tokens);
+    struct lent l = {.dev = &dev};
+    struct tensor logits = lend_tensor(&l, tensor_2d(z, DT_F32, N, V));
+    const struct sample_row *settings = lend(&l, row, sizeof row);
+    op_capture_sampled(&dev, lend_out(&l, tensor_2d(id, DT_I32, N, K)), lend_out(&l, tensor_2d(n_of, DT_I32, N, K)),
+                       lend_out(&l, tensor_2d(log_z, DT_F32, N, 1)), logits, V, &one, settings);
+    op_sample(&dev, lend_out(&l, tensor_1d(next, DT_I32, N)), logits, V, settings);
+    lent_back(&l);
     ck_ok(dev_check(&dev, &err));
     softmax(p, logits_10, V, 1);
     for (int i = 0; i < N; i++) {

@@ -2,6 +2,7 @@
 #include "student/head.h"
 #include "student/plan.h"
 #include "tests/gpu.h"
+#include "tests/kernels/on_device.h"
 #include "tests/student/train_fixture.h"
 
 #include <math.h>
@@ -310,9 +311,11 @@ START_TEST(a_teacher_that_is_the_student_gives_no_divergence)
         struct run run = {.dev = &f.dev, .mode = RUN_FLAT, .seg = &seg};
         size_t mark = dev_mark(&f.dev);
         struct tensor hidden = dev_2d(&f.dev, DT_F32, r->n_tok, 32), out = dev_2d(&f.dev, DT_F32, r->n_tok, FIXTURE_VOCAB);
-        seg.start = test_up(&f.dev, DT_I32, start, 2).data, seg.pos = test_up(&f.dev, DT_I32, pos, r->n_tok).data;
-        model_forward(f.model, &run, hidden, test_up(&f.dev, DT_I32, r->ids, r->n_tok));
+        struct lent l = {.dev = &f.dev};
+        seg.start = lend(&l, start, sizeof start), seg.pos = lend(&l, pos, (size_t)r->n_tok * sizeof *pos);
+        model_forward(f.model, &run, hidden, lend_tensor(&l, tensor_1d((void *)(uintptr_t)r->ids, DT_I32, r->n_tok)));
         model_logits(f.model, &f.dev, out, hidden);
+        lent_back(&l);
         int n = r->n_tok - r->n_prompt;
         op_download(&f.dev, at, tensor_rows(out, r->n_prompt - 1, n));
         at += n * FIXTURE_VOCAB;
