@@ -17,52 +17,6 @@ template <int DK_, int DV_, int KEYS_, int M_TILES_, int WARPS> struct forward {
     enum { Q = 0, K = Q + ROWS * DK * 2, V = K + 2 * KEYS * DK * 2, SHARED = V + 2 * KEYS * DV * 2 }; // bytes
 };
 
-// Scores (16 MT, BN) of keys from j0 on become probabilities; top, sum and o follow. pos: of the lane's first row.
-template <int MT, int NS, int NO>
-__device__ __forceinline__ void softmax_block(float (*s)[NS][4], float (*o)[NO][4], float (*top)[2], float (*sum)[2], int j0, int pos,
-                                              bool masked, int window, float scale)
-{
-    const int t = threadIdx.x % 4;
-    float keep[MT][2];
-    bool changed = false;
-#pragma unroll
-    for (int m = 0; m < MT; m++)
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-            const int at = pos + 16 * m + 8 * i;
-            float best = -INFINITY;
-#pragma unroll
-            for (int n = 0; n < NS; n++)
-#pragma unroll
-                for (int e = 0; e < 2; e++) {
-                    float *x = &s[m][n][2 * i + e];
-                    if (masked && !sees(at, j0 + 8 * n + 2 * t + e, window)) *x = -INFINITY;
-                    best = fmaxf(best, *x);
-                }
-            const float now = fmaxf(top[m][i], quad_reduce(best, cu_max()) * scale), base = now == -INFINITY ? 0.0f : now;
-            keep[m][i] = cu_exp2(top[m][i] - base);
-            changed |= top[m][i] != now;
-            top[m][i] = now;
-            float more = 0;
-#pragma unroll
-            for (int n = 0; n < NS; n++)
-#pragma unroll
-                for (int e = 0; e < 2; e++) {
-                    float *x = &s[m][n][2 * i + e];
-                    *x = cu_exp2(fmaf(*x, scale, -base));
-                    more += *x;
-                }
-            sum[m][i] = fmaf(sum[m][i], keep[m][i], more);
-        }
-    if (!__any_sync(0xffffffffu, changed)) return;
-#pragma unroll
-    for (int m = 0; m < MT; m++)
-#pragma unroll
-        for (int n = 0; n < NO; n++)
-#pragma unroll
-            for (int e = 0; e < 4; e++) o[m][n][e] *= keep[m][e / 2];
-}
-
 // The keys and values from j0 on of the place's segment, into stage 0 or 1.
 template <class F>
 __device__ __forceinline__ void block_load(smem<unsigned char> room, const struct flat<bf16> &f, const struct place &p, int kv, int j0,
@@ -81,7 +35,7 @@ template <class F> __global__ void __launch_bounds__(F::THREADS) attention_kerne
     enum { DK = F::DK, DV = F::DV, BN = F::KEYS, MT = F::M_TILES, NS = BN / 8, NO = DV / 8 };
     CU_SHARED_DYNAMIC(room);
     const smem<bf16> q_tile = room.as<bf16>(F::Q), k_tile = room.as<bf16>(F::K), v_tile = room.as<bf16>(F::V);
-    const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, row = threadIdx.x / 32 * 16 * MT;
+    const int g = threadIdx.x % 32 / 4, row = threadIdx.x / 32 * 16 * MT;
     const int head = (int)(blockIdx.x % f.n_head), kv = head / f.group;
     struct place p;
     if (!place_of(&p, f, f.q_start, n_tile - 1 - (int)(blockIdx.x / f.n_head), F::ROWS)) return;
@@ -101,24 +55,13 @@ template <class F> __global__ void __launch_bounds__(F::THREADS) attention_kerne
         __syncthreads(); // the block is here, and the other stage no longer read
         if (j0 + BN <= last) block_load<F>(room, f, p, kv, j0 + BN, stage ^ 1);
         if (row >= p.n || j0 > w_last || (f.window && j0 + BN <= w_first - f.window + 1)) continue;
-        float s[MT][NS][4] = {};
+        float s[MT][NS][4] = {}, keep[MT][2];
         mma_rows<DK, MT, NS>(s, q_tile, row, k_tile + stage * BN * DK);
         const bool masked = j0 + BN - 1 > w_first || (f.window && j0 <= w_last - f.window);
-        softmax_block<MT, NS, NO>(s, o, top, sum, j0, w_first + g, masked, f.window, scale);
+        if (softmax_rows<MT, NS>(s, keep, top, sum, j0, w_first + g, masked, f.window, scale)) rows_scale<MT, NO>(o, keep);
         mma_steps<DV, MT, NS>(o, s, v_tile + stage * BN * DV);
     }
-#pragma unroll
-    for (int m = 0; m < MT; m++)
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-            const float l = quad_reduce(sum[m][i], cu_add()), by = l > 0 ? 1.0f / l : 0.0f;
-            const int r = row + 16 * m + 8 * i + g;
-            if (r >= p.n) continue;
-            bf16 *to = f.to.p + (q_row + r) * f.to.row + head * f.to.head;
-#pragma unroll
-            for (int n = 0; n < NO; n++) pair_store(to, 8 * n + 2 * t, f.to.d, f.to.pairs, o[m][n][2 * i] * by, o[m][n][2 * i + 1] * by);
-            if (f.lse && t == 0) f.lse[(q_row + r) * f.n_head + head] = top[m][i] * LN_2 + logf(l);
-        }
+    rows_store<MT, NO>(f, o, top, sum, q_row + row, p.n - row, head);
 }
 
 // ---- without tensor cores: tiles of 64 queries, 64 keys; N * 64 columns of values a block, the others in other blocks
@@ -207,6 +150,7 @@ template <class T> static void run_simt(struct device *dev, const struct flat<T>
 static bool run_tensor_cores(struct device *dev, const struct flat<bf16> &f, int64_t n_tok)
 {
     const int dk = f.q.d, dv = f.v.d;
+    if (attention_wgmma(dev, f, n_tok)) return true;
     if (dv < 1 || dk > 256 || dv > 256) return false;
     if (dk <= 64 && dv <= 64)
         run_tiles<forward<64, 64, 64, 2, 4>>(dev, f, n_tok);
@@ -228,9 +172,11 @@ static bool run_tensor_cores(struct device *, const struct flat<float> &, int64_
 extern "C" void cuda_attention(struct device *dev, struct tensor out, struct tensor lse, struct tensor q, struct tensor k, struct tensor v,
                                const struct attention *a)
 {
+    int *next = (int *)dev_scratch(dev, sizeof *next);
     if (dev->measuring) return;
     CU_DTYPE(q.dtype, T, {
         struct flat<T> f = flat_of<T>(q, k, v, a);
+        f.next = next;
         f.to = heads_of<T>(out);
         f.lse = (float *)lse.data;
         if (!run_tensor_cores(dev, f, q.shape[0])) run_simt<T>(dev, f, q.shape[0]);

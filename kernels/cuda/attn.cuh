@@ -35,6 +35,7 @@ struct flat {
     int n_seg, n_head, n_kv, group;
     float scale;
     int window;
+    int *next; // forward: items that were taken, beyond one a block
 };
 // A tile of the rows [first, first + n) of segment s. TRAP: n_key may be less than the segment's queries: the first ones then see nothing.
 struct place {
@@ -201,3 +202,104 @@ template <class Op> __device__ __forceinline__ float quad_reduce(float v, Op op)
     v = op(v, __shfl_xor_sync(0xffffffffu, v, 1));
     return op(v, __shfl_xor_sync(0xffffffffu, v, 2));
 }
+
+// ---- the forward's softmax, of fragments ------------------------------------------------------------------------------------------------
+// Scores (16 MT, 8 NS) of keys from j0 on become probabilities; top, sum follow, and what was summed before is to be multiplied by keep:
+// false if by 1 in all of the warp. pos: of the lane's first row.
+template <int MT, int NS>
+__device__ __forceinline__ bool softmax_rows(float (*s)[NS][4], float (*keep)[2], float (*top)[2], float (*sum)[2], int j0, int pos,
+                                             bool masked, int window, float scale)
+{
+    const int t = threadIdx.x % 4;
+    if (masked) {
+#pragma unroll
+        for (int m = 0; m < MT; m++)
+#pragma unroll
+            for (int n = 0; n < NS; n++)
+#pragma unroll
+                for (int e = 0; e < 4; e++)
+                    if (!sees(pos + 16 * m + e / 2 * 8, j0 + 8 * n + 2 * t + e % 2, window)) s[m][n][e] = -INFINITY;
+    }
+    bool changed = false;
+#pragma unroll
+    for (int m = 0; m < MT; m++)
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            float best = -INFINITY;
+#pragma unroll
+            for (int n = 0; n < NS; n++)
+#pragma unroll
+                for (int e = 0; e < 2; e++) best = fmaxf(best, s[m][n][2 * i + e]);
+            const float now = fmaxf(top[m][i], quad_reduce(best, cu_max()) * scale), base = now == -INFINITY ? 0.0f : now;
+            keep[m][i] = cu_exp2(top[m][i] - base);
+            changed |= top[m][i] != now;
+            top[m][i] = now;
+            float more = 0;
+#pragma unroll
+            for (int n = 0; n < NS; n++)
+#pragma unroll
+                for (int e = 0; e < 2; e++) {
+                    float *x = &s[m][n][2 * i + e];
+                    *x = cu_exp2(fmaf(*x, scale, -base));
+                    more += *x;
+                }
+            sum[m][i] = fmaf(sum[m][i], keep[m][i], more);
+        }
+    return __any_sync(0xffffffffu, changed);
+}
+template <int MT, int NO> __device__ __forceinline__ void rows_scale(float (*o)[NO][4], const float (*keep)[2])
+{
+#pragma unroll
+    for (int m = 0; m < MT; m++)
+#pragma unroll
+        for (int n = 0; n < NO; n++)
+#pragma unroll
+            for (int e = 0; e < 4; e++) o[m][n][e] *= keep[m][e / 2];
+}
+// The warp's sums, of rows from q_row on, `left` of them there, to the output; and lse.
+template <int MT, int NO>
+__device__ __forceinline__ void rows_store(const struct flat<bf16> &f, const float (*o)[NO][4], const float (*top)[2],
+                                           const float (*sum)[2], int64_t q_row, int left, int head)
+{
+    const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+    const bool whole = f.to.pairs && f.to.d == 8 * NO;
+#pragma unroll
+    for (int m = 0; m < MT; m++)
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            const float l = quad_reduce(sum[m][i], cu_add()), by = l > 0 ? 1.0f / l : 0.0f;
+            const int r = 16 * m + 8 * i + g;
+            if (r >= left) continue;
+            bf16 *to = f.to.p + (q_row + r) * f.to.row + head * f.to.head;
+            if (whole) {
+#pragma unroll
+                for (int n = 0; n < NO; n++) *(unsigned *)(to + 8 * n + 2 * t) = cu_pair_bf16(o[m][n][2 * i] * by, o[m][n][2 * i + 1] * by);
+            } else {
+#pragma unroll
+                for (int n = 0; n < NO; n++)
+                    pair_store(to, 8 * n + 2 * t, f.to.d, f.to.pairs, o[m][n][2 * i] * by, o[m][n][2 * i + 1] * by);
+            }
+            if (f.lse && t == 0) f.lse[(q_row + r) * f.n_head + head] = top[m][i] * LN_2 + logf(l);
+        }
+}
+
+// A gradient's 16 rows from row of n, times `by`, to the rows from row0 on.
+template <int D>
+__device__ __forceinline__ void back_store(const struct heads<bf16> &to, int64_t row0, int head, int n, int row, const float (*d)[4],
+                                           float by)
+{
+    const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const int r = row + 8 * i + g;
+        if (r >= n) continue;
+#pragma unroll
+        for (int c = 0; c < D / 8; c++)
+            pair_store(to.p + (row0 + r) * to.row + head * to.head, 8 * c + 2 * t, to.d, to.pairs, d[c][2 * i] * by, d[c][2 * i + 1] * by);
+    }
+}
+
+// attention_wgmma.cu: on sm_90, heads of up to 192 by 128 whose rows are whole pieces of 16 bytes; false: not of this kind.
+bool attention_wgmma(struct device *dev, const struct flat<bf16> &f, int64_t n_tok);
+// attention_bwd_wgmma.cu: dq, dk, dv, heads of up to 128.
+bool attention_bwd_wgmma(struct device *dev, const struct flat<bf16> &f, int64_t n_tok, int64_t n_key);

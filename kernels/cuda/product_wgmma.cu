@@ -10,6 +10,7 @@
 //   32 by 128, two warpgroups
 //   128 by 256, two warpgroups with two products each: 48 KiB for 2^21 FMAs, what L2 can bring
 #include "kernels/cuda/product.cuh"
+#include "kernels/cuda/ring.cuh"
 
 template <int BM_, int GROUPS_, int TILES_> struct wgmma_shape {
     enum {
@@ -29,17 +30,6 @@ template <int BM_, int GROUPS_, int TILES_> struct wgmma_shape {
         PLAN = BARRIERS + 16 * STAGES,
     };
 };
-// Where in the ring, and which turn of it.
-struct ring_place {
-    int slot, parity;
-};
-template <int STAGES> __device__ __forceinline__ void ring_next(struct ring_place *r)
-{
-    if (++r->slot < STAGES) return;
-    r->slot = 0;
-    r->parity ^= 1;
-}
-
 template <class S>
 __device__ __forceinline__ void wgmma_fill(const struct product &p, smem<unsigned char> room, smem<int> begin, int64_t n_item)
 {

@@ -126,6 +126,27 @@ template <> __device__ __forceinline__ void cu_wgmma<32>(float *d, uint64_t a, u
                  : CU_D8(0), CU_D8(8)
                  : "l"(a), "l"(b), "r"((int)add));
 }
+template <> __device__ __forceinline__ void cu_wgmma<64>(float *d, uint64_t a, uint64_t b, bool add)
+{
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %34, 0;\n"
+                 "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {"
+                 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+                 "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+                 "}, %32, %33, p, 1, 1, 0, 0;\n}\n"
+                 : CU_D8(0), CU_D8(8), CU_D8(16), CU_D8(24)
+                 : "l"(a), "l"(b), "r"((int)add));
+}
+template <> __device__ __forceinline__ void cu_wgmma<96>(float *d, uint64_t a, uint64_t b, bool add)
+{
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %50, 0;\n"
+                 "wgmma.mma_async.sync.aligned.m64n96k16.f32.bf16.bf16 {"
+                 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+                 "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+                 "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47"
+                 "}, %48, %49, p, 1, 1, 0, 0;\n}\n"
+                 : CU_D8(0), CU_D8(8), CU_D8(16), CU_D8(24), CU_D8(32), CU_D8(40)
+                 : "l"(a), "l"(b), "r"((int)add));
+}
 template <> __device__ __forceinline__ void cu_wgmma<128>(float *d, uint64_t a, uint64_t b, bool add)
 {
     asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n"
@@ -138,6 +159,30 @@ template <> __device__ __forceinline__ void cu_wgmma<128>(float *d, uint64_t a, 
                  : CU_D8(0), CU_D8(8), CU_D8(16), CU_D8(24), CU_D8(32), CU_D8(40), CU_D8(48), CU_D8(56)
                  : "l"(a), "l"(b), "r"((int)add));
 }
+// d (64, N) f32 += a (64, 16) bf16 of registers · b (16, N) bf16 of shared memory, its rows the steps (PTX ISA 8.5, 9.7.15.5: B is
+// N-major). Begun here, done after cu_wgmma_wait; meanwhile neither d nor a nor the tile may be touched.
+//   Warp w of the group has rows 16w .. 16w+15 of a, laid out as a of cu_mma_bf16, and of d as above
+template <int N> __device__ __forceinline__ void cu_wgmma_weigh(float *d, const unsigned a[4], uint64_t b);
+template <> __device__ __forceinline__ void cu_wgmma_weigh<64>(float *d, const unsigned a[4], uint64_t b)
+{
+    asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {"
+                 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+                 "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+                 "}, {%32, %33, %34, %35}, %36, 1, 1, 1, 1;\n"
+                 : CU_D8(0), CU_D8(8), CU_D8(16), CU_D8(24)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+template <> __device__ __forceinline__ void cu_wgmma_weigh<128>(float *d, const unsigned a[4], uint64_t b)
+{
+    asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
+                 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+                 "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+                 "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+                 "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+                 "}, {%64, %65, %66, %67}, %68, 1, 1, 1, 1;\n"
+                 : CU_D8(0), CU_D8(8), CU_D8(16), CU_D8(24), CU_D8(32), CU_D8(40), CU_D8(48), CU_D8(56)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
 #undef CU_D8
 // A tile of rows of 128 bytes (64 bf16 along k), eight rows after the other from 1024-byte boundaries, the 16-byte piece c of row r at
 // c ^ r % 8 (128-byte swizzle). `columns` of 16: where along k the product begins.
@@ -145,6 +190,24 @@ __device__ __forceinline__ uint64_t cu_wgmma_tile(const void *tile, int columns)
 {
     const uint64_t at = cu_shared_address(tile) + 32 * columns;
     return (at & 0x3ffff) >> 4 | (uint64_t)1 << 16 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 62;
+}
+// The same tile with its rows as steps, for cu_wgmma_weigh: 64 columns, more of them `panel` bytes further on. `rows` of 16: where the
+// product begins. (Leading offset: from 64 columns to the next; stride offset: from eight rows to the next.)
+__device__ __forceinline__ uint64_t cu_wgmma_steps(const void *tile, int rows, int panel)
+{
+    const uint64_t at = cu_shared_address(tile) + 2048 * rows;
+    return (at & 0x3ffff) >> 4 | (uint64_t)(panel >> 4) << 16 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 62;
+}
+// Values that products in flight have written or will read: arithmetic with them stays on its side of this place.
+template <int N> __device__ __forceinline__ void cu_wgmma_hold(float *d)
+{
+#pragma unroll
+    for (int i = 0; i < N; i++) asm volatile("" : "+f"(d[i])::"memory");
+}
+template <int N> __device__ __forceinline__ void cu_wgmma_hold(unsigned *a)
+{
+#pragma unroll
+    for (int i = 0; i < N; i++) asm volatile("" : "+r"(a[i])::"memory");
 }
 __device__ __forceinline__ void cu_wgmma_begin() // before the first of some products: d is what it is seen to be
 {
@@ -197,6 +260,11 @@ __device__ __forceinline__ void cu_mbarrier_wait(uint64_t *bar, int parity)
 __device__ __forceinline__ void cu_barrier(int id, int n)
 {
     asm volatile("bar.sync %0, %1;\n" ::"r"(id), "r"(n) : "memory");
+}
+// As cu_barrier, but without waiting: these threads have come, and others wait for them.
+__device__ __forceinline__ void cu_barrier_arrive(int id, int n)
+{
+    asm volatile("bar.arrive %0, %1;\n" ::"r"(id), "r"(n) : "memory");
 }
 #else
 #include <ptx_twin.h> // tests/simt/include

@@ -7,23 +7,34 @@
 #include "tests/kernels/on_device.h"
 #include "tests/simt/simt_state.h"
 
-static const struct backend *isa[N_CPU_ISA + 1];
+static const struct backend *isa[N_CPU_ISA + 2]; // the last two: the GPU of sm_90, and of sm_80, which takes other kernels
+static int sm_80 = -1;
+static void open_isa(struct device *dev, int i, int n_thread)
+{
+    if (i == sm_80) simt_fail("arch", 1, 80);
+    device_open(dev, isa[i]->name, n_thread);
+}
 
 struct setting {
     int n_head, n_kv, dk, dv, window;
+    bool close; // rows lie side by side, so that they begin at 16 bytes
     int n_seg, q_len[4], k_len[4];
 };
 static const struct setting setting[] = {
-    {1, 1, 1, 1, 0, 1, {1}, {1}},
-    {4, 2, 16, 16, 0, 3, {5, 40, 1}, {5, 40, 1}},
-    {7, 1, 33, 17, 0, 2, {20, 3}, {29, 150}},
-    {14, 2, 64, 64, 0, 2, {30, 71}, {30, 71}},
-    {2, 2, 24, 16, 7, 2, {300, 9}, {300, 9}},
-    {3, 3, 129, 70, 140, 1, {50}, {400}},
-    {6, 2, 8, 40, 0, 4, {0, 13, 0, 64}, {0, 13, 5, 64}},
-    {2, 1, 192, 128, 0, 2, {129, 3}, {129, 70}}, // MLA without absorption
-    {2, 2, 256, 200, 90, 1, {33}, {140}},
-    {2, 1, 20, 300, 0, 1, {20}, {66}},
+    {1, 1, 1, 1, 0, false, 1, {1}, {1}},
+    {4, 2, 16, 16, 0, false, 3, {5, 40, 1}, {5, 40, 1}},
+    {7, 1, 33, 17, 0, false, 2, {20, 3}, {29, 150}},
+    {14, 2, 64, 64, 0, false, 2, {30, 71}, {30, 71}},
+    {2, 2, 24, 16, 7, false, 2, {300, 9}, {300, 9}},
+    {3, 3, 129, 70, 140, false, 1, {50}, {400}},
+    {6, 2, 8, 40, 0, false, 4, {0, 13, 0, 64}, {0, 13, 5, 64}},
+    {2, 1, 192, 128, 0, false, 2, {129, 3}, {129, 70}}, // MLA without absorption
+    {2, 2, 256, 200, 90, false, 1, {33}, {140}},
+    {2, 1, 20, 300, 0, false, 1, {20}, {66}},
+    {2, 1, 64, 64, 0, true, 3, {200, 0, 40}, {200, 6, 300}}, // by wgmma: tiles of 192 and 128 queries, blocks of 128 keys
+    {2, 1, 128, 128, 90, true, 2, {150, 1}, {420, 5}},
+    {1, 1, 192, 128, 0, true, 2, {130, 2}, {260, 2}},
+    {3, 1, 24, 40, 0, true, 1, {70}, {129}},
 };
 enum { N_SETTING = sizeof setting / sizeof *setting };
 
@@ -41,7 +52,9 @@ static struct data data_make(const struct setting *s, enum dtype t)
         if (s->q_len[i] > d.a.max_len) d.a.max_len = s->q_len[i];
     }
     const int n = d.q_start[s->n_seg], m = d.k_start[s->n_seg];
-    d.q = make(t, n, s->n_head, s->dk, 3, 1), d.k = make(t, m, s->n_kv, s->dk, 5, 2), d.v = make(t, m, s->n_kv, s->dv, 1, 3);
+    const int far = !s->close;
+    d.q = make(t, n, s->n_head, s->dk, 3 * far, 1), d.k = make(t, m, s->n_kv, s->dk, 5 * far, 2);
+    d.v = make(t, m, s->n_kv, s->dv, far, 3);
     d.out = make(t, n, s->n_head, s->dv, 2, 4), d.lse = make(DT_F32, n, 0, s->n_head, 0, 5);
     return d;
 }
@@ -123,7 +136,7 @@ static void attention_paged(struct device *dev, struct tensor out, struct tensor
 START_TEST(forward_is_softmax_of_scores_times_values)
 {
     struct device dev;
-    device_open(&dev, isa[_i]->name, 2);
+    open_isa(&dev, _i, 2);
     for (int n = 0; n < N_SETTING; n++)
         for (int t = 0; t < 2; t++) {
             struct data d = data_make(&setting[n], t ? DT_BF16 : DT_F32);
@@ -198,7 +211,7 @@ static void check_gradient(int n, const struct data *d, struct tensor dout, stru
 START_TEST(backward_is_the_gradient_of_forward)
 {
     struct device dev;
-    device_open(&dev, isa[_i]->name, 2);
+    open_isa(&dev, _i, 2);
     for (int n = 0; n < N_SETTING; n++) {
         struct data d = data_make(&setting[n], DT_F32);
         data_starts(&d);
@@ -254,9 +267,9 @@ static void same_rows(struct tensor a, struct tensor b, const char *what, int n)
 START_TEST(chunks_company_and_threads_do_not_show)
 {
     struct device one, two, three;
-    device_open(&one, isa[_i]->name, 1);
-    device_open(&two, isa[_i]->name, 2);
-    device_open(&three, isa[_i]->name, 3);
+    open_isa(&one, _i, 1);
+    open_isa(&two, _i, 2);
+    open_isa(&three, _i, 3);
     const int skip = isa[_i]->host_memory ? 4 : 16; // an emulated launch takes its time
     for (int n = 0; n < N_SETTING; n++)
         for (int t = 0; t < 2; t++) {
@@ -296,9 +309,9 @@ END_TEST
 START_TEST(less_shared_memory_does_not_show)
 {
     struct device large, small;
-    device_open(&large, "cuda", 1);
+    open_isa(&large, sm_80, 1);
     simt_shared_memory(101376); // an L40's
-    device_open(&small, "cuda", 1);
+    open_isa(&small, sm_80, 1);
     for (int n = 0; n < N_SETTING; n++) {
         struct data d[2] = {data_make(&setting[n], DT_BF16), data_make(&setting[n], DT_BF16)};
         struct tensor g = make(DT_BF16, d->out.shape[0], d->out.shape[1], d->out.shape[2], 3, 6), grad[2][3];
@@ -357,7 +370,7 @@ START_TEST(paged_is_attention_of_the_last_row)
             // written sequence by sequence, positions in two goes
             struct data d[N];
             for (int s = 0; s < N; s++) {
-                struct setting one_row = {cache[n].n_head, n_kv, dk, dv, cache[n].window, 1, {1}, {length[s]}};
+                struct setting one_row = {cache[n].n_head, n_kv, dk, dv, cache[n].window, false, 1, {1}, {length[s]}};
                 d[s] = data_make(&one_row, t);
                 data_starts(&d[s]);
                 fill(d[s].k, 20 + (uint64_t)s, 1), fill(d[s].v, 40 + (uint64_t)s, 1), fill(d[s].q, 60 + (uint64_t)s, 1);
@@ -480,11 +493,13 @@ Suite *suite_attention(void)
     struct err err = {0};
     const bool gpu = test_gpu() && !cuda_backend(&isa[n], "cuda", &err);
     n += gpu;
+    const int n_with_older = gpu ? n + 1 : n;
+    if (gpu) isa[sm_80 = n] = isa[n - 1];
     Suite *s = suite_create("attention");
     TCase *t = tcase_create("attention");
-    tcase_add_loop_test(t, forward_is_softmax_of_scores_times_values, 0, n);
+    tcase_add_loop_test(t, forward_is_softmax_of_scores_times_values, 0, n_with_older);
     tcase_add_loop_test(t, backward_is_the_gradient_of_forward, 0, n);
-    tcase_add_loop_test(t, chunks_company_and_threads_do_not_show, 0, n);
+    tcase_add_loop_test(t, chunks_company_and_threads_do_not_show, 0, n_with_older);
     tcase_add_loop_test(t, paged_is_attention_of_the_last_row, 0, n);
     tcase_add_loop_test(t, paged_rows_of_a_chunk_are_rows_alone, 0, n);
     if (gpu) tcase_add_test(t, less_shared_memory_does_not_show);

@@ -46,7 +46,7 @@ enum state { READY, AT_BARRIER, AT_EXCHANGE, POLLING, DONE };
 
 struct deferred {
     void (*work)(const void *);
-    unsigned char arg[64];
+    alignas(16) unsigned char arg[128];
     int group;
 };
 struct fiber : thread {
@@ -76,7 +76,7 @@ struct fiber : thread {
 };
 
 fiber *fibers[MAX_THREAD], *running;
-int n_thread, barrier_epoch;
+int n_thread, barrier_epoch, n_arrived[MAX_BARRIER], n_expected[MAX_BARRIER]; // arrived: without waiting
 const char *kernel = "(none)";
 void (*body)(void *);
 void *body_arg;
@@ -254,9 +254,11 @@ void open_barriers()
         if (!first[id]) first[id] = f;
         here[id]++;
         want[id] = f->barrier_n;
+        if (n_arrived[id] && n_expected[id] != f->barrier_n) fail("barrier %d of %d and of %d threads", id, n_expected[id], f->barrier_n);
     }
     for (int id = 0; id < MAX_BARRIER; id++) {
-        if (!here[id] || here[id] < (want[id] ? want[id] : alive)) continue;
+        if (!here[id] || here[id] + n_arrived[id] < (want[id] ? want[id] : alive)) continue;
+        n_arrived[id] = 0;
         // TRAP: what others than those at the barrier did before counts as ordered, too.
         barrier_epoch++;
         for (int i = 0; i < n_thread; i++)
@@ -272,6 +274,7 @@ void run_block()
 {
     barrier_epoch = 0;
     n_static = 0;
+    memset(n_arrived, 0, sizeof n_arrived);
     // What the block before used is poisoned again, the rest still is.
     static size_t dirty = MAX_SHARED;
     memset(shared_base, 0xff, dirty);
@@ -374,6 +377,16 @@ void barrier(int id, int n, const char *file, int line)
     running->line = line;
     running->warp_epoch++;
     wait(AT_BARRIER);
+}
+
+void barrier_arrive(int id, int n)
+{
+    if (id < 0 || id >= MAX_BARRIER || n <= 0 || n % 32) fail("arriving at barrier %d of %d threads", id, n);
+    if (n_arrived[id] && n_expected[id] != n) fail("barrier %d of %d and of %d threads", id, n_expected[id], n);
+    n_expected[id] = n;
+    if (++n_arrived[id] > n - 32) fail("barrier %d of %d threads: all have come and none waits, or some have come twice", id, n);
+    running->warp_epoch++;
+    changed = true;
 }
 
 // TRAP: lanes beyond the block do not exist: a full mask means those that do.

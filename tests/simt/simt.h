@@ -41,6 +41,8 @@ template <class F> void launch(const char *name, dim3 grid, dim3 block, size_t s
 // ---- what threads wait for ----
 // n_thread threads reach barrier `id`; 0: all of the block that have not ended.
 void barrier(int id, int n_thread, const char *file, int line);
+// As barrier, without waiting.
+void barrier_arrive(int id, int n_thread);
 // All lanes of `mask` come here with n bytes (at most 256) each; peer(lane) then reads what that lane brought, until this thread's next
 // exchange. `what` names the instruction: all must be at the same.
 void exchange(unsigned mask, const void *mine, size_t n, const char *what);
@@ -73,7 +75,7 @@ size_t device_free_bytes();
 // Deferred work of a thread: cp.async and the like happen when they are waited for, so that a missing wait shows.
 enum deferred_kind { DEFERRED_COPY, DEFERRED_WGMMA, N_DEFERRED };
 void defer(void (*work)(const void *), const void *arg, size_t n,
-           enum deferred_kind kind = DEFERRED_COPY); // n at most 64 bytes of argument, copied
+           enum deferred_kind kind = DEFERRED_COPY); // n at most 128 bytes of argument, copied
 void commit(enum deferred_kind kind = DEFERRED_COPY);
 void wait_groups(int n_left, enum deferred_kind kind = DEFERRED_COPY); // all but the latest n_left groups are done
 

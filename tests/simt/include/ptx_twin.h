@@ -249,3 +249,70 @@ static inline void cu_barrier(int id, int n)
 {
     simt::barrier(id, n, __FILE__, __LINE__);
 }
+static inline void cu_barrier_arrive(int id, int n)
+{
+    simt::barrier_arrive(id, n);
+}
+
+namespace simt
+{
+// Element (step k, column n) of a tile with its rows as steps: bits 16-29 bytes from 64 columns to the next / 16, 32-45 from eight steps to
+// the next.
+inline const unsigned char *wgmma_step_piece(uint64_t tile, int k, int piece) // piece: eight columns
+{
+    if (tile >> 62 != 1) fail("wgmma: only tiles with 128-byte swizzle are emulated");
+    uint64_t at = ((tile & 0x3fff) << 4) + (tile >> 32 & 0x3fff) * 16 * (uint64_t)(k / 8) + 128 * (uint64_t)(k % 8) +
+                  (tile >> 16 & 0x3fff) * 16 * (uint64_t)(piece / 8) + 16 * (uint64_t)(piece % 8);
+    at ^= at >> 3 & 0x70;
+    const unsigned char *p = (const unsigned char *)shared_dynamic() + at;
+    async_read(p, 16);
+    return p;
+}
+struct wgmma_weigh {
+    float *d;
+    const unsigned *a;
+    uint64_t b;
+    int n;
+    unsigned was[4], row[2][8]; // a at the beginning: the lane's own, and its two rows
+};
+inline void wgmma_weigh_work(const void *arg)
+{
+    const struct wgmma_weigh *w = (const struct wgmma_weigh *)arg;
+    const int t = lane() % 4;
+    if (memcmp(w->a, w->was, sizeof w->was)) fail("wgmma: a register of a has changed before the wait");
+    for (int j = 0; j < w->n / 8; j++) {
+        const unsigned char *piece[16];
+        for (int k = 0; k < 16; k++) piece[k] = wgmma_step_piece(w->b, k, j);
+        for (int half = 0; half < 2; half++)
+            for (int i = 0; i < 2; i++) {
+                float *d = &w->d[4 * j + 2 * half + i], sum = *d;
+                for (int k = 0; k < 16; k++) {
+                    uint16_t v;
+                    memcpy(&v, piece[k] + (2 * t + i) * 2, 2);
+                    sum += bf16_half(w->row[half][k / 2], k % 2) * bf16_to_f32(v);
+                }
+                *d = sum;
+            }
+    }
+}
+} // namespace simt
+
+template <int N> static inline void cu_wgmma_weigh(float *d, const unsigned a[4], uint64_t b)
+{
+    unsigned mine[6] = {a[0], a[1], a[2], a[3], (unsigned)b, (unsigned)(b >> 32)};
+    simt::exchange(0xffffffffu, mine, sizeof mine, "wgmma with a in registers");
+    if (memcmp(mine + 4, (const unsigned *)simt::peer(0) + 4, 8)) simt::fail("wgmma: the lanes of a warp differ in their tiles");
+    simt::wgmma_weigh w = {d, a, b, N, {a[0], a[1], a[2], a[3]}, {}};
+    for (int pair = 0; pair < 8; pair++) { // columns 2 pair, 2 pair + 1: member pair % 4; rows g, g + 8: registers 0, 1 of eight columns
+        const unsigned *from = (const unsigned *)simt::peer(simt::lane() / 4 * 4 + pair % 4);
+        for (int half = 0; half < 2; half++) w.row[half][pair] = from[pair / 4 * 2 + half];
+    }
+    simt::defer(simt::wgmma_weigh_work, &w, sizeof w, simt::DEFERRED_WGMMA);
+}
+static inline uint64_t cu_wgmma_steps(const void *tile, int rows, int panel)
+{
+    const uint64_t at = (uint64_t)((const unsigned char *)tile - (const unsigned char *)simt::shared_dynamic());
+    if (at % 1024 || panel % 1024) simt::fail("wgmma: a tile at byte %llu, panels of %d, not at 1024", (unsigned long long)at, panel);
+    return (at + 2048 * (uint64_t)rows) >> 4 | (uint64_t)(panel >> 4) << 16 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 62;
+}
+template <int N, class T> static inline void cu_wgmma_hold(T *) {}
