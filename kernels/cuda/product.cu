@@ -19,7 +19,7 @@ __global__ void sum_kernel(const struct product p)
 
 void product_run(struct device *dev, struct product *p, enum dtype x_type, enum dtype w_type)
 {
-    enum { THIN_ROWS = 16, PIECES_ROW_MAX = 1 << 25 }; // the rows of a tile by 32-bit offsets
+    enum { THIN_ROWS = 16, MANY_ROWS = 64, PIECES_ROW_MAX = 1 << 25 }; // the rows of a tile by 32-bit offsets
     product_cut(p);
     p->trouble = cuda_of(dev)->trouble;
     p->out_wide = p->n % 4 == 0 && p->out_row % 4 == 0 && p->out_each % 4 == 0 && (uintptr_t)p->out % 16 == 0;
@@ -33,7 +33,8 @@ void product_run(struct device *dev, struct product *p, enum dtype x_type, enum 
                     PIECES_ROW_MAX);
         return;
     }
-    if (p->first && !exact && !p->x_scale && cuda_of(dev)->wgmma) { // at any number of rows: see there
+    // At any number of rows: see there. FP8, whose order of sums is then another one, where it is free and many rows are worth it.
+    if (p->first && !exact && cuda_of(dev)->wgmma && (!p->x_scale || (!dev->batch_invariant && p->m >= MANY_ROWS * p->n_product))) {
         if (!dev->measuring) product_wgmma(dev, p);
         return;
     }

@@ -1,4 +1,4 @@
-// The experts' products in bf16 on sm_90: a warpgroup's instructions that multiply from shared memory, the only ones that reach the tensor
+// The experts' products on sm_90: a warpgroup's instructions that multiply from shared memory, the only ones that reach the tensor
 // cores' rate. Many rows an expert: bound by it; few: by the weights' bytes.
 //
 // All row counts go through here, as sums by wgmma and by mma.sync need not have the same bits: k in its order, 16 at a time, one sum an
@@ -9,31 +9,39 @@
 //   8 rows of x by 64 of weights, 21 steps of 9 KiB: at least 10 of them, 80 KiB of weights, on their way
 //   32 by 128, two warpgroups
 //   128 by 256, two warpgroups with two products each: 48 KiB for 2^21 FMAs, what L2 can bring
+// and in FP8 128 by 128, two warpgroups, 32 KiB for 2^21 FMAs at twice the rate. These instructions' sums keep about 14 bits, so each block
+// of 128 along k, one step, is a sum of its own, added in f32 with its scales while the other group multiplies (as DeepGEMM does it). That
+// is less exact than our other FP8 kernels, and not their bits: it is taken only where dev->batch_invariant is off.
 #include "kernels/cuda/product.cuh"
 #include "kernels/cuda/ring.cuh"
 
-template <int BM_, int GROUPS_, int TILES_> struct wgmma_shape {
+template <bool FP8_, int BM_, int GROUPS_, int TILES_> struct wgmma_shape {
+    typedef typename product_values<FP8_>::T T;
     enum {
+        FP8 = FP8_,
+        EACH = product_values<FP8_>::N,
         BM = BM_,
         GROUPS = GROUPS_, // that multiply
         TILES = TILES_,   // of 64 weight rows, each group's
         BN = 64 * TILES * GROUPS,
-        BK = 64,
+        BK = 8 * EACH,
         THREADS = 128 * (GROUPS + 1),
-        STAGE = (BN + BM) * BK * 2, // bytes; weights, then x
+        STAGE = (BN + BM) * 128, // bytes; weights, then x
         STAGES = (192 << 10) / STAGE,
-        LAG = STAGES / 2,             // steps whose copies are on their way
-        OUT_ROWS = BM < 32 ? BM : 32, // rows that leave at once
-        PITCH = 64 + 4,               // no two lanes of a store in one bank
-        OUT = OUT_ROWS * PITCH * 4,   // bytes, a group's
-        BARRIERS = STAGE * STAGES + OUT * GROUPS,
+        LAG = STAGES / 2,                       // steps whose copies are on their way
+        OUT_ROWS = BM < 32 ? BM : 32,           // rows that leave at once
+        PITCH = 64 + 4,                         // no two lanes of a store in one bank
+        OUT = OUT_ROWS * PITCH * 4,             // bytes, a group's
+        SCALES = STAGE * STAGES + OUT * GROUPS, // of x's rows, a step's after the other
+        BARRIERS = SCALES + (FP8_ ? BM * 4 * STAGES : 0),
         PLAN = BARRIERS + 16 * STAGES,
     };
 };
 template <class S>
 __device__ __forceinline__ void wgmma_fill(const struct product &p, smem<unsigned char> room, smem<int> begin, int64_t n_item)
 {
-    enum { STAGES = S::STAGES, ROWS = 16 }; // rows that the 128 threads copy 64 values of at once
+    typedef typename S::T T;
+    enum { STAGES = S::STAGES, ROWS = 16 }; // rows that the 128 threads copy 128 bytes of at once
     const smem<uint64_t> full = room.as<uint64_t>(S::BARRIERS), empty = full + STAGES;
     const int tid = threadIdx.x % 128, piece = tid % 8, row = tid / 8;
     const int n_step = (int)((p.k + S::BK - 1) / S::BK);
@@ -41,26 +49,32 @@ __device__ __forceinline__ void wgmma_fill(const struct product &p, smem<unsigne
     int n_begun = 0;
     for (int64_t item = blockIdx.x; item < n_item; item += gridDim.x) {
         const struct product_spot s = product_spot_of(p, begin, item, S::BM, S::BN);
-        const bf16 *w = product_w<bf16>(p, s) + s.col * p.w_row + 8 * piece, *x = product_x<bf16>(p, s) + 8 * piece;
+        const T *w = product_w<T>(p, s) + s.col * p.w_row + S::EACH * piece, *x = product_x<T>(p, s) + S::EACH * piece;
         const int n_w = p.n - s.col < S::BN ? (int)(p.n - s.col) : (int)S::BN;
         for (int step = 0; step < n_step; step++) {
             cu_mbarrier_wait(empty.raw(at.slot), at.parity ^ 1);
             const smem<unsigned char> stage = room + at.slot * S::STAGE;
             const int64_t k = (int64_t)step * S::BK;
-            const bool inside = k + 8 * piece < p.k;
+            const bool inside = k + S::EACH * piece < p.k;
             // Rolled, with pointers that walk: 24 of them would not fit the registers of a group that fills.
-            const bf16 *from = w + row * p.w_row + k;
+            const T *from = w + row * p.w_row + k;
 #pragma unroll 4
             for (int r = row; r < S::BN; r += ROWS, from += ROWS * p.w_row) {
                 const bool valid = inside && r < n_w;
-                cu_async_copy16(stage.raw(r * 128 + (piece ^ r % 8) * 16), valid ? from : (const bf16 *)p.x, valid);
+                cu_async_copy16(stage.raw(r * 128 + (piece ^ r % 8) * 16), valid ? from : (const T *)p.x, valid);
             }
             from = x + row * p.x_row + k;
 #pragma unroll 4
             for (int r = row; r < S::BM; r += ROWS, from += ROWS * p.x_row) {
                 const bool valid = inside && r < s.n_row;
-                cu_async_copy16(stage.raw((S::BN + r) * 128 + (piece ^ r % 8) * 16), valid ? from : (const bf16 *)p.x, valid);
+                cu_async_copy16(stage.raw((S::BN + r) * 128 + (piece ^ r % 8) * 16), valid ? from : (const T *)p.x, valid);
             }
+            if (S::FP8)
+                for (int r = tid; r < S::BM; r += 128) {
+                    const bool valid = r < s.n_row;
+                    cu_async_copy4(room.raw(S::SCALES + (at.slot * S::BM + r) * 4), product_x_scale(p, s) + step * p.m + (valid ? r : 0),
+                                   valid);
+                }
             cu_async_commit();
             ring_next<STAGES>(&at);
             if (++n_begun <= S::LAG) continue;
@@ -98,34 +112,78 @@ __device__ __forceinline__ void wgmma_store(const struct product &p, const struc
     }
 }
 
+// sum = all of k for one tile.
+template <class S>
+__device__ __forceinline__ void wgmma_steps(smem<unsigned char> room, int n_step, float sum[S::TILES][S::BM / 2], struct ring_place *at)
+{
+    const smem<uint64_t> full = room.as<uint64_t>(S::BARRIERS), empty = full + S::STAGES;
+    const int group = threadIdx.x / 128;
+    int before = 0;
+    for (int step = 0; step < n_step; step++) {
+        cu_mbarrier_wait(full.raw(at->slot), at->parity);
+        cu_wgmma_begin();
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+#pragma unroll
+            for (int i = 0; i < S::TILES; i++)
+                cu_wgmma<S::BM>(sum[i], cu_wgmma_tile(room.raw(at->slot * S::STAGE + (group * S::TILES + i) * 64 * 128), j),
+                                cu_wgmma_tile(room.raw(at->slot * S::STAGE + S::BN * 128), j), step || j);
+        cu_wgmma_commit();
+        cu_wgmma_wait<1>(); // the step before is multiplied: its place is free
+        if (step && threadIdx.x % 32 == 0) cu_mbarrier_arrive(empty.raw(before));
+        before = at->slot;
+        ring_next<S::STAGES>(at);
+    }
+    cu_wgmma_wait<0>();
+    if (threadIdx.x % 32 == 0) cu_mbarrier_arrive(empty.raw(before));
+}
+// The same in FP8; w_scale: the tile's, a step's after the other.
+template <class S>
+__device__ __forceinline__ void wgmma_steps_fp8(const struct product &p, smem<unsigned char> room, const float *w_scale, float *sum,
+                                                struct ring_place *at)
+{
+    static_assert((int)S::BN == (int)CHUNK_UNIT && (int)S::BK == (int)CHUNK_UNIT && S::TILES == 1 && S::BM == 128,
+                  "a step has one scale of weights");
+    const smem<uint64_t> full = room.as<uint64_t>(S::BARRIERS), empty = full + S::STAGES;
+    const int group = threadIdx.x / 128, t = threadIdx.x % 4;
+#pragma unroll
+    for (int i = 0; i < S::BM / 2; i++) sum[i] = 0;
+    for (int step = 0; step < p.n_block; step++) {
+        float block[S::BM / 2];
+        cu_mbarrier_wait(full.raw(at->slot), at->parity);
+        cu_wgmma_begin();
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+            cu_wgmma_e4m3(block, cu_wgmma_tile(room.raw(at->slot * S::STAGE + group * 64 * 128), j),
+                          cu_wgmma_tile(room.raw(at->slot * S::STAGE + S::BN * 128), j), j);
+        cu_wgmma_commit();
+        const float ws = w_scale[step];
+        const smem<cu_vec<float, 2>> xs = room.as<cu_vec<float, 2>>(S::SCALES + at->slot * S::BM * 4);
+        cu_wgmma_wait<0>();
+#pragma unroll
+        for (int j = 0; j < S::BM / 8; j++) {
+            const cu_vec<float, 2> v = xs[4 * j + t];
+            for (int h = 0; h < 4; h++) sum[4 * j + h] = product_scaled(block[4 * j + h], v.v[h % 2], ws, sum[4 * j + h]);
+        }
+        __syncwarp(); // the scales are read
+        if (threadIdx.x % 32 == 0) cu_mbarrier_arrive(empty.raw(at->slot));
+        ring_next<S::STAGES>(at);
+    }
+}
+
 template <class S>
 __device__ __forceinline__ void wgmma_multiply(const struct product &p, smem<unsigned char> room, smem<int> begin, int64_t n_item)
 {
-    const smem<uint64_t> full = room.as<uint64_t>(S::BARRIERS), empty = full + S::STAGES;
     const int group = threadIdx.x / 128;
     const smem<float> out = room.as<float>(S::STAGE * S::STAGES + group * S::OUT);
     const int n_step = (int)((p.k + S::BK - 1) / S::BK);
     struct ring_place at = {0, 0};
     for (int64_t item = blockIdx.x; item < n_item; item += gridDim.x) {
         float sum[S::TILES][S::BM / 2];
-        int before = 0;
-        for (int step = 0; step < n_step; step++) {
-            cu_mbarrier_wait(full.raw(at.slot), at.parity);
-            cu_wgmma_begin();
-#pragma unroll
-            for (int j = 0; j < 4; j++)
-#pragma unroll
-                for (int i = 0; i < S::TILES; i++)
-                    cu_wgmma<S::BM>(sum[i], cu_wgmma_tile(room.raw(at.slot * S::STAGE + (group * S::TILES + i) * 64 * 128), j),
-                                    cu_wgmma_tile(room.raw(at.slot * S::STAGE + S::BN * 128), j), step || j);
-            cu_wgmma_commit();
-            cu_wgmma_wait<1>(); // the step before is multiplied: its place is free
-            if (step && threadIdx.x % 32 == 0) cu_mbarrier_arrive(empty.raw(before));
-            before = at.slot;
-            ring_next<S::STAGES>(&at);
-        }
-        cu_wgmma_wait<0>();
-        if (threadIdx.x % 32 == 0) cu_mbarrier_arrive(empty.raw(before));
+        if constexpr (S::FP8)
+            wgmma_steps_fp8<S>(p, room, product_w_scale(p, product_spot_of(p, begin, item, S::BM, S::BN)), sum[0], &at);
+        else
+            wgmma_steps<S>(room, n_step, sum, &at);
         const struct product_spot s = product_spot_of(p, begin, item, S::BM, S::BN);
 #pragma unroll
         for (int i = 0; i < S::TILES; i++) wgmma_store<S>(p, s, out, sum[i], (group * S::TILES + i) * 64, 1 + group);
@@ -153,19 +211,21 @@ template <class S> __global__ void __launch_bounds__(S::THREADS, 1) wgmma_kernel
 #endif
 }
 
-template <int BM, int GROUPS, int TILES> static void wgmma(struct device *dev, const struct product *p)
+template <bool FP8, int BM, int GROUPS, int TILES> static void wgmma(struct device *dev, const struct product *p)
 {
-    typedef wgmma_shape<BM, GROUPS, TILES> S;
+    typedef wgmma_shape<FP8, BM, GROUPS, TILES> S;
     const int64_t n_tile = product_tiles(p, S::BM, S::BN), n_sm = cuda_of(dev)->n_sm;
     CU_LAUNCH(dev, wgmma_kernel<S>, (unsigned)(n_tile < n_sm ? n_tile : n_sm), (unsigned)S::THREADS, S::PLAN + product_plan_bytes(p), *p);
 }
 void product_wgmma(struct device *dev, const struct product *p)
 {
     const int64_t rows = p->m / p->n_product; // of an expert, on average
-    if (rows <= 8)
-        wgmma<8, 1, 1>(dev, p);
+    if (p->x_scale)
+        wgmma<true, 128, 2, 1>(dev, p);
+    else if (rows <= 8)
+        wgmma<false, 8, 1, 1>(dev, p);
     else if (rows <= 40)
-        wgmma<32, 2, 1>(dev, p);
+        wgmma<false, 32, 2, 1>(dev, p);
     else
-        wgmma<128, 2, 2>(dev, p);
+        wgmma<false, 128, 2, 2>(dev, p);
 }

@@ -159,6 +159,19 @@ template <> __device__ __forceinline__ void cu_wgmma<128>(float *d, uint64_t a, 
                  : CU_D8(0), CU_D8(8), CU_D8(16), CU_D8(24), CU_D8(32), CU_D8(40), CU_D8(48), CU_D8(56)
                  : "l"(a), "l"(b), "r"((int)add));
 }
+// d (64, 128) f32 = [d +] a (64, 32) e4m3 · b (128, 32)ᵀ e4m3, likewise. TRAP: the sums keep about 14 bits: no more than 128 along k.
+__device__ __forceinline__ void cu_wgmma_e4m3(float *d, uint64_t a, uint64_t b, bool add)
+{
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n"
+                 "wgmma.mma_async.sync.aligned.m64n128k32.f32.e4m3.e4m3 {"
+                 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+                 "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+                 "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+                 "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+                 "}, %64, %65, p, 1, 1;\n}\n"
+                 : CU_D8(0), CU_D8(8), CU_D8(16), CU_D8(24), CU_D8(32), CU_D8(40), CU_D8(48), CU_D8(56)
+                 : "l"(a), "l"(b), "r"((int)add));
+}
 // d (64, N) f32 += a (64, 16) bf16 of registers · b (16, N) bf16 of shared memory, its rows the steps (PTX ISA 8.5, 9.7.15.5: B is
 // N-major). Begun here, done after cu_wgmma_wait; meanwhile neither d nor a nor the tile may be touched.
 //   Warp w of the group has rows 16w .. 16w+15 of a, laid out as a of cu_mma_bf16, and of d as above
@@ -184,8 +197,8 @@ template <> __device__ __forceinline__ void cu_wgmma_weigh<128>(float *d, const 
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
 }
 #undef CU_D8
-// A tile of rows of 128 bytes (64 bf16 along k), eight rows after the other from 1024-byte boundaries, the 16-byte piece c of row r at
-// c ^ r % 8 (128-byte swizzle). `columns` of 16: where along k the product begins.
+// A tile of rows of 128 bytes (64 bf16 or 128 e4m3 along k), eight rows after the other from 1024-byte boundaries, the 16-byte piece c of
+// row r at c ^ r % 8 (128-byte swizzle). `columns` of 32 bytes: where along k the product begins.
 __device__ __forceinline__ uint64_t cu_wgmma_tile(const void *tile, int columns)
 {
     const uint64_t at = cu_shared_address(tile) + 32 * columns;

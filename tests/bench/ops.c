@@ -100,7 +100,8 @@ static struct tensor counted(int64_t n, int64_t modulo, int64_t step)
 static struct tensor made_panel(int64_t n, int64_t k, enum dtype t)
 {
     struct tensor w = made(t, n, k), p = w;
-    p.data = place(&dev, op_pack_bytes(&dev, t, n, k));
+    if (t == DT_E4M3) p.dtype = dev.backend->fp8_weight;
+    p.data = place(&dev, op_pack_bytes(&dev, p.dtype, n, k));
     p.layout = LAYOUT_PANEL;
     op_pack(&dev, p, w, TENSOR_NONE);
     return p;
@@ -178,13 +179,47 @@ static void packed_products(int64_t n, int64_t k, enum dtype t)
 
 static void fp8_products(int64_t n, int64_t k)
 {
-    const int64_t batch[] = {sized(64, 3), sized(4096, 7)};
-    struct tensor w = made_panel(n, k, DT_BF16), scale = made(DT_F32, (n + 127) / 128, (k + 127) / 128);
-    for (int i = 0; i < 2; i++) {
+    const int64_t batch[] = {1, sized(64, 3), sized(4096, 7), sized(4096, 130)};
+    struct tensor w = made_panel(n, k, DT_E4M3), scale = made(DT_F32, (n + 127) / 128, (k + 127) / 128);
+    for (int i = 0; i < 4; i++) {
         struct tensor x = made(DT_BF16, batch[i], k), out = made(DT_BF16, batch[i], n);
-        MEASURE(text("FP8 block product %d × %d × %d", (int)batch[i], (int)n, (int)k), DT_BF16, (double)(n * k) + size_of(x) + size_of(out),
-                2.0 * (double)(batch[i] * n) * (double)k, op_fp8_linear(&dev, out, x, w, scale, TENSOR_NONE, false));
+        dev.batch_invariant = i < 3;
+        MEASURE(text("FP8 block product %d × %d × %d%s", (int)batch[i], (int)n, (int)k, i < 3 ? "" : ", in any order of sums"), DT_BF16,
+                (double)(n * k) + size_of(x) + size_of(out), 2.0 * (double)(batch[i] * n) * (double)k,
+                op_fp8_linear(&dev, out, x, w, scale, TENSOR_NONE, false));
     }
+    dev.batch_invariant = true;
+    place_free();
+}
+// Experts with m rows each.
+static void fp8_experts(int64_t n_expert, int64_t m, int64_t n, int64_t k)
+{
+    struct tensor x = made(DT_BF16, n_expert * m, k), out = made(DT_BF16, n_expert * m, n), first = counted(n_expert + 1, 1 << 30, m);
+    struct tensor scale = made(DT_F32, (n + 127) / 128, (k + 127) / 128), all = made(DT_E4M3, n_expert * n, k);
+    const enum dtype t = dev.backend->fp8_weight;
+    const size_t each = op_pack_bytes(&dev, t, n, k), size = sizeof(void *) * (size_t)n_expert;
+    char *packed = place(&dev, each * (size_t)n_expert);
+    const void **table = NEW_N(const void *, 2 * n_expert);
+    for (int64_t e = 0; e < n_expert; e++) {
+        struct tensor p = tensor_2d(packed + each * (size_t)e, t, n, k);
+        p.layout = LAYOUT_PANEL;
+        op_pack(&dev, p, tensor_rows(all, e * n, n), TENSOR_NONE);
+        table[e] = p.data;
+        table[n_expert + e] = scale.data; // all the same
+    }
+    struct tensor there = tensor_1d(place(&dev, 2 * size), DT_U8, (int64_t)(2 * size));
+    op_upload(&dev, there, table);
+    mem_free(table);
+    struct expert_weights w = {.n_expert = (int)n_expert, .n = n, .k = k, .dtype = t, .slot = there.data};
+    w.scale = (const float *const *)((const void *const *)there.data + n_expert);
+    for (int i = 0; i < 2; i++) {
+        dev.batch_invariant = i == 0;
+        MEASURE(text("FP8 grouped product, %d experts × %d rows × %d × %d%s", (int)n_expert, (int)m, (int)n, (int)k,
+                     i ? ", in any order of sums" : ""),
+                DT_BF16, size_of(all) + size_of(x) + size_of(out), 2.0 * (double)(n_expert * m) * (double)(n * k),
+                op_grouped_linear(&dev, out, x, &w, first));
+    }
+    dev.batch_invariant = true;
     place_free();
 }
 
@@ -370,7 +405,9 @@ static void products_of_panels(void)
 }
 static void products_in_fp8(void)
 {
-    fp8_products(sized(7168, 130), sized(16384, 256));
+    fp8_products(sized(7168, 132), sized(16384, 512));
+    fp8_experts(sized(128, 3), 4, sized(2048, 48), sized(7168, 150));
+    fp8_experts(sized(128, 2), sized(512, 70), sized(2048, 132), sized(7168, 150));
 }
 static void attention_of_documents(void)
 {

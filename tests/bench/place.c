@@ -38,23 +38,24 @@ void place_free(void)
 // As much of one pattern of random numbers as fits, over and over: making billions of them would take longer than what is measured.
 void fill_random(struct device *dev, struct tensor t)
 {
-    static void *pattern[2];
-    const bool half = t.dtype == DT_BF16;
-    if (!pattern[half]) {
-        pattern[half] = mem_alloc(N_PATTERN * dtype_size(t.dtype));
+    static void *pattern[N_DTYPE]; // f32, bf16, e4m3
+    if (!pattern[t.dtype]) {
+        void *to = pattern[t.dtype] = mem_alloc(N_PATTERN * dtype_size(t.dtype));
 #pragma omp parallel for schedule(static)
         for (int64_t i = 0; i < N_PATTERN; i++) {
             const float x = (float)rng_uniform(1, 7, (uint64_t)i) - 0.5f;
-            if (half)
-                ((bf16 *)pattern[half])[i] = f32_to_bf16(x);
+            if (t.dtype == DT_E4M3)
+                ((e4m3 *)to)[i] = f32_to_e4m3(x * 100);
+            else if (t.dtype == DT_BF16)
+                ((bf16 *)to)[i] = f32_to_bf16(x);
             else
-                ((float *)pattern[half])[i] = x;
+                ((float *)to)[i] = x;
         }
     }
     const int64_t n = tensor_numel(t);
     for (int64_t at = 0; at < n; at += N_PATTERN)
         op_upload(dev, tensor_1d((char *)t.data + (size_t)at * dtype_size(t.dtype), t.dtype, n - at < N_PATTERN ? n - at : N_PATTERN),
-                  pattern[half]);
+                  pattern[t.dtype]);
 }
 
 struct tensor place_random(struct device *dev, enum dtype t, int rank, int64_t a, int64_t b, int64_t c)

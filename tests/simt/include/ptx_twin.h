@@ -144,9 +144,10 @@ inline const unsigned char *wgmma_piece(uint64_t tile, int row, int piece)
     async_read(p, 16);
     return p;
 }
-inline float wgmma_value(const unsigned char *const piece[2], int k)
+inline float wgmma_value(const unsigned char *const piece[2], int k, bool fp8)
 {
     uint16_t v;
+    if (fp8) return e4m3_to_f32(piece[k / 16][k % 16]);
     memcpy(&v, piece[k / 8] + k % 8 * 2, 2);
     return bf16_to_f32(v);
 }
@@ -154,22 +155,22 @@ struct wgmma {
     float *d;
     uint64_t a, b;
     int n;
-    bool add;
+    bool add, fp8;
 };
 inline void wgmma_work(const void *arg)
 {
     const struct wgmma *w = (const struct wgmma *)arg;
-    const int warp = self->linear / 32 % 4, g = lane() / 4, t = lane() % 4;
+    const int warp = self->linear / 32 % 4, g = lane() / 4, t = lane() % 4, n_k = w->fp8 ? 32 : 16;
     for (int half = 0; half < 2; half++) {
         const int row = 16 * warp + g + 8 * half;
         const unsigned char *a[2] = {wgmma_piece(w->a, row, 0), wgmma_piece(w->a, row, 1)};
-        float av[16];
-        for (int k = 0; k < 16; k++) av[k] = wgmma_value(a, k);
+        float av[32];
+        for (int k = 0; k < n_k; k++) av[k] = wgmma_value(a, k, w->fp8);
         for (int j = 0; j < w->n / 8; j++)
             for (int i = 0; i < 2; i++) {
                 const unsigned char *b[2] = {wgmma_piece(w->b, 8 * j + 2 * t + i, 0), wgmma_piece(w->b, 8 * j + 2 * t + i, 1)};
                 float *d = &w->d[4 * j + 2 * half + i], sum = w->add ? *d : 0;
-                for (int k = 0; k < 16; k++) sum += av[k] * wgmma_value(b, k);
+                for (int k = 0; k < n_k; k++) sum += av[k] * wgmma_value(b, k, w->fp8);
                 *d = sum;
             }
     }
@@ -181,17 +182,24 @@ struct mbarrier_awaited {
     const mbarrier *bar;
     int parity;
 };
+inline void wgmma_begun(const wgmma &w)
+{
+    uint64_t mine[3] = {w.a, w.b, w.add};
+    exchange(0xffffffffu, mine, sizeof mine, "wgmma");
+    if (memcmp(mine, peer(0), sizeof mine)) fail("wgmma: the lanes of a warp differ in their tiles");
+    for (int i = 0; i < w.n / 2; i++)
+        if (!w.add) w.d[i] = __uint_as_float(0x7fffffffu); // not to be read before the wait
+    defer(wgmma_work, &w, sizeof w, DEFERRED_WGMMA);
+}
 } // namespace simt
 
 template <int N> static inline void cu_wgmma(float *d, uint64_t a, uint64_t b, bool add)
 {
-    uint64_t mine[3] = {a, b, add};
-    simt::exchange(0xffffffffu, mine, sizeof mine, "wgmma");
-    if (memcmp(mine, simt::peer(0), sizeof mine)) simt::fail("wgmma: the lanes of a warp differ in their tiles");
-    for (int i = 0; i < N / 2; i++)
-        if (!add) d[i] = __uint_as_float(0x7fffffffu); // not to be read before the wait
-    simt::wgmma w = {d, a, b, N, add};
-    simt::defer(simt::wgmma_work, &w, sizeof w, simt::DEFERRED_WGMMA);
+    simt::wgmma_begun({d, a, b, N, add, false});
+}
+static inline void cu_wgmma_e4m3(float *d, uint64_t a, uint64_t b, bool add)
+{
+    simt::wgmma_begun({d, a, b, 128, add, true});
 }
 static inline uint64_t cu_wgmma_tile(const void *tile, int columns)
 {
