@@ -67,20 +67,6 @@ __device__ __forceinline__ void back_scores(float (*s)[4], float (*ds)[4], smem<
             ds[n][e] = scale * p * (ds[n][e] - dot[i]);
         }
 }
-template <int D>
-__device__ __forceinline__ void back_store(struct heads<bf16> to, int64_t row0, int head, int n, int row, const float (*d)[4])
-{
-    const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        const int r = row + 8 * i + g;
-        if (r >= n) continue;
-#pragma unroll
-        for (int c = 0; c < D / 8; c++)
-            pair_store(to.p + (row0 + r) * to.row + head * to.head, 8 * c + 2 * t, to.d, to.pairs, d[c][2 * i], d[c][2 * i + 1]);
-    }
-}
-
 template <class B> __global__ void __launch_bounds__(B::THREADS) attention_bwd_keys_kernel(const struct flat<bf16> f)
 {
     enum { DK = B::DK, DV = B::DV, STEP = B::STEP, N = STEP / 8 };
@@ -120,8 +106,8 @@ template <class B> __global__ void __launch_bounds__(B::THREADS) attention_bwd_k
         if (B::WHAT & BACK_DV) mma_steps<DV, 1, N>(&dv, s, g_tile);
         if (B::WHAT & BACK_DK) mma_steps<DK, 1, N>(&dk, ds, q_tile);
     }
-    if (B::WHAT & BACK_DK) back_store<DK>(f.dk, k_row, kv, p.n, row, dk);
-    if (B::WHAT & BACK_DV) back_store<DV>(f.dv, k_row, kv, p.n, row, dv);
+    if (B::WHAT & BACK_DK) back_store<DK>(f.dk, k_row, kv, p.n, row, dk, 1);
+    if (B::WHAT & BACK_DV) back_store<DV>(f.dv, k_row, kv, p.n, row, dv, 1);
 }
 
 // ---- queries ----------------------------------------------------------------------------------------------------------------------------
@@ -188,7 +174,7 @@ template <class B> __global__ void __launch_bounds__(B::THREADS) attention_bwd_q
         mma_steps<DK, MT, N>(dq, ds, k_tile);
     }
 #pragma unroll
-    for (int m = 0; m < MT; m++) back_store<DK>(f.dq, q_row, head, p.n, row + 16 * m, dq[m]);
+    for (int m = 0; m < MT; m++) back_store<DK>(f.dq, q_row, head, p.n, row + 16 * m, dq[m], 1);
 }
 
 // ---- without tensor cores: tiles of 64 × 64, N * 64 columns of dk, dv, dq a block
@@ -296,10 +282,11 @@ template <class LARGE, class SMALL> static void run_queries_fit(struct device *d
 {
     fits<LARGE>(dev) ? run_queries<LARGE>(dev, f, n_tok) : run_queries<SMALL>(dev, f, n_tok);
 }
-static bool run_tensor_cores(struct device *dev, const struct flat<bf16> &f, int64_t n_tok, int64_t n_key)
+static bool run_tensor_cores(struct device *dev, const struct flat<bf16> &f, int64_t n_tok, int64_t n_key, float *parts)
 {
     enum { BOTH = BACK_DK | BACK_DV };
     const int dk = f.q.d, dv = f.v.d;
+    if (attention_bwd_wgmma(dev, f, n_tok, n_key, parts)) return true;
     if (dk < 1 || dv < 1 || dk > 256 || dv > 256) return false;
     if (dk <= 64 && dv <= 64) {
         run_keys<back_keys<64, 64, 64, 8, BOTH>>(dev, f, n_key);
@@ -317,7 +304,7 @@ static bool run_tensor_cores(struct device *dev, const struct flat<bf16> &f, int
     }
     return true;
 }
-static bool run_tensor_cores(struct device *, const struct flat<float> &, int64_t, int64_t)
+static bool run_tensor_cores(struct device *, const struct flat<float> &, int64_t, int64_t, float *)
 {
     return false;
 }
@@ -341,6 +328,7 @@ extern "C" void cuda_attention_bwd(struct device *dev, struct tensor dq, struct 
 {
     const int64_t n_row = q.shape[0] * q.shape[1];
     float *dot = (float *)dev_scratch(dev, (size_t)n_row * sizeof *dot);
+    float *parts = (float *)dev_scratch(dev, attention_bwd_wgmma_bytes(dev, q, k, v));
     if (dev->measuring) return;
     CU_DTYPE(q.dtype, T, {
         struct flat<T> f = flat_of<T>(q, k, v, a);
@@ -348,6 +336,6 @@ extern "C" void cuda_attention_bwd(struct device *dev, struct tensor dq, struct 
         f.dq = heads_of<T>(dq), f.dk = heads_of<T>(dk), f.dv = heads_of<T>(dv);
         f.lse = (float *)lse.data, f.dot = dot;
         CU_LAUNCH(dev, attention_dot_kernel<T>, cu_blocks(n_row, DOT_THREADS / 32), DOT_THREADS, 0, f, n_row);
-        if (!run_tensor_cores(dev, f, q.shape[0], k.shape[0])) run_simt<T>(dev, f, q.shape[0], k.shape[0]);
+        if (!run_tensor_cores(dev, f, q.shape[0], k.shape[0], parts)) run_simt<T>(dev, f, q.shape[0], k.shape[0]);
     });
 }

@@ -6,9 +6,9 @@
 // in registers, weigh its values; and the groups pass a token around (named barriers), so that one group's exponentials stand under the
 // other's products. Only a block that a row does not see all of is masked. Items (a tile of queries, a head) are taken from a counter,
 // longest first within a segment, the heads that share keys side by side; the next item's keys come in while the last one's rows go out.
-//   d 64: 192 queries, 128 KiB of keys and values. 128 keys take the tensor cores 2^10 cycles, and the exponentials (16 a cycle) 2^10.6
-//   d 128: 128 queries, 192 KiB. 2^11 cycles a block, beside 2^10 of exponentials
-//   192/128: 128 queries, 160 KiB, two stages
+//   d 64: 192 queries, 128 KiB of keys and values. 128 keys take the tensor cores 1,536 cycles, and the exponentials (16 a cycle) as many
+//   d 128: 128 queries, 192 KiB. 2,048 cycles, beside 1,024 of exponentials
+//   192/128: 128 queries, 160 KiB. 2,560 cycles, beside 1,024
 // Expected of the tensor cores' rate at long rows: 0.70 to 0.75 at d 128, 0.50 at 64 (what FlashAttention-3 reports); causal rows of 4,096
 // lose about 0.1 of it to the diagonal's blocks, half of which nobody sees. To be measured.
 //
@@ -87,7 +87,7 @@ template <class F> __device__ __forceinline__ void scores_begin(float *s, smem<u
 {
     tiles_begin<F::DK, F::KEYS>(s, room + group * 64 * 128, F::ROWS, room + (F::RING + stage * F::STAGE), F::KEYS);
 }
-template <class F> __device__ __forceinline__ void values_begin(float *o, const unsigned *prob, smem<unsigned char> room, int stage)
+template <class F> __device__ __forceinline__ void values_begin(float *o, unsigned *prob, smem<unsigned char> room, int stage)
 {
     steps_begin<F::DV, F::KEYS>(o, prob, room + (F::RING + stage * F::STAGE + F::VALUES));
 }

@@ -301,5 +301,6 @@ __device__ __forceinline__ void back_store(const struct heads<bf16> &to, int64_t
 
 // attention_wgmma.cu: on sm_90, heads of up to 192 by 128 whose rows are whole pieces of 16 bytes; false: not of this kind.
 bool attention_wgmma(struct device *dev, const struct flat<bf16> &f, int64_t n_tok);
-// attention_bwd_wgmma.cu: dq, dk, dv, heads of up to 128.
-bool attention_bwd_wgmma(struct device *dev, const struct flat<bf16> &f, int64_t n_tok, int64_t n_key);
+// attention_bwd_wgmma.cu: dq, dk, dv, heads of up to 128. parts: as many bytes of scratch as the first one says.
+size_t attention_bwd_wgmma_bytes(const struct device *dev, struct tensor q, struct tensor k, struct tensor v);
+bool attention_bwd_wgmma(struct device *dev, const struct flat<bf16> &f, int64_t n_tok, int64_t n_key, float *parts);

@@ -63,8 +63,9 @@ __device__ __forceinline__ void tiles_begin(float *s, smem<unsigned char> a, int
     cu_wgmma_commit();
 }
 // o (64, D) += p (64, ROWS), as pairs · the tile's ROWS rows: begun.
-template <int D, int ROWS> __device__ __forceinline__ void steps_begin(float *o, const unsigned *p, smem<unsigned char> tile)
+template <int D, int ROWS> __device__ __forceinline__ void steps_begin(float *o, unsigned *p, smem<unsigned char> tile)
 {
+    cu_wgmma_hold<ROWS / 4>(p);
     cu_wgmma_begin();
 #pragma unroll
     for (int c = 0; c < ROWS / 16; c++) cu_wgmma_weigh<D>(o, p + 4 * c, cu_wgmma_steps(tile.raw(), c, ROWS * 128));

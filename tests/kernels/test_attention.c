@@ -32,7 +32,7 @@ static const struct setting setting[] = {
     {2, 2, 256, 200, 90, false, 1, {33}, {140}},
     {2, 1, 20, 300, 0, false, 1, {20}, {66}},
     {2, 1, 64, 64, 0, true, 3, {200, 0, 40}, {200, 6, 300}}, // by wgmma: tiles of 192 and 128 queries, blocks of 128 keys
-    {2, 1, 128, 128, 90, true, 2, {150, 1}, {420, 5}},
+    {2, 2, 128, 128, 90, true, 2, {150, 1}, {420, 5}},
     {1, 1, 192, 128, 0, true, 2, {130, 2}, {260, 2}},
     {3, 1, 24, 40, 0, true, 1, {70}, {129}},
 };
@@ -138,7 +138,7 @@ START_TEST(forward_is_softmax_of_scores_times_values)
     struct device dev;
     open_isa(&dev, _i, 2);
     for (int n = 0; n < N_SETTING; n++)
-        for (int t = 0; t < 2; t++) {
+        for (int t = _i == sm_80; t < 2; t++) { // f32 does not differ there
             struct data d = data_make(&setting[n], t ? DT_BF16 : DT_F32);
             data_starts(&d);
             PLANNED(&dev, attention(&dev, d.out, d.lse, d.q, d.k, d.v, &d.a));
@@ -272,7 +272,7 @@ START_TEST(chunks_company_and_threads_do_not_show)
     open_isa(&three, _i, 3);
     const int skip = isa[_i]->host_memory ? 4 : 16; // an emulated launch takes its time
     for (int n = 0; n < N_SETTING; n++)
-        for (int t = 0; t < 2; t++) {
+        for (int t = _i == sm_80; t < 2; t++) {
             struct data d = data_make(&setting[n], t ? DT_BF16 : DT_F32), e = data_make(&setting[n], t ? DT_BF16 : DT_F32);
             data_starts(&d), data_starts(&e);
             RESERVED(&one, attention(&one, d.out, d.lse, d.q, d.k, d.v, &d.a));
