@@ -22,28 +22,28 @@ template <int DK_, int DV_, int GROUPS_, int STAGES_> struct wgmma_forward {
     static_assert(LAG <= SLOTS - 2, "a slot is given back when the next one is there, too");
     // bytes: keys, then values of a stage
     enum { RING = ROWS * DK * 2, VALUES = KEYS * DK * 2, STAGE = VALUES + KEYS * DV * 2, BARRIERS = RING + STAGES * STAGE };
-    enum { WORK = BARRIERS + 8 * (2 * SLOTS + 1), SHARED = WORK + 2 * 24 };
+    enum { ITEM = BARRIERS + 8 * (2 * SLOTS + 1), SHARED = ITEM + 2 * 24 };
     enum { FILL_REGISTERS = GROUPS == 3 ? 32 : 40, REGISTERS = GROUPS == 3 ? 160 : 232 };
 };
 // An item: n queries from row q_row on, the first of them at position pos of n_key keys from row k0 on. n 0: there are no more.
-struct work {
+struct item {
     int q_row, n, pos, k0, n_key, head;
 };
-__device__ __forceinline__ int n_block_of(const struct work &w, int start, int keys)
+__device__ __forceinline__ int n_block_of(const struct item &w, int start, int keys)
 {
     const int last = w.pos + w.n - 1;
     return last > start ? (last - start) / keys + 1 : 1; // one if nothing is seen, too, which leaves zeros
 }
 
 // ---- the warpgroup that fills -----------------------------------------------------------------------------------------------------------
-template <class F> __device__ __forceinline__ struct work work_take(const struct flat<bf16> &f, int n_tile, bool first)
+template <class F> __device__ __forceinline__ struct item item_take(const struct flat<bf16> &f, int n_tile, bool first)
 {
-    struct work w = {};
+    struct item w = {};
     for (;; first = false) {
-        const int item = first ? (int)blockIdx.x : (int)gridDim.x + atomicAdd(f.next, 1), head = item % f.n_head;
-        if (item / f.n_head >= n_tile) return w;
+        const int i = first ? (int)blockIdx.x : (int)gridDim.x + atomicAdd(f.next, 1), head = i % f.n_head;
+        if (i / f.n_head >= n_tile) return w;
         struct place p;
-        if (!place_of(&p, f, f.q_start, n_tile - 1 - item / f.n_head, F::ROWS)) continue;
+        if (!place_of(&p, f, f.q_start, n_tile - 1 - i / f.n_head, F::ROWS)) continue;
         w.q_row = p.q0 + p.first, w.n = p.n, w.pos = p.ahead + p.first, w.k0 = p.k0, w.n_key = p.n_key, w.head = head;
         return w;
     }
@@ -55,10 +55,10 @@ template <class F> __device__ __forceinline__ void attention_fill(const struct f
     struct untold u = {{0, 0}, 0};
     for (int turn = 0;; turn ^= 1) {
         // The turn before last is over for all who attend: their queries were given back before this thread went on to the last one.
-        const smem<struct work> place = room.as<struct work>(F::WORK) + (turn & 1);
-        if (threadIdx.x % 128 == 0) place[0] = work_take<F>(f, n_tile, turn == 0 && at.slot == 0 && at.parity == 0);
+        const smem<struct item> place = room.as<struct item>(F::ITEM) + (turn & 1);
+        if (threadIdx.x % 128 == 0) place[0] = item_take<F>(f, n_tile, turn == 0 && at.slot == 0 && at.parity == 0);
         cu_barrier(F::GROUPS + 1, 128);
-        const struct work w = place[0];
+        const struct item w = place[0];
         const int kv = w.head / f.group, start = first_block<F::KEYS>(w.pos, f.window), n_block = n_block_of(w, start, F::KEYS);
         for (int b = 0; b < n_block; b++) {
             const int j0 = start + b * F::KEYS;
@@ -102,7 +102,7 @@ template <class F> __device__ __forceinline__ void attention_attend(const struct
     if (group == F::GROUPS - 1) cu_barrier_arrive(next, 256);
     for (int turn = 0;; turn ^= 1) {
         cu_mbarrier_wait(full.raw(2 * k_at.slot), k_at.parity); // the first keys, and the queries
-        const struct work w = (room.as<struct work>(F::WORK) + turn)[0];
+        const struct item w = (room.as<struct item>(F::ITEM) + turn)[0];
         if (!w.n) break;
         const int start = first_block<KEYS>(w.pos, f.window), n_block = n_block_of(w, start, KEYS);
         const int w_first = w.pos + row, w_last = w.pos + min(row + 16, w.n) - 1; // positions of the warp's rows
