@@ -365,7 +365,7 @@ static int parts_of(const struct device *dev, const struct flat<bf16> &f, int64_
 }
 static bool takes(const struct device *dev, int64_t dk, int64_t dv)
 {
-    return cuda_of(dev)->arch == 90 && dk >= 1 && dv >= 1 && dk <= 128 && dv <= 128;
+    return cuda_of(dev)->wgmma && dk >= 1 && dv >= 1 && dk <= 128 && dv <= 128;
 }
 size_t attention_bwd_wgmma_bytes(const struct device *dev, struct tensor q, struct tensor k, struct tensor v)
 {

@@ -178,7 +178,7 @@ template <class F> static bool run(struct device *dev, const struct flat<bf16> &
 bool attention_wgmma(struct device *dev, const struct flat<bf16> &f, int64_t n_tok)
 {
     const int dk = f.q.d, dv = f.v.d;
-    if (cuda_of(dev)->arch != 90 || dk < 1 || dv < 1 || dk > 192 || dv > 128) return false;
+    if (!cuda_of(dev)->wgmma || dk < 1 || dv < 1 || dk > 192 || dv > 128) return false;
     if (!pieces(f.q) || !pieces(f.k) || !pieces(f.v)) return false;
     if (dk <= 64 && dv <= 64) return run<wgmma_forward<64, 64, 3, 4>>(dev, f, n_tok);
     if (dk <= 128) return run<wgmma_forward<128, 128, 2, 3>>(dev, f, n_tok);
