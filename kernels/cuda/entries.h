@@ -3,7 +3,7 @@
 #pragma once
 #include "kernels/ops.h"
 
-#define CUDA_ENTRY(op) extern __typeof__(op_##op) cuda_##op __attribute__((weak))
+#define CUDA_ENTRY(op) extern __typeof__(op_##op) cuda_##op
 CUDA_ENTRY(upload); // memory.cu
 CUDA_ENTRY(download);
 CUDA_ENTRY(zero);
