@@ -67,6 +67,7 @@ enum status dev_reserve(struct device *dev, size_t size_bytes, struct err *err)
 
 enum status dev_arena(struct device *dev, struct arena *a, const char *name, size_t size_bytes, struct err *err)
 {
+    dev->n_arena++;
     if (dev->backend->host_memory) return arena_init(a, name, size_bytes, err);
     void *base;
     *a = (struct arena){.name = name};
@@ -77,13 +78,34 @@ enum status dev_arena(struct device *dev, struct arena *a, const char *name, siz
 
 bool dev_step_begin(struct device *dev, const void *key, size_t n)
 {
-    if (!dev->backend->step_begin || dev->measuring || dev->sync || dev->error.code) return false;
-    return dev->backend->step_begin(dev, key, n);
+    struct {
+        uint64_t n_arena;
+        unsigned char key[80];
+    } whole = {.n_arena = dev->n_arena};
+    if (n > sizeof whole.key) BUG("a step's key of %zu bytes", n);
+    if (!dev_records(dev) || dev->measuring || dev->sync || dev->error.code) return false;
+    memcpy(whole.key, key, n);
+    return dev->backend->step_begin(dev, &whole, offsetof(__typeof__(whole), key) + n);
+}
+
+void dev_step_pause(struct device *dev)
+{
+    if (dev_records(dev) && !dev->measuring) dev->backend->step_pause(dev);
+}
+
+void dev_step_resume(struct device *dev)
+{
+    if (dev_records(dev) && !dev->measuring) dev->backend->step_resume(dev);
 }
 
 void dev_step_end(struct device *dev)
 {
-    if (dev->backend->step_end && !dev->measuring && !dev->sync) dev->backend->step_end(dev);
+    if (dev_records(dev) && !dev->measuring) dev->backend->step_end(dev);
+}
+
+bool dev_records(const struct device *dev)
+{
+    return dev->backend->step_begin != NULL;
 }
 
 size_t dev_available_bytes(struct device *dev)

@@ -23,6 +23,7 @@ struct device {
     int n_seen;
     bool seen_all; // its check is over
     struct tensor seen[8];
+    uint64_t n_arena; // taken so far: a step recorded over memory that was given back is not found again
 };
 
 const char *dev_default(void); // "cuda" if there is a GPU and the backend for it, else "cpu"
@@ -43,11 +44,15 @@ void dev_fail_op(struct device *dev, const char *fmt, ...)
     __attribute__((format(printf, 2, 3))); // for backends: of the op that runs, with the shapes of its tensors
 
 // A stretch of many small ops costs more to launch than to run. Between dev_step_begin and dev_step_end stand ops that do the same over the
-// same memory whenever `key` (n bytes: shapes, bounds, addresses) is the same; what they read may differ. True: the device has begun them
-// as it recorded them, and they are to be skipped, dev_step_end too. False: run them, then dev_step_end. Neither uploads nor downloads
-// between.
+// same memory whenever `key` (n ≤ 80 bytes: shapes, bounds, addresses) is the same; what they read may differ. True: the device has begun
+// them as it recorded them, and they are to be skipped. False: run them. dev_step_end follows either way. Neither uploads nor downloads
+// between, but where the step pauses: what stands between dev_step_pause and dev_step_resume is never recorded and always runs.
 bool dev_step_begin(struct device *dev, const void *key, size_t n);
+void dev_step_pause(struct device *dev); // DEV_STEP_PARTS - 1 times at most
+void dev_step_resume(struct device *dev);
 void dev_step_end(struct device *dev);
+enum { DEV_STEP_PARTS = 2 };
+bool dev_records(const struct device *dev); // whether steps that repeat gain by it: then it pays to make them repeat
 
 // Step memory. Contents are undefined until written (ops that accumulate say so; clear with op_zero).
 struct tensor dev_1d(struct device *dev, enum dtype t, int64_t a);

@@ -221,6 +221,8 @@ struct backend {
     void (*sync)(
         struct device *dev); // waits until all ops have ended, moving their failures to dev->error. NULL: they end before they return
     bool (*step_begin)(struct device *dev, const void *key, size_t n); // NULL: steps are not recorded
+    void (*step_pause)(struct device *dev);
+    void (*step_resume)(struct device *dev);
     void (*step_end)(struct device *dev);
     // Without host_memory: memory of the device, mapped for good; needed against free in the message.
     enum status (*mem_take)(struct device *dev, void **out, size_t size_bytes, const char *name, struct err *err);

@@ -79,10 +79,30 @@ enum status targets_use_init(struct targets_use *u, const struct rows *rows, con
 
 // ---- memory ----
 
-void batch_alloc(struct batch *b, const struct micro *m, const struct targets_use *use)
+static int power_of_two(int n)
 {
+    int p = 1;
+    while (p < n) p *= 2;
+    return p;
+}
+
+void batch_shape(struct batch *b, const struct micro *m)
+{
+    enum { TILE = 128 };
+    b->m = b->shape = *m;
+    if (!b->repeats) return;
+    const int eighth = power_of_two(m->n_tok) / 16, each = eighth < 1 ? 1 : eighth > TILE ? TILE : eighth;
+    b->shape.n_tok = (m->n_tok + each - 1) / each * each;
+    b->shape.n_row = power_of_two(m->n_row + 1);
+    b->shape.max_len = power_of_two(m->max_len > TILE ? m->max_len : TILE);
+}
+
+void batch_alloc(struct batch *b, const struct micro *bounds, const struct targets_use *use, bool repeats)
+{
+    *b = (struct batch){.repeats = repeats};
+    batch_shape(b, bounds);
+    const struct micro *m = &b->shape;
     const int n_loss = m->n_loss ? m->n_loss : 1;
-    *b = (struct batch){0};
     b->tables = (struct micro_tables){.ids = NEW_N(int32_t, m->n_tok),
                                       .pos = NEW_N(int32_t, m->n_tok),
                                       .start = NEW_N(int32_t, m->n_row + 1),
@@ -162,10 +182,22 @@ static void put_row(struct head_targets *t, size_t row, const struct targets *s,
     drop_beyond(t, row, use);
 }
 
+// The rows of shape that m does not have.
+static void fill_up(const struct micro *m, const struct micro *shape, struct micro_tables *t)
+{
+    for (int i = m->n_tok; i < shape->n_tok; i++) {
+        t->ids[i] = 0;
+        t->pos[i] = i - m->n_tok;
+        t->loss_of[i] = m->n_loss;
+    }
+    for (int s = m->n_row + 1; s <= shape->n_row; s++) t->start[s] = shape->n_tok;
+}
+
 enum status batch_load(struct batch *b, const struct pack *p, const struct micro *m, const struct targets_use *use, struct err *err)
 {
-    b->m = *m;
+    batch_shape(b, m);
     pack_fill(p, m, &b->tables);
+    fill_up(m, &b->shape, &b->tables);
     if (!use->on) return ST_OK;
     size_t at = 0;
     for (int s = 0; s < m->n_row; s++) {

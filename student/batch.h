@@ -20,10 +20,17 @@ enum status targets_use_init(struct targets_use *out, const struct rows *rows, c
 
 struct batch {
     struct micro m;
+    // As the device is given it: m, or with `repeats` m rounded up, so that micro-batches of like size have one shape. What is added stands
+    // behind: a row of tokens 0 without loss, then rows of no tokens. Few shapes are left: eight from a number of tokens to its double, and
+    // from 2048 on each whole tile of 128 rows, which a product works on anyway.
+    struct micro shape;
+    bool repeats;
     struct micro_tables tables;
     struct head_targets targets; // k 0: none
 };
-void batch_alloc(struct batch *b, const struct micro *bounds, const struct targets_use *use); // host memory for micro-batches within bounds
+// Host memory for micro-batches within bounds.
+void batch_alloc(struct batch *b, const struct micro *bounds, const struct targets_use *use, bool repeats);
 void batch_free(struct batch *b);
+void batch_shape(struct batch *b, const struct micro *m); // sets m and shape alone, as a plan needs them
 // Fills it with a micro-batch; reads stores.
 enum status batch_load(struct batch *b, const struct pack *p, const struct micro *m, const struct targets_use *use, struct err *err);

@@ -47,6 +47,41 @@ enum status plan_fit(struct trainer *t, const struct batch *b, const struct targ
     return ST_OK;
 }
 
+static void losses_lay_out(struct row_losses *l, int n)
+{
+    l->room = n;
+    l->n = 0;
+    l->ce = tensor_1d(arena_alloc(&l->arena, sizeof(float) * (size_t)n), DT_F32, n);
+    l->kd = tensor_1d(arena_alloc(&l->arena, sizeof(float) * (size_t)n), DT_F32, n);
+}
+
+static size_t measure_losses(struct row_losses *l, int n) // and lays them out without memory
+{
+    arena_measure(&l->arena, "losses");
+    losses_lay_out(l, n);
+    return l->arena.peak;
+}
+
+enum status plan_losses(struct trainer *t, int n, struct err *err)
+{
+    struct row_losses *l = &t->losses, planned = {0};
+    if (n <= l->room && l->host) return ST_OK;
+    arena_free(&l->arena);
+    mem_free(l->host);
+    *l = (struct row_losses){0};
+    const size_t size = measure_losses(&planned, n);
+    TRY(dev_arena(t->dev, &l->arena, "losses", size, err));
+    losses_lay_out(l, n);
+    l->host = NEW_N(float, n);
+    t->plan.losses = size;
+    return ST_OK;
+}
+
+static int at_least_one(int n)
+{
+    return n > 0 ? n : 1;
+}
+
 static void measure_state(struct trainer *t)
 {
     struct arena a;
@@ -91,7 +126,7 @@ static enum status choose(struct trainer *t, struct err *err)
     const size_t free_bytes = dev_available_bytes(t->dev);
     const int from = t->opt.recompute == RECOMPUTE_AUTO ? RECOMPUTE_NONE : t->opt.recompute;
     const int to = t->opt.recompute == RECOMPUTE_AUTO ? RECOMPUTE_LAYER : t->opt.recompute;
-    t->batch.m = t->plan.bounds;
+    batch_shape(&t->batch, &t->plan.bounds);
     for (int policy = from; policy <= to; policy++) {
         t->plan.recompute = (enum recompute)policy;
         TRY(measure(t, &t->batch, &t->use, &mix, true, &t->plan.keep, &t->plan.step, err));
@@ -106,6 +141,8 @@ enum status plan_reserve(struct trainer *t, struct err *err)
     struct model *m = t->model;
     // The step memory of loading is given back before free memory is looked at.
     dev_measure(t->dev);
+    // A step's loss rows, at most, lie in its tokens as a micro-batch's would.
+    TRY(plan_losses(t, at_least_one(pack_bounds(t->rows, t->opt.pack.batch_tokens).n_loss), err));
     t->plan.weights = m->weights.peak;
     measure_state(t);
     TRY(choose(t, err));
@@ -120,13 +157,13 @@ void train_plan_describe(const struct train_plan *p, char *text, size_t n)
 {
     const double mib = 1 << 20;
     snprintf(text, n, "weights %.1f MiB, gradients and optimizer (%s) %.1f MiB, kept for backward %.1f MiB, step %.1f MiB; recompute %s",
-             (double)p->weights / mib, optimizer_names[p->optimizer], (double)p->state / mib, (double)p->keep / mib, (double)p->step / mib,
-             recompute_names[p->recompute]);
+             (double)p->weights / mib, optimizer_names[p->optimizer], (double)p->state / mib, (double)p->keep / mib,
+             (double)(p->step + p->losses) / mib, recompute_names[p->recompute]);
 }
 
 size_t trainer_mem_bytes(const struct trainer *t)
 {
-    return t->plan.weights + t->state.peak + t->keep.peak + t->dev->arena.peak;
+    return t->plan.weights + t->state.peak + t->keep.peak + t->dev->arena.peak + t->losses.arena.peak;
 }
 
 static enum status check_trainable(const struct model *m, struct err *err)
@@ -149,8 +186,10 @@ enum status train_plan_policies(struct train_plan plans[3], struct model *m, con
     TRY(check_trainable(m, err));
     struct trainer t = {.opt = *opt, .model = m, .dev = m->dev, .use = *use, .saved = model_saved_alloc(m)};
     dev_measure(t.dev);
-    batch_alloc(&t.batch, bounds, use);
-    t.batch.m = t.plan.bounds = *bounds;
+    batch_alloc(&t.batch, bounds, use, dev_records(t.dev));
+    t.plan.bounds = *bounds;
+    t.plan.losses =
+        measure_losses(&t.losses, opt->pack.batch_tokens > bounds->n_loss ? opt->pack.batch_tokens : at_least_one(bounds->n_loss));
     t.plan.weights = m->weights.peak;
     measure_state(&t);
     const struct loss_mix mix = mix_of(&t);
@@ -172,9 +211,7 @@ static enum status open_trainer(struct trainer *t, struct err *err)
     TRY(targets_use_init(&t->use, t->rows, &t->opt.loss, (float)t->opt.kd_temperature, (int)t->model->config.n_vocab, err));
     pack_open(&t->pack, t->rows, &t->opt.pack);
     t->plan.bounds = pack_bounds(t->rows, t->opt.pack.micro_tokens);
-    batch_alloc(&t->batch, &t->plan.bounds, &t->use);
-    t->row_ce = NEW_N(float, t->plan.bounds.n_loss + 1);
-    t->row_kd = NEW_N(float, t->plan.bounds.n_loss + 1);
+    batch_alloc(&t->batch, &t->plan.bounds, &t->use, dev_records(t->dev));
     t->saved = model_saved_alloc(t->model);
     TRY(plan_reserve(t, err));
     optimizer_begin(&t->optimizer, t->dev);
@@ -208,8 +245,8 @@ void trainer_close(struct trainer *t)
     drop_grads(t->model);
     arena_free(&t->state);
     arena_free(&t->keep);
+    arena_free(&t->losses.arena);
+    mem_free(t->losses.host);
     mem_free(t->saved);
-    mem_free(t->row_ce);
-    mem_free(t->row_kd);
     mem_free(t);
 }

@@ -8,9 +8,11 @@ enum status plan_reserve(struct trainer *t, struct err *err);
 // (model_options.plan); its device is left measuring. ST_BAD_INPUT: a layer kind that cannot be trained.
 enum status train_plan_policies(struct train_plan plans[3], struct model *m, const struct train_options *opt, const struct micro *bounds,
                                 const struct targets_use *use, struct err *err);
+// Room for the losses of n rows, if there is not yet. Those that are there are lost.
+enum status plan_losses(struct trainer *t, int n, struct err *err);
 // Before a micro-batch of another shape than the last: goes through it measuring, so that the backend has made what it keeps by shape, and
 // enlarges the arenas in the rare case that a smaller shape wants more than the largest did.
 enum status plan_fit(struct trainer *t, const struct batch *b, const struct targets_use *use, const struct loss_mix *mix, bool backward,
                      struct err *err);
-// trainer.c: forward, loss and (backward) gradients of one micro-batch; leaves the loss rows in t->row_ce and t->row_kd.
+// trainer.c: forward, loss and (backward) gradients of one micro-batch; puts its loss rows behind those in t->losses.
 void micro_run(struct trainer *t, const struct batch *b, const struct targets_use *use, const struct loss_mix *mix, bool backward);

@@ -20,35 +20,56 @@ static struct tensor upload_i32(struct device *dev, const int32_t *host, int n)
     return t;
 }
 
+static void head_run(struct trainer *t, const struct batch *b, const struct targets_use *use, const struct loss_mix *mix,
+                     struct tensor dhidden, struct tensor hidden)
+{
+    struct device *dev = t->dev;
+    struct row_losses *l = &t->losses;
+    const int n = b->m.n_loss, at = dev->measuring ? 0 : l->n;
+    struct head_rows rows = {.n_loss = n, .targets = use->on ? &b->targets : NULL};
+    rows.row = upload_i32(dev, b->tables.loss_row, n);
+    rows.label = upload_i32(dev, b->tables.label, n);
+    rows.loss_of = upload_i32(dev, b->tables.loss_of, b->shape.n_tok);
+    head_loss(t->model, dev, dhidden, tensor_rows(l->ce, at, n), tensor_rows(l->kd, at, n), hidden, &rows, mix);
+    if (!dev->measuring) l->n += n;
+}
+
 void micro_run(struct trainer *t, const struct batch *b, const struct targets_use *use, const struct loss_mix *mix, bool backward)
 {
     struct device *dev = t->dev;
     struct model *m = t->model;
     const struct micro_tables *h = &b->tables;
-    const int n = b->m.n_tok, n_loss = b->m.n_loss;
+    const struct micro *s = &b->shape;
+    const int n = s->n_tok;
     size_t mark = dev_mark(dev), kept = arena_mark(&t->keep);
 
-    struct tensor ids = upload_i32(dev, h->ids, n), start = upload_i32(dev, h->start, b->m.n_row + 1), pos = upload_i32(dev, h->pos, n);
+    struct tensor ids = upload_i32(dev, h->ids, n), start = upload_i32(dev, h->start, s->n_row + 1), pos = upload_i32(dev, h->pos, n);
     struct segments seg = {
-        .n_seg = b->m.n_row, .n_tok = n, .max_len = b->m.max_len, .max_pos = b->m.max_len, .start = start.data, .pos = pos.data};
-    struct head_rows rows = {.n_loss = n_loss, .targets = use->on ? &b->targets : NULL};
-    rows.row = upload_i32(dev, h->loss_row, n_loss);
-    rows.label = upload_i32(dev, h->label, n_loss);
-    rows.loss_of = upload_i32(dev, h->loss_of, n);
-    struct tensor ce = dev_1d(dev, DT_F32, n_loss), kd = dev_1d(dev, DT_F32, n_loss);
-
+        .n_seg = s->n_row, .n_tok = n, .max_len = s->max_len, .max_pos = s->max_len, .start = start.data, .pos = pos.data};
     struct run run = {.dev = dev, .mode = RUN_FLAT, .seg = &seg, .recompute = t->plan.recompute};
     if (backward) run.keep = &t->keep, run.saved = t->saved;
     struct tensor dhidden = backward ? dev_2d(dev, m->dtype, n, m->config.d_model) : TENSOR_NONE;
     size_t inner = dev_mark(dev);
     struct tensor hidden = dev_2d(dev, m->dtype, n, m->config.d_model);
-    model_forward(m, &run, hidden, ids);
-    head_loss(m, dev, dhidden, ce, kd, hidden, &rows, mix);
-    dev_release(dev, inner);
-    if (backward) model_backward(m, &run, dhidden, ids);
 
-    op_download(dev, t->row_ce, ce);
-    op_download(dev, t->row_kd, kd);
+    // What hangs on the shape alone can be recorded. The head's loss rows are of another number each time, and it launches little.
+    const struct {
+        const void *trainer, *step, *keep;
+        int64_t n_tok, n_row, max_len, backward;
+    } key = {t, ids.data, t->keep.base, n, s->n_row, s->max_len, backward};
+    const bool again = dev_step_begin(dev, &key, sizeof key);
+    if (!again) model_forward(m, &run, hidden, ids);
+    if (backward)
+        dev_step_pause(dev);
+    else
+        dev_step_end(dev);
+    head_run(t, b, use, mix, dhidden, hidden);
+    dev_release(dev, inner);
+    if (backward) {
+        dev_step_resume(dev);
+        if (!again) model_backward(m, &run, dhidden, ids);
+        dev_step_end(dev);
+    }
     arena_release(&t->keep, kept);
     dev_release(dev, mark);
 }
@@ -74,7 +95,19 @@ struct sums {
     double ce, kd, n_tok, n_loss;
 };
 
-// This rank's micro-batches of one step of `pack`: every size-th, from its own rank on.
+static void sum_losses(struct trainer *t, struct sums *sum) // waits for the device
+{
+    struct row_losses *l = &t->losses;
+    if (!l->n) return;
+    op_download(t->dev, l->host, tensor_rows(l->ce, 0, l->n));
+    for (int i = 0; i < l->n; i++) sum->ce += (double)l->host[i];
+    op_download(t->dev, l->host, tensor_rows(l->kd, 0, l->n));
+    for (int i = 0; i < l->n; i++) sum->kd += (double)l->host[i];
+    l->n = 0;
+}
+
+// This rank's micro-batches of one step of `pack`: every size-th, from its own rank on. Does not wait for the device: their losses lie in
+// t->losses at the end, but for those that had to make room.
 static enum status run_step_of(struct trainer *t, const struct pack *pack, size_t step, const struct targets_use *use,
                                const struct loss_mix *mix, bool backward, struct sums *sum, struct err *err)
 {
@@ -86,14 +119,11 @@ static enum status run_step_of(struct trainer *t, const struct pack *pack, size_
         if (i % t->comm->size != t->comm->rank) continue;
         TRY(batch_load(&t->batch, pack, &m, use, err));
         TRY(plan_fit(t, &t->batch, use, mix, backward, err));
+        if (t->losses.n + m.n_loss > t->losses.room) sum_losses(t, sum);
         mem_forbid(true);
         micro_run(t, &t->batch, use, mix, backward);
         mem_forbid(false);
         TRY(dev_check(t->dev, err));
-        for (int k = 0; k < m.n_loss; k++) {
-            sum->ce += (double)t->row_ce[k];
-            sum->kd += (double)t->row_kd[k];
-        }
         sum->n_tok += m.n_tok;
         sum->n_loss += m.n_loss;
     }
@@ -121,15 +151,16 @@ enum status trainer_step(struct trainer *t, struct step_result *out, struct err 
     // Means are over the valid tokens of all micro-batches of all ranks, so these are counted first.
     const struct loss_mix mix = mix_of(t, &t->use, pack_n_loss(&t->pack, step));
     struct sums sum = {0};
+    t->losses.n = 0; // of a step that failed
     optimizer_zero_grads(&t->optimizer, t->dev);
     TRY(run_step_of(t, &t->pack, step, &t->use, &mix, true, &sum, err));
 
     for (size_t i = 0; i < t->optimizer.n_slot; i++) comm_all_reduce_sum(t->comm, t->dev, t->optimizer.slot[i].grad);
+    out->grad_norm = optimizer_grad_norm(&t->optimizer, t->dev); // the first to wait for the device
+    sum_losses(t, &sum);
+    TRY(dev_check(t->dev, err));
     comm_all_reduce_sum_host(t->comm, &sum.ce, sizeof sum / sizeof(double));
     fill_result(t, &sum, &t->use, out);
-
-    out->grad_norm = optimizer_grad_norm(&t->optimizer, t->dev);
-    TRY(dev_check(t->dev, err));
     if (!isfinite(out->loss) || !isfinite(out->grad_norm))
         return err_set(err, ST_FAIL,
                        "step %lld: the %s is not a finite number (loss %g, gradient norm %g); the weights were not updated. Lower --lr, "
@@ -159,25 +190,21 @@ enum status trainer_eval(struct trainer *t, const struct rows *rows, const struc
     pack_open(&pack, rows, &po);
     struct micro bounds = pack_bounds(rows, po.micro_tokens);
     struct batch mine = t->batch; // the trainer's is too small perhaps, and its targets may be of other width
-    float *row_ce = t->row_ce, *row_kd = t->row_kd;
-    batch_alloc(&t->batch, &bounds, use);
-    t->row_ce = NEW_N(float, bounds.n_loss + 1);
-    t->row_kd = NEW_N(float, bounds.n_loss + 1);
+    batch_alloc(&t->batch, &bounds, use, dev_records(t->dev));
 
     const struct loss_mix mix = mix_of(t, use, 1);
     struct sums sum = {0};
-    enum status st = ST_OK;
+    t->losses.n = 0;
+    enum status st = plan_losses(t, bounds.n_loss, err);
     for (size_t step = 0; !st && step < pack.n_step; step++) st = run_step_of(t, &pack, step, use, &mix, false, &sum, err);
+    sum_losses(t, &sum);
+    if (!st) st = dev_check(t->dev, err);
     comm_all_reduce_sum_host(t->comm, &sum.ce, sizeof sum / sizeof(double));
     fill_result(t, &sum, use, out);
     out->t_s = now_s() - start;
 
     batch_free(&t->batch);
-    mem_free(t->row_ce);
-    mem_free(t->row_kd);
     t->batch = mine;
-    t->row_ce = row_ce;
-    t->row_kd = row_kd;
     pack_close(&pack);
     return st;
 }

@@ -27,7 +27,7 @@ struct train_options {
 };
 
 struct train_plan { // bytes
-    size_t weights, state, keep, step;
+    size_t weights, state, keep, step, losses;
     enum recompute recompute;
     enum optimizer_kind optimizer;
     struct micro bounds; // of the largest micro-batch planned for
@@ -40,6 +40,14 @@ struct step_result {
     double lr, grad_norm;  // norm before clipping
     int64_t n_tok, n_loss; // over all ranks
     double t_s;            // seconds this step took
+};
+
+// The nats of each loss row, left on the device until the end of a step, so that nothing waits for it before.
+struct row_losses {
+    struct arena arena;
+    struct tensor ce, kd; // f32 (room)
+    float *host;          // (room)
+    int room, n;          // rows there can be, rows there are
 };
 
 struct trainer {
@@ -55,8 +63,8 @@ struct trainer {
     struct arena state, keep;
     struct optimizer optimizer;
     struct saved *saved;
-    float *row_ce, *row_kd; // (bounds.n_loss) host
-    int64_t step;           // done so far
+    struct row_losses losses;
+    int64_t step; // done so far
 };
 
 // The model must be loaded for training, with parameters to be left alone marked frozen. ST_BAD_INPUT: a layer kind that cannot be trained,

@@ -73,8 +73,7 @@ static void forward(struct engine *e, struct tensor hidden, on_layer tell, void 
         const void *model, *hidden, *ints;
         int64_t n_tok, n_seg, max_pos;
     } key = {e->m, hidden.data, ints.data, s->n_tok, s->n_seg, seg.max_pos};
-    if (repeats && dev_step_begin(dev, &key, sizeof key)) return;
-    model_forward(e->m, &run, hidden, tensor_rows(ints, 0, s->n_tok));
+    if (!repeats || !dev_step_begin(dev, &key, sizeof key)) model_forward(e->m, &run, hidden, tensor_rows(ints, 0, s->n_tok));
     if (repeats) dev_step_end(dev);
 }
 

@@ -48,6 +48,8 @@ enum status cuda_open(struct device *dev, struct err *err);
 void cuda_close(struct device *dev);
 void cuda_sync(struct device *dev);
 bool cuda_step_begin(struct device *dev, const void *key, size_t n); // graph.cu
+void cuda_step_pause(struct device *dev);
+void cuda_step_resume(struct device *dev);
 void cuda_step_end(struct device *dev);
 enum status cuda_mem_take(struct device *dev, void **out, size_t size_bytes, const char *name, struct err *err);
 void cuda_mem_give(void *p);

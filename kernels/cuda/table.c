@@ -9,13 +9,13 @@
 #define TABLE(device)                                                                                                                      \
     {                                                                                                                                      \
         .name = device, .fp8_weight = DT_E4M3, .open = cuda_open, .close = cuda_close, .sync = cuda_sync, .step_begin = cuda_step_begin,   \
-        .step_end = cuda_step_end, .mem_take = cuda_mem_take, .mem_give = cuda_mem_give, .mem_free_bytes = cuda_mem_free_bytes,            \
-        ENTRY(pack_bytes), ENTRY(upload), ENTRY(download), ENTRY(zero), ENTRY(copy), ENTRY(pack), ENTRY(nonfinite), ENTRY(add),            \
-        ENTRY(embed), ENTRY(embed_bwd), ENTRY(rmsnorm), ENTRY(rmsnorm_bwd), ENTRY(rope), ENTRY(silu_mul), ENTRY(silu_mul_bwd),             \
-        ENTRY(linear), ENTRY(fp8_linear), ENTRY(linear_bwd_x), ENTRY(linear_bwd_w), ENTRY(bias_bwd), ENTRY(head_linear), ENTRY(attention), \
-        ENTRY(attention_bwd), ENTRY(kv_write), ENTRY(kv_read), ENTRY(attention_paged), ENTRY(router), ENTRY(moe_sort), ENTRY(gather_rows), \
-        ENTRY(grouped_linear), ENTRY(moe_combine), ENTRY(loss), ENTRY(capture_topk), ENTRY(sample), ENTRY(capture_sampled), ENTRY(adamw),  \
-        ENTRY(adamw8), ENTRY(sumsq),                                                                                                       \
+        .step_pause = cuda_step_pause, .step_resume = cuda_step_resume, .step_end = cuda_step_end, .mem_take = cuda_mem_take,              \
+        .mem_give = cuda_mem_give, .mem_free_bytes = cuda_mem_free_bytes, ENTRY(pack_bytes), ENTRY(upload), ENTRY(download), ENTRY(zero),  \
+        ENTRY(copy), ENTRY(pack), ENTRY(nonfinite), ENTRY(add), ENTRY(embed), ENTRY(embed_bwd), ENTRY(rmsnorm), ENTRY(rmsnorm_bwd),        \
+        ENTRY(rope), ENTRY(silu_mul), ENTRY(silu_mul_bwd), ENTRY(linear), ENTRY(fp8_linear), ENTRY(linear_bwd_x), ENTRY(linear_bwd_w),     \
+        ENTRY(bias_bwd), ENTRY(head_linear), ENTRY(attention), ENTRY(attention_bwd), ENTRY(kv_write), ENTRY(kv_read),                      \
+        ENTRY(attention_paged), ENTRY(router), ENTRY(moe_sort), ENTRY(gather_rows), ENTRY(grouped_linear), ENTRY(moe_combine),             \
+        ENTRY(loss), ENTRY(capture_topk), ENTRY(sample), ENTRY(capture_sampled), ENTRY(adamw), ENTRY(adamw8), ENTRY(sumsq),                \
     }
 
 static const struct backend table[] = {

@@ -73,10 +73,8 @@ static void forward(struct generator *g, enum run_mode mode, int n_seg, int n, i
         int64_t n_tok;
     } key = {m, hidden.data, ints.data, n_tok};
     const bool repeats = mode == RUN_DECODE && !g->count;
-    if (!repeats || !dev_step_begin(dev, &key, sizeof key)) {
-        model_forward(m, &run, hidden, ids);
-        if (repeats) dev_step_end(dev);
-    }
+    if (!repeats || !dev_step_begin(dev, &key, sizeof key)) model_forward(m, &run, hidden, ids);
+    if (repeats) dev_step_end(dev);
     struct tensor logits = dev_2d(dev, DT_F32, n_seg, m->config.n_vocab), token = dev_1d(dev, DT_I32, n_seg);
     model_logits(m, dev, logits, tensor_rows(hidden, mode == RUN_DECODE ? 0 : n_tok - 1, n_seg));
     struct sample_row sample[MAX_SEQ];

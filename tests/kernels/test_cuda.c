@@ -119,8 +119,8 @@ START_TEST(a_recorded_step_does_the_same_over_new_values)
             op_zero(&dev, y);
             op_add(&dev, y, y, x);
             op_add(&dev, y, y, x);
-            dev_step_end(&dev);
         }
+        dev_step_end(&dev);
         op_download(&dev, back, y);
         ck_ok(dev_check(&dev, &err));
         for (int i = 0; i < 32; i++) ck_assert_float_eq(back[i], 2 * host[i]);
@@ -129,6 +129,38 @@ START_TEST(a_recorded_step_does_the_same_over_new_values)
     ck_assert(!dev_step_begin(&dev, "waits", 5) && !dev_step_begin(&dev, "waits", 5));
     dev.backend->sync(&dev);
     ck_fails(dev_check(&dev, &err), ST_FAIL, "waiting for the device");
+    dev_close(&dev);
+}
+END_TEST
+
+// What stands in a pause always runs, between the same neighbours, and may upload; a key that a recording failed for is recorded anew.
+START_TEST(a_recorded_step_pauses_for_what_is_not_recorded)
+{
+    struct device dev;
+    struct err err = {0};
+    open_gpu(&dev);
+    ck_ok(dev_reserve(&dev, 1 << 16, &err));
+    struct tensor x = dev_2d(&dev, DT_F32, 4, 8), y = dev_2d(&dev, DT_F32, 4, 8);
+    int n_run = 0;
+    for (int round = 0; round < 5; round++) {
+        float host[32], back[32];
+        for (int i = 0; i < 32; i++) host[i] = (float)(round * 100 + i);
+        op_upload(&dev, x, host);
+        const bool again = dev_step_begin(&dev, "paused", 6);
+        if (!again) op_add(&dev, y, x, x); // 2 x
+        dev_step_pause(&dev);
+        op_add(&dev, y, y, x); // 3 x
+        for (int i = 0; i < 32; i++) host[i] = (float)round;
+        op_upload(&dev, x, host);
+        dev_step_resume(&dev);
+        if (!again) op_add(&dev, y, y, x); // 3 x + round
+        dev_step_end(&dev);
+        n_run += !again;
+        op_download(&dev, back, y);
+        ck_ok(dev_check(&dev, &err));
+        for (int i = 0; i < 32; i++) ck_assert_float_eq(back[i], (float)(3 * (round * 100 + i) + round));
+    }
+    ck_assert_int_eq(n_run, 2); // the first, and the one that is recorded
     dev_close(&dev);
 }
 END_TEST
@@ -286,6 +318,7 @@ Suite *suite_cuda(void)
     tcase_add_test(t, memory_that_is_not_there_is_counted);
     tcase_add_loop_test(t, a_fault_names_the_op, 0, sizeof faults / sizeof *faults);
     tcase_add_test(t, a_recorded_step_does_the_same_over_new_values);
+    tcase_add_test(t, a_recorded_step_pauses_for_what_is_not_recorded);
     tcase_add_test(t, packed_weights_go_to_the_library_where_batches_may_matter);
     tcase_add_test(t, uploads_may_run_ahead_of_the_device);
     tcase_add_test(t, fp8_goes_to_the_library_where_batches_may_matter);

@@ -210,6 +210,11 @@ cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t *g)
     recording = nullptr;
     return *g ? cudaSuccess : (last_error = cudaErrorInvalidValue);
 }
+cudaError_t cudaGraphGetNodes(cudaGraph_t g, cudaGraphNode_t *, size_t *n_node)
+{
+    *n_node = g->work.size();
+    return cudaSuccess;
+}
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t g, unsigned long long)
 {
     CALL(cudaGraphInstantiate);

@@ -176,6 +176,83 @@ START_TEST(recompute_policies_give_the_same_bits)
 }
 END_TEST
 
+// Rounded up for a device that records steps, a micro-batch gives what it gives as it is.
+START_TEST(a_shape_made_to_repeat_changes_no_loss_and_no_gradient)
+{
+    const char *store = test_tmpdir();
+    fixture_store(store, 8, 1);
+    struct step_result r[2];
+    struct buf g[2];
+    for (int i = 0; i < 2; i++) {
+        struct fixture f;
+        struct train_options o = fixture_options();
+        struct err err = {0};
+        ck_ok(loss_parse(&o.loss, "jsd:0.5", &err));
+        o.kd_weight = 1;
+        o.pack.batch_tokens = 128;
+        o.pack.micro_tokens = 51;
+        fixture_open(&f, "qwen2", DT_F32, store);
+        fixture_train(&f, &o);
+        struct batch *b = &f.trainer->batch;
+        batch_free(b);
+        batch_alloc(b, &f.trainer->plan.bounds, &f.trainer->use, i == 1);
+        r[i] = fixture_step(&f);
+        ck_assert(i == (b->shape.n_row > b->m.n_row && b->shape.n_tok >= b->m.n_tok));
+        g[i] = fixture_grads(&f);
+        fixture_close(&f);
+    }
+    ck_assert_int_eq((int)r[0].n_loss, (int)r[1].n_loss);
+    ck_assert_int_eq((int)r[0].n_tok, (int)r[1].n_tok);
+    ck_assert_double_eq_tol(r[0].loss, r[1].loss, 1e-6 * r[0].loss);
+    const float *x = (const float *)(const void *)g[0].data, *y = (const float *)(const void *)g[1].data;
+    for (size_t i = 0; i < g[0].size / 4; i++) ck_assert_double_eq_tol((double)x[i], (double)y[i], 2e-6 * r[0].grad_norm);
+    for (int i = 0; i < 2; i++) buf_free(&g[i]);
+}
+END_TEST
+
+static bool (*real_step_begin)(struct device *dev, const void *key, size_t n);
+static int n_replayed;
+static bool count_step_begin(struct device *dev, const void *key, size_t n)
+{
+    const bool again = real_step_begin(dev, key, n);
+    n_replayed += again;
+    return again;
+}
+
+// On a GPU: an epoch is two steps of different shapes, recorded in the second epoch and replayed in the third.
+START_TEST(steps_that_are_recorded_leave_the_bits_of_steps_that_are_not)
+{
+    if (!test_gpu()) return;
+    setenv("DISTILL_TEST_DEVICE", "cuda", 1);
+    const char *store = test_tmpdir();
+    fixture_store(store, 8, 1);
+    struct buf w[2];
+    for (int i = 0; i < 2; i++) {
+        struct err err = {0};
+        struct fixture f;
+        struct train_options o = fixture_options();
+        ck_ok(loss_parse(&o.loss, "fkl", &err));
+        o.kd_weight = 1;
+        o.pack.batch_tokens = o.pack.micro_tokens = 128;
+        o.recompute = RECOMPUTE_LAYER;
+        fixture_open(&f, "qwen3", DT_F32, store);
+        struct backend counting = *f.dev.backend;
+        real_step_begin = counting.step_begin;
+        counting.step_begin = count_step_begin;
+        f.dev.backend = &counting;
+        f.dev.sync = i == 0; // then nothing is recorded
+        fixture_train(&f, &o);
+        n_replayed = 0;
+        for (int step = 0; step < 6; step++) fixture_step(&f);
+        ck_assert_int_eq(n_replayed, i ? 2 : 0);
+        w[i] = fixture_weights(&f);
+        fixture_close(&f);
+    }
+    ck_assert(w[0].size == w[1].size && !memcmp(w[0].data, w[1].data, w[0].size));
+    for (int i = 0; i < 2; i++) buf_free(&w[i]);
+}
+END_TEST
+
 START_TEST(what_is_planned_without_weights_is_what_is_taken)
 {
     struct err err = {0};
@@ -408,7 +485,7 @@ START_TEST(columns_beyond_the_smaller_vocabulary_leave_a_whole_distribution)
         pack_open(&p, &rows, &(struct pack_options){.batch_tokens = 128, .micro_tokens = 128});
         struct micro bounds = pack_bounds(&rows, 128), m = pack_micro(&p, 0, 0);
         struct batch b;
-        batch_alloc(&b, &bounds, &use);
+        batch_alloc(&b, &bounds, &use, false);
         ck_ok(batch_load(&b, &p, &m, &use, &err));
         const struct head_targets *t = &b.targets;
         int n_gone = 0;
@@ -592,6 +669,8 @@ Suite *suite_trainer(void)
     tcase_add_test(ways, accumulated_micro_batches_give_the_gradient_of_one_batch_up_to_rounding);
     tcase_add_test(ways, threads_do_not_change_a_gradient);
     tcase_add_test(ways, recompute_policies_give_the_same_bits);
+    tcase_add_test(ways, a_shape_made_to_repeat_changes_no_loss_and_no_gradient);
+    tcase_add_test(ways, steps_that_are_recorded_leave_the_bits_of_steps_that_are_not);
     tcase_add_test(ways, what_is_planned_without_weights_is_what_is_taken);
     tcase_add_test(ways, bf16_stays_close_to_f32);
     tcase_add_test(ways, the_head_does_not_depend_on_where_its_chunks_end);
