@@ -118,7 +118,6 @@ void pack_fill(const struct pack *p, const struct micro *m, struct micro_tables 
         for (int i = 0; i < r->n_tok; i++) {
             bool loss = i + 1 < r->n_tok && r->mask[i + 1];
             t->pos[at + i] = i;
-            t->loss_of[at + i] = loss ? n_loss : m->n_loss;
             if (!loss) continue;
             t->loss_row[n_loss] = at + i;
             t->label[n_loss++] = r->ids[i + 1];

@@ -49,6 +49,5 @@ struct micro_tables {
     int32_t *start;     // (n_row + 1)
     int32_t *loss_row;  // (n_loss) flat row whose output predicts a token that carries loss
     int32_t *label;     // (n_loss) that token
-    int32_t *loss_of;   // (n_tok) index of each flat row among the loss rows, n_loss where it has none
 };
 void pack_fill(const struct pack *p, const struct micro *m, struct micro_tables *t);

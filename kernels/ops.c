@@ -371,6 +371,15 @@ void op_gather_rows(struct device *dev, struct tensor out, struct tensor x, stru
     RUN(gather_rows, out, x, row);
 }
 
+void op_scatter_rows(struct device *dev, struct tensor out, struct tensor x, struct tensor row)
+{
+    WANT(row, T_I32, 0, 1, ANY_N);
+    WANT(x, T_A, STRIDED, 2, row.shape[0], ANY_N);
+    WANT(out, 1 << x.dtype, STRIDED, 2, ANY_N, x.shape[1]);
+    if (!tensor_numel(x)) return;
+    RUN(scatter_rows, out, x, row);
+}
+
 void op_grouped_linear(struct device *dev, struct tensor out, struct tensor x, const struct expert_weights *w, struct tensor first)
 {
     WANT(x, T_A, 0, 2, ANY_N, w->k);

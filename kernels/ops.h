@@ -123,6 +123,8 @@ void op_router(struct device *dev, struct tensor expert, struct tensor weight, s
 void op_moe_sort(struct device *dev, struct tensor first, struct tensor row_token, struct tensor token_row, struct tensor expert,
                  int n_expert);
 void op_gather_rows(struct device *dev, struct tensor out, struct tensor x, struct tensor row); // out A (m, d) = x[row[i]]
+// out A (n, d): out[row[i]] = x[i] of x A (m, d). No row twice; those not named stay.
+void op_scatter_rows(struct device *dev, struct tensor out, struct tensor x, struct tensor row);
 // Where the weights of each expert are (the placement table's device view): slot[e] is the expert's panel-packed (n, k) matrix, NULL if it
 // is not on this device.
 struct expert_weights {
@@ -257,6 +259,7 @@ struct backend {
     __typeof__(op_router) *router;
     __typeof__(op_moe_sort) *moe_sort; // S
     __typeof__(op_gather_rows) *gather_rows;
+    __typeof__(op_scatter_rows) *scatter_rows;
     __typeof__(op_grouped_linear) *grouped_linear; // S
     __typeof__(op_moe_combine) *moe_combine;
     __typeof__(op_loss) *loss;                       // S

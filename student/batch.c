@@ -107,8 +107,7 @@ void batch_alloc(struct batch *b, const struct micro *bounds, const struct targe
                                       .pos = NEW_N(int32_t, m->n_tok),
                                       .start = NEW_N(int32_t, m->n_row + 1),
                                       .loss_row = NEW_N(int32_t, n_loss),
-                                      .label = NEW_N(int32_t, n_loss),
-                                      .loss_of = NEW_N(int32_t, m->n_tok)};
+                                      .label = NEW_N(int32_t, n_loss)};
     if (!use->on) return;
     struct head_targets *t = &b->targets;
     t->k = use->k;
@@ -123,7 +122,7 @@ void batch_free(struct batch *b)
 {
     struct micro_tables *t = &b->tables;
     struct head_targets *g = &b->targets;
-    void *all[] = {t->ids, t->pos, t->start, t->loss_row, t->label, t->loss_of, g->ids, g->logprob, g->tail, g->log_z1, g->log_zt};
+    void *all[] = {t->ids, t->pos, t->start, t->loss_row, t->label, g->ids, g->logprob, g->tail, g->log_z1, g->log_zt};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) mem_free(all[i]);
     *b = (struct batch){0};
 }
@@ -188,7 +187,6 @@ static void fill_up(const struct micro *m, const struct micro *shape, struct mic
     for (int i = m->n_tok; i < shape->n_tok; i++) {
         t->ids[i] = 0;
         t->pos[i] = i - m->n_tok;
-        t->loss_of[i] = m->n_loss;
     }
     for (int s = m->n_row + 1; s <= shape->n_row; s++) t->start[s] = shape->n_tok;
 }

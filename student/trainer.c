@@ -29,7 +29,6 @@ static void head_run(struct trainer *t, const struct batch *b, const struct targ
     struct head_rows rows = {.n_loss = n, .targets = use->on ? &b->targets : NULL};
     rows.row = upload_i32(dev, b->tables.loss_row, n);
     rows.label = upload_i32(dev, b->tables.label, n);
-    rows.loss_of = upload_i32(dev, b->tables.loss_of, b->shape.n_tok);
     head_loss(t->model, dev, dhidden, tensor_rows(l->ce, at, n), tensor_rows(l->kd, at, n), hidden, &rows, mix);
     if (!dev->measuring) l->n += n;
 }

@@ -20,10 +20,19 @@ extern "C" {
 static const size_t STAGE_BYTES = 1 << 20;
 enum { N_STAGE = 16 };
 // What a kernel found wrong with its data, in the host's memory: told when the device is next waited for. Of several, any one.
-enum cuda_trouble_code { TROUBLE_NONE, TROUBLE_TOKEN, TROUBLE_EXPERT, TROUBLE_TOKEN_BWD, TROUBLE_CHOICE, TROUBLE_ROW, TROUBLE_TARGET };
+enum cuda_trouble_code {
+    TROUBLE_NONE,
+    TROUBLE_TOKEN,
+    TROUBLE_EXPERT,
+    TROUBLE_TOKEN_BWD,
+    TROUBLE_CHOICE,
+    TROUBLE_ROW,
+    TROUBLE_ROW_TO,
+    TROUBLE_TARGET
+};
 struct cuda_trouble {
     int code, row, found, limit; // TOKEN, TARGET: id `found` in `row`, a vocabulary of `limit`. EXPERT: `found` has `row` rows, no weights
-                                 // here CHOICE: expert `found` of token `row`, of `limit`. ROW: `found` of `limit`
+                                 // here CHOICE: expert `found` of token `row`, of `limit`. ROW, ROW_TO: `found` of `limit`
 };
 struct graphs; // graph.cu: steps that were recorded
 struct blaslt; // blaslt.cu: the library and its tuned products

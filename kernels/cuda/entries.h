@@ -33,6 +33,7 @@ CUDA_ENTRY(attention_paged); // attention_paged.cu
 CUDA_ENTRY(router);          // moe.cu
 CUDA_ENTRY(moe_sort);
 CUDA_ENTRY(gather_rows);
+CUDA_ENTRY(scatter_rows);
 CUDA_ENTRY(moe_combine);
 CUDA_ENTRY(loss);         // loss.cu
 CUDA_ENTRY(capture_topk); // capture.cu

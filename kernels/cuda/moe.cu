@@ -147,6 +147,11 @@ extern "C" void cuda_gather_rows(struct device *dev, struct tensor out, struct t
     gather(dev, out, x, row, TROUBLE_ROW);
 }
 
+extern "C" void cuda_scatter_rows(struct device *dev, struct tensor out, struct tensor x, struct tensor row)
+{
+    scatter(dev, out, x, row, TROUBLE_ROW_TO);
+}
+
 // ---- adding up --------------------------------------------------------------------------------------------------------------------------
 
 // A block a token, or a piece of one; the slots' rows are on their way all together.

@@ -132,6 +132,7 @@ static void tell_trouble(struct device *dev)
     if (t.code == TROUBLE_TOKEN_BWD) dev_fail(dev, "op_embed_bwd", "token id %d in row %d: the vocabulary has %d", t.found, t.row, t.limit);
     if (t.code == TROUBLE_CHOICE) dev_fail(dev, "op_moe_sort", "expert %d of token %d: there are %d", t.found, t.row, t.limit);
     if (t.code == TROUBLE_ROW) dev_fail(dev, "op_gather_rows", "row %d: there are %d", t.found, t.limit);
+    if (t.code == TROUBLE_ROW_TO) dev_fail(dev, "op_scatter_rows", "row %d: there are %d", t.found, t.limit);
     if (t.code == TROUBLE_TARGET)
         dev_fail(dev, "op_loss", "a label or a target id, %d in row %d, lies outside the vocabulary of %d", t.found, t.row, t.limit);
     if (t.code == TROUBLE_EXPERT) dev_fail(dev, "op_grouped_linear", "expert %d has %d rows but no weights on this device", t.found, t.row);

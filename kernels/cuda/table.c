@@ -14,8 +14,9 @@
         ENTRY(copy), ENTRY(pack), ENTRY(nonfinite), ENTRY(add), ENTRY(embed), ENTRY(embed_bwd), ENTRY(rmsnorm), ENTRY(rmsnorm_bwd),        \
         ENTRY(rope), ENTRY(silu_mul), ENTRY(silu_mul_bwd), ENTRY(linear), ENTRY(fp8_linear), ENTRY(linear_bwd_x), ENTRY(linear_bwd_w),     \
         ENTRY(bias_bwd), ENTRY(head_linear), ENTRY(attention), ENTRY(attention_bwd), ENTRY(kv_write), ENTRY(kv_read),                      \
-        ENTRY(attention_paged), ENTRY(router), ENTRY(moe_sort), ENTRY(gather_rows), ENTRY(grouped_linear), ENTRY(moe_combine),             \
-        ENTRY(loss), ENTRY(capture_topk), ENTRY(sample), ENTRY(capture_sampled), ENTRY(adamw), ENTRY(adamw8), ENTRY(sumsq),                \
+        ENTRY(attention_paged), ENTRY(router), ENTRY(moe_sort), ENTRY(gather_rows), ENTRY(scatter_rows), ENTRY(grouped_linear),            \
+        ENTRY(moe_combine), ENTRY(loss), ENTRY(capture_topk), ENTRY(sample), ENTRY(capture_sampled), ENTRY(adamw), ENTRY(adamw8),          \
+        ENTRY(sumsq),                                                                                                                      \
     }
 
 static const struct backend table[] = {

@@ -40,7 +40,7 @@ void job_head(void)
     model_alloc_grads(s.model, &grads);
     int32_t *ints = NEW_N(int32_t, n);
     for (int i = 0; i < n; i++) ints[i] = i;
-    struct head_rows rows = {.n_loss = n, .row = place_ints(dev, ints, n), .loss_of = place_ints(dev, ints, n)};
+    struct head_rows rows = {.n_loss = n, .row = place_ints(dev, ints, n)};
     for (int i = 0; i < n; i++) ints[i] = (int32_t)(rng_uniform(3, 1, (uint64_t)i) * v);
     rows.label = place_ints(dev, ints, n);
     struct loss_mix mix = {.ce_weight = 1, .temperature = 1, .kd_scale = 1, .grad_scale = 1 / (float)n, .n_vocab = v};

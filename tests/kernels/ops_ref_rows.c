@@ -471,6 +471,23 @@ static void ref_gather(struct op_case *c)
 {
     for (int64_t i = 0; i < N(0); i++) R(0)[i] = R(1)[(int64_t)R(2)[i / S(0, 1)] * S(0, 1) + i % S(0, 1)];
 }
+// dim: rows, rows of out, d, rows lie close
+static void setup_scatter(struct op_case *c)
+{
+    arg_add(c, OUT, c->dtype, 1, c->dim[3] ? 0 : 2, c->dim[1], c->dim[2], END)->len = 0;
+    arg_add(c, IN | BY_ROW, c->dtype, 1, 0, rows(c), c->dim[2], END);
+    struct op_arg *r = arg_add(c, BY_ROW, DT_I32, 0, 0, rows(c), -1, END);
+    for (int64_t i = 0; i < rows(c); i++) arg_set(r, i, (double)(c->dim[1] - 1 - i * (c->dim[1] / rows(c)))); // no row twice
+}
+static void call_scatter(struct device *dev, const struct op_case *c, struct tensor *x)
+{
+    (void)c;
+    op_scatter_rows(dev, x[0], x[1], x[2]);
+}
+static void ref_scatter(struct op_case *c)
+{
+    for (int64_t i = 0; i < N(1); i++) R(0)[(int64_t)R(2)[i / S(0, 1)] * S(0, 1) + i % S(0, 1)] = R(1)[i];
+}
 // dim: rows, experts, n, k. Every third expert has no rows, and no weights.
 static void setup_grouped(struct op_case *c) // out, x, w, first
 {
@@ -618,6 +635,11 @@ const struct op_row op_rows_heads[] = {
      call_gather,
      ref_gather,
      {{1, 1, 1}, {9, 4, 33}, {NO_ROWS, 2, 4}, {300, 100, 513}, {5, 7, 2056, 1}}},
+    {OP_ROW(scatter_rows),
+     setup_scatter,
+     call_scatter,
+     ref_scatter,
+     {{1, 1, 1}, {4, 9, 33}, {NO_ROWS, 2, 4}, {100, 300, 513}, {7, 7, 2056, 1}}},
     {OP_ROW(grouped_linear),
      setup_grouped,
      call_grouped,

@@ -325,6 +325,8 @@ START_TEST(ids_out_of_range_are_told) // _i: backend
     ck_fails(dev_check(&dev, &err), ST_FAIL, "token id -1 in row 1: the vocabulary has 4");
     op_gather_rows(&dev, rows, table, tensor_rows(ids, 0, 2));
     ck_fails(dev_check(&dev, &err), ST_FAIL, "row 9: there are 4");
+    op_scatter_rows(&dev, table, rows, tensor_rows(ids, 0, 2));
+    ck_fails(dev_check(&dev, &err), ST_FAIL, "op_scatter_rows on");
     op_moe_sort(&dev, first, tensor_rows(row, 0, 2), tensor_2d(at.data, DT_I32, 2, 1), tensor_2d(ids.data, DT_I32, 2, 1), 4);
     ck_fails(dev_check(&dev, &err), ST_FAIL, "expert 9 of token 1: there are 4");
     op_embed(&dev, tensor_rows(rows, 0, 1), table, tensor_rows(ids, 2, 1)); // and what was told is over

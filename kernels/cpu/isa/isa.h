@@ -44,6 +44,7 @@ ISA_ENTRY(kv_read);
 ISA_ENTRY(router); // moe.c
 ISA_ENTRY(moe_sort);
 ISA_ENTRY(gather_rows);
+ISA_ENTRY(scatter_rows);
 ISA_ENTRY(moe_combine);
 ISA_ENTRY(loss);         // loss.c
 ISA_ENTRY(capture_topk); // capture.c

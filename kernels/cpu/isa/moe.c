@@ -47,17 +47,34 @@ void ISA_NAME(moe_sort)(struct device *dev, struct tensor first, struct tensor r
     at[0] = 0;
 }
 
+// Whether each of `row` is one of n.
+static bool rows_are_there(struct device *dev, const char *op, struct tensor row, int64_t n)
+{
+    const int32_t *r = row.data;
+    for (int64_t i = 0; i < row.shape[0]; i++) {
+        if (r[i] >= 0 && r[i] < n) continue;
+        dev_fail(dev, op, "row %d: there are %lld", r[i], (long long)n);
+        return false;
+    }
+    return true;
+}
+
 void ISA_NAME(gather_rows)(struct device *dev, struct tensor out, struct tensor x, struct tensor row)
 {
     int64_t m = out.shape[0];
     size_t size = (size_t)x.shape[1] * dtype_size(x.dtype);
     const int32_t *r = row.data;
-    for (int64_t i = 0; i < m; i++) {
-        if (r[i] >= 0 && r[i] < x.shape[0]) continue;
-        dev_fail(dev, "op_gather_rows", "row %d: there are %lld", r[i], (long long)x.shape[0]);
-        return;
-    }
+    if (!rows_are_there(dev, "op_gather_rows", row, x.shape[0])) return;
     CPU_FOR(dev, (double)m * (double)size * 0.1, i, m, { memcpy(row_at(out, i, 0), row_at(x, r[i], 0), size); });
+}
+
+void ISA_NAME(scatter_rows)(struct device *dev, struct tensor out, struct tensor x, struct tensor row)
+{
+    int64_t m = x.shape[0];
+    size_t size = (size_t)x.shape[1] * dtype_size(x.dtype);
+    const int32_t *r = row.data;
+    if (!rows_are_there(dev, "op_scatter_rows", row, out.shape[0])) return;
+    CPU_FOR(dev, (double)m * (double)size * 0.1, i, m, { memcpy(row_at(out, r[i], 0), row_at(x, i, 0), size); });
 }
 
 VEC_FN void combine_row(void *out, struct tensor y, const int32_t *row, const float *weight, int64_t top_k, int64_t d, bool out_bf,

@@ -41,6 +41,7 @@ const struct backend TABLE_PASTE(ISA) = {
     ENTRY(router),
     ENTRY(moe_sort),
     ENTRY(gather_rows),
+    ENTRY(scatter_rows),
     ENTRY(grouped_linear),
     ENTRY(moe_combine),
     ENTRY(loss),
