@@ -29,6 +29,7 @@ static const struct option options[] = {
     {"max-len", OPT_INT, .range = "[2, 2000000000]", .group = "As in gen and train", .help = "of train (default: the student's context, at most --micro-tokens)"},
     {"batch-tokens", OPT_INT, .def = "128", .range = "[1, 1048576]", .group = "As in gen and train", .help = "of gen: samples that grow together"},
     {"max-tokens", OPT_INT, .def = "512", .range = "[1, 16777216]", .group = "As in gen and train", .help = "of gen: the longest sample"},
+    {"fp8-activations", OPT_BOOL, .group = "As in gen and train", .help = "of gen: FP8 teachers are multiplied in FP8, activations quantised as DeepSeek does"},
     {"kd-temperature", OPT_REAL, .def = "1", .range = "(0, 100]", .group = "As in gen and train", .help = "of train: the store must have the teacher's log Z there"},
     {0}};
 // clang-format on

@@ -104,6 +104,7 @@ struct probe_doc {
 struct exam;
 enum status data_open(struct data_source *s, const char *path, const struct exam *x, struct err *err);
 void data_close(struct data_source *s);
+const json_t *store_identity(const struct data_source *s, const char *key); // of a store: what gen recorded under that key; NULL: nothing
 
 struct exam {
     const struct options *o;
@@ -116,7 +117,11 @@ struct exam {
     bool same_model;     // teacher and student hold the same weights
     struct probe *probe; // doctor_probe.c; NULL until the first check asks
 };
-// A model built from config.json alone, for measuring; NULL with err filled.
+// What of `use` the model is loaded with, random_init and plan left to the caller: as gen and train would, so --fp8-activations is for the
+// teacher that generates.
+struct model_options exam_model_options(const struct exam *x, const struct side *s, enum model_use use);
+// A model for measuring, built from config.json alone, and with --fp8-activations from the heads of the weights too, if they are there;
+// NULL with err filled.
 struct model *plan_model(struct exam *x, const struct side *s, enum model_use use, struct err *err);
 void probe_free(struct probe *p);
 

@@ -7,10 +7,20 @@
 
 #include <string.h>
 
+struct model_options exam_model_options(const struct exam *x, const struct side *s, enum model_use use)
+{
+    return (struct model_options){.archs = all_archs,
+                                  .use = use,
+                                  .dtype = run_dtype(x->o),
+                                  .fp8_activations = s == &x->teacher && use == MODEL_GENERATE && opt_bool(x->o, "fp8-activations")};
+}
+
 struct model *plan_model(struct exam *x, const struct side *s, enum model_use use, struct err *err)
 {
     struct model *m = NULL;
-    struct model_options mo = {.archs = all_archs, .use = use, .dtype = run_dtype(x->o), .random_init = true, .plan = true};
+    struct model_options mo = exam_model_options(x, s, use);
+    mo.plan = true;
+    mo.random_init = !mo.fp8_activations || !s->n_weight; // which weights are in FP8 stands with them alone
     return model_load(&m, &x->dev, s->dir, &mo, err) ? NULL : m;
 }
 
@@ -74,8 +84,11 @@ void check_memory_gen(struct exam *x, struct finding *f)
     struct model *m = plan_model(x, x->side, MODEL_GENERATE, &err);
     if (m)
         plan_gen(x, f, m);
-    else
+    else {
         say(f, V_FAIL, "%s", err.text);
+        fix(f, "gen would refuse it, too: mend what is named%s",
+            opt_bool(x->o, "fp8-activations") ? ", or leave --fp8-activations out" : "");
+    }
     model_free(m);
 }
 

@@ -114,14 +114,15 @@ static enum status match(struct param *p, const struct source *src, const char *
     return ST_OK;
 }
 
-// Marks what will be multiplied in FP8. The experts of a layer share an op: all of them or none.
+// Marks what will be multiplied in FP8. The experts of a layer share an op: all of them or none. src NULL: a plan from config.json alone,
+// which takes for FP8 what DeepSeek's checkpoints hold so, all linear maps.
 static void choose_fp8(struct model *m, const struct source *src, const char *dir, struct err *err)
 {
     if (!m->config.fp8.on)
         err_add(err, ST_BAD_INPUT, "%s/config.json: no quantization_config: fp8-activations is for FP8 checkpoints", dir);
     for (size_t i = 0; i < m->n_param; i++) {
-        const struct source_tensor *t = source_find(src, m->params[i].name);
-        m->params[i].in_fp8 = m->params[i].multiplies && t && t->fp8;
+        const struct source_tensor *t = src ? source_find(src, m->params[i].name) : NULL;
+        m->params[i].in_fp8 = m->params[i].multiplies && (src ? t && t->fp8 : m->config.fp8.on);
     }
     for (int64_t i = 0; i < m->config.n_layer; i++) {
         const struct layer *ffn = &m->blocks[i].ffn;
@@ -371,9 +372,9 @@ static enum status load(struct model *m, struct source *src, const char *dir, co
     if (!opt->random_init) {
         TRY(source_open(src, dir, &m->config, err));
         match_all(m, src, dir, err);
-        if (opt->fp8_activations) choose_fp8(m, src, dir, err);
-        if (err->code) return err->code;
     }
+    if (opt->fp8_activations) choose_fp8(m, opt->random_init ? NULL : src, dir, err);
+    if (err->code) return err->code;
     arena_measure(&m->weights, "weights");
     place_weights(m);
     derive(m);

@@ -43,7 +43,9 @@ struct model_options {
     enum dtype dtype; // of matrices and activations: DT_F32 or DT_BF16
     bool random_init; // fresh weights from config.json by `seed` (normal, 0.02; norms 1), no safetensors needed
     uint64_t seed;
-    bool fp8_activations; // MODEL_GENERATE: what the checkpoint holds in FP8 is multiplied in FP8, activations quantised as DeepSeek does
+    // MODEL_GENERATE: what the checkpoint holds in FP8 is multiplied in FP8, activations quantised as DeepSeek does. Not for random
+    // weights, but for a plan of them.
+    bool fp8_activations;
     // A plan: config.json and the headers of the weight files are checked (with random_init config.json alone), but no weight is read and
     // no memory taken. The model is for measuring passes only; weights.peak is what loading would take.
     bool plan;

@@ -35,6 +35,8 @@ exits 1 "a broken student" "$DISTILL" doctor --teacher $moe --student "$TMP/brok
 says "a broken student: the mark" out "FAIL  tied head"
 says "a broken student: the fix" out 'fix: set "tie_word_embeddings": true'
 says "a broken student: told last" err "2 of 40 checks failed: weights (student), tied head (student)"
+exits 1 "FP8 of a teacher that has none" "$DISTILL" doctor --teacher $moe --no-probe --fp8-activations
+says "FP8 of a teacher that has none: why" out "no quantization_config"
 exits 1 "a broken student, --quiet" "$DISTILL" doctor --student "$TMP/broken" --no-probe --quiet
 grep -q '^ok' "$TMP/out" && failed "--quiet shows what is fine" || ok "--quiet shows only what is not fine"
 exits 1 "a broken student, --json" "$DISTILL" doctor --student "$TMP/broken" --no-probe --json

@@ -36,21 +36,35 @@ void drop(const char *dir, const char *name)
     mem_free(path);
 }
 
-void set(const char *dir, const char *name, const char *key, const char *value)
+json_t *json_of_file(const char *dir, const char *name)
 {
     struct err err = {0};
     char *path = path_join(dir, name);
-    json_t *root, *v = NULL;
+    json_t *root;
     ck_ok(json_read(&root, path, &err));
+    mem_free(path);
+    return root;
+}
+
+void write_json(const char *dir, const char *name, json_t *root) // steals
+{
+    struct err err = {0};
+    char *path = path_join(dir, name);
+    ck_ok(json_write_atomic(root, path, &err));
+    json_decref(root);
+    mem_free(path);
+}
+
+void set(const char *dir, const char *name, const char *key, const char *value)
+{
+    json_t *root = json_of_file(dir, name), *v = NULL;
     if (!strcmp(value, "-"))
         json_object_del(root, key);
     else {
         ck_assert_msg((v = json_loads(value, JSON_DECODE_ANY, NULL)) != NULL, "%s is no JSON", value);
         json_object_set_new(root, key, v);
     }
-    ck_ok(json_write_atomic(root, path, &err));
-    json_decref(root);
-    mem_free(path);
+    write_json(dir, name, root);
 }
 
 void set_template(const char *dir, const char *text)
@@ -154,25 +168,6 @@ void expect(const char *check, enum verdict v, const char *part)
 double numbered(const char *check, const char *key)
 {
     return json_number_value(json_object_get(find(check)->numbers, key));
-}
-
-json_t *tokenizer_json(const char *dir)
-{
-    struct err err = {0};
-    char *path = path_join(dir, "tokenizer.json");
-    json_t *root;
-    ck_ok(json_read(&root, path, &err));
-    mem_free(path);
-    return root;
-}
-
-void write_tokenizer(const char *dir, json_t *root) // steals
-{
-    struct err err = {0};
-    char *path = path_join(dir, "tokenizer.json");
-    ck_ok(json_write_atomic(root, path, &err));
-    json_decref(root);
-    mem_free(path);
 }
 
 void set_keys(const char *dir, const char *keys)

@@ -15,8 +15,10 @@ void put(const char *dir, const char *name, const char *text);                  
 void drop(const char *dir, const char *name);                                    // removes one
 void set(const char *dir, const char *name, const char *key, const char *value); // a key of a JSON file; value as JSON, "-" takes it away
 void set_template(const char *dir, const char *text);                            // chat_template.jinja
-json_t *tokenizer_json(const char *dir);                                         // caller's
-void write_tokenizer(const char *dir, json_t *root);                             // steals
+json_t *json_of_file(const char *dir, const char *name);                         // caller's
+void write_json(const char *dir, const char *name, json_t *root);                // steals
+#define tokenizer_json(dir) json_of_file(dir, "tokenizer.json")
+#define write_tokenizer(dir, root) write_json(dir, "tokenizer.json", root)
 // The weights again, with `lm_head.weight` (a copy of the embedding, its first value changed or not), without one tensor, with an embedding
 // that is called I32, or with one tensor that holds one value (bits of BF16) throughout.
 struct rewrite {

@@ -1,5 +1,6 @@
 // Each check of a model on a case that breaks it and on one that does not; the report.
 #include "distill/licence.h"
+#include "distill/registry.h"
 #include "tests/distill/doctor_fixture.h"
 
 #include <math.h>
@@ -287,6 +288,41 @@ START_TEST(memory_is_planned_from_config_alone)
 }
 END_TEST
 
+// Against what loading so takes; by default on a CPU 2 bytes a value instead of f32's 4.
+START_TEST(a_teacher_in_fp8_is_planned_and_probed_as_gen_runs_it)
+{
+    struct err err = {0};
+    struct device dev;
+    struct model *m;
+    const char *whole = test_golden("fp8"), *alone = test_tmpdir();
+    struct model_options mo = {.archs = all_archs, .use = MODEL_GENERATE, .dtype = DT_F32, .fp8_activations = true};
+    ck_ok(dev_open(&dev, "cpu", 1, &err));
+    ck_ok(model_load(&m, &dev, whole, &mo, &err));
+    const double taken = (double)m->weights.peak;
+    model_free(m);
+    dev_close(&dev);
+    RUN("--teacher", whole, "--dtype", "f32", "--device", "cpu");
+    ck_assert_double_gt(numbered("memory_gen", "weights_bytes"), 1.2 * taken);
+    expect("same_numbers", V_OK, "KL");
+    ck_assert(numbered("same_numbers", "kl") < 1e-4);
+    RUN("--teacher", whole, "--student", whole, "--dtype", "f32", "--device", "cpu", "--fp8-activations");
+    ck_assert_double_eq(numbered("memory_gen", "weights_bytes"), taken);
+    expect("same_numbers", V_OK, "KL");
+    expect("logit_shift", V_OK, "the same model");
+    ck_assert(numbered("same_numbers", "kl") > 1e-3); // the teacher's: quantised, and told from what is not
+    char *from = path_join(whole, "config.json"), *to = path_join(alone, "config.json");
+    ck_ok(file_copy(from, to, &err));
+    RUN("--teacher", alone, "--dtype", "f32", "--device", "cpu", "--fp8-activations"); // all its linear maps are in FP8
+    ck_assert_double_eq(numbered("memory_gen", "weights_bytes"), taken);
+    RUN("--teacher", TEACHER, "--fp8-activations");
+    expect("memory_gen", V_FAIL, "no quantization_config");
+    expect("memory_gen", V_FAIL, "leave --fp8-activations out");
+    expect("same_numbers", V_SKIP, "no quantization_config");
+    mem_free(from);
+    mem_free(to);
+}
+END_TEST
+
 // With 18 bytes a parameter half as much again as is free, with 8 two thirds of it.
 START_TEST(an_optimizer_that_would_fit_is_the_fix)
 {
@@ -432,6 +468,7 @@ Suite *suite_doctor(void)
     tcase_add_loop_test(t, the_context_of_a_model, 0, sizeof contexts / sizeof *contexts);
     tcase_add_test(t, the_contexts_of_both);
     tcase_add_test(t, memory_is_planned_from_config_alone);
+    tcase_add_test(t, a_teacher_in_fp8_is_planned_and_probed_as_gen_runs_it);
     tcase_add_test(t, an_optimizer_that_would_fit_is_the_fix);
     tcase_add_test(t, memory_that_suffices_and_that_does_not);
     tcase_add_loop_test(t, licences_of_both, 0, sizeof licences / sizeof *licences);

@@ -133,6 +133,12 @@ START_TEST(a_store_and_its_teacher)
     expect("data_targets", V_OK, "fkl");
     RUN("--teacher", t, "--student", s, "--data", store, "--no-probe", "--kd-temperature", "3");
     expect("data_targets", V_FAIL, "temperature 1,2 only");
+    json_t *manifest = json_of_file(store, "manifest.json"), *identity = json_object_get(manifest, "identity");
+    json_object_set_new(identity, "fp8_activations", json_true());
+    json_object_del(manifest, "crc32c");
+    write_json(store, "manifest.json", manifest);
+    RUN("--teacher", t, "--student", s, "--data", store);
+    expect("data_capture", V_SKIP, "gen made the store with --fp8-activations");
     set(t, "generation_config.json", "temperature", "0.5");
     RUN("--teacher", t, "--student", s, "--data", store, "--no-probe");
     expect("data_teacher", V_FAIL, "these differ: generation_config.json");
