@@ -3,5 +3,5 @@
 #include "distill/options.h"
 #include "kernels/device.h"
 
-enum status open_device(struct device *dev, const struct options *o, struct err *err); // --device, --threads, --sync
+enum status open_device(struct device *dev, const struct options *o, struct err *err); // --device, --threads, --sync, --batch-invariant
 enum dtype run_dtype(const struct options *o);                                         // --dtype

@@ -104,7 +104,7 @@ struct probe_doc {
 struct exam;
 enum status data_open(struct data_source *s, const char *path, const struct exam *x, struct err *err);
 void data_close(struct data_source *s);
-const json_t *store_identity(const struct data_source *s, const char *key); // of a store: what gen recorded under that key; NULL: nothing
+const json_t *data_identity(const struct data_source *s, const char *key); // of a store: what gen recorded under that key; NULL: nothing
 
 struct exam {
     const struct options *o;

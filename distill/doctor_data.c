@@ -321,7 +321,7 @@ void check_data_finish(struct exam *x, struct finding *f)
 
 // ---- a store against the models ----
 
-const json_t *store_identity(const struct data_source *s, const char *key)
+const json_t *data_identity(const struct data_source *s, const char *key)
 {
     return json_object_get(json_object_get(store_manifest(s->store), "identity"), key);
 }
@@ -330,7 +330,7 @@ void check_data_teacher(struct exam *x, struct finding *f)
 {
     json_t *now = NULL;
     struct err err = {0};
-    const json_t *then = json_object_get(store_identity(x->in_hand, "teacher"), "files");
+    const json_t *then = json_object_get(data_identity(x->in_hand, "teacher"), "files");
     if (!then) {
         say(f, V_WARN, "the store does not say which files its teacher had");
         fix(f, "keep the teacher's folder beside the store: its provenance rests on your word");
@@ -360,7 +360,7 @@ void check_data_teacher(struct exam *x, struct finding *f)
 
 void check_data_tokenizer(struct exam *x, struct finding *f)
 {
-    const char *then = json_string_value(json_object_get(store_identity(x->in_hand, "tokenizer"), "sha256"));
+    const char *then = json_string_value(json_object_get(data_identity(x->in_hand, "tokenizer"), "sha256"));
     const char *now = tokenizer_sha256(x->student.tok);
     if (!then) {
         say(f, V_WARN, "the store does not say with which tokenizer it was written");

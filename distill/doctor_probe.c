@@ -456,7 +456,7 @@ static const struct gap *stored(struct exam *x, struct finding *f, const struct 
 void check_data_capture(struct exam *x, struct finding *f)
 {
     struct probe *p = probe(x);
-    const bool then = json_is_true(store_identity(x->in_hand, "fp8_activations")), now = fp8_teacher(x);
+    const bool then = json_is_true(data_identity(x->in_hand, "fp8_activations")), now = fp8_teacher(x);
     const struct gap *g = stored(x, f, &p->teacher, p->teacher.captured);
     if (!g) return;
     if (then != now) {

@@ -12,6 +12,7 @@
 #include "distill/progress.h"
 #include "distill/signals.h"
 #include "distill/watch.h"
+#include "kernels/ops.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -74,11 +75,37 @@ static enum status make_identity(json_t **out, struct gen *g, struct err *err)
     return ST_OK;
 }
 
+// What to do about a store whose samples came to be with the other kind of kernels.
+static void tell_kernels(const struct device *dev, struct err *err)
+{
+    if (!dev->batch_invariant)
+        err_add(err, ST_BAD_INPUT,
+                "  here a sample's bits would depend on what shares its batch, those of the store do not: give --batch-invariant");
+    else
+        err_add(err, ST_BAD_INPUT, "  here a sample's bits do not depend on what shares its batch, those of the store do: %s",
+                dev->backend->batch_dependent ? "leave --batch-invariant out" : "go on with --device cuda, without --batch-invariant");
+}
+
+// Whether samples are independent of their batch belongs to the identity, too; stores from before it was recorded go on with either.
+static enum status open_identified(struct gen *g, json_t *identity, struct err *err)
+{
+    const struct device *dev = &g->loaded.dev;
+    const char *dir = opt_str(g->o, "out");
+    json_t *stored;
+    TRY(store_identity(&stored, dir, err));
+    const json_t *then = json_object_get(stored, "batch_invariant");
+    if (then || !stored) json_object_set_new(identity, "batch_invariant", json_boolean(dev->batch_invariant));
+    enum status st = store_open_write(&g->store, dir, identity, &g->spec, err);
+    if (st == ST_BAD_INPUT && then && json_is_true(then) != dev->batch_invariant) tell_kernels(dev, err);
+    json_decref(stored);
+    return st;
+}
+
 static enum status open_store(struct gen *g, struct err *err)
 {
     json_t *identity = NULL;
     TRY(make_identity(&identity, g, err));
-    enum status st = store_open_write(&g->store, opt_str(g->o, "out"), identity, &g->spec, err);
+    enum status st = open_identified(g, identity, err);
     json_decref(identity);
     if (st) return st;
     store_set_info(g->store, "version", json_string(DISTILL_VERSION));

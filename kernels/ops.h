@@ -217,6 +217,7 @@ void op_sumsq(struct device *dev, struct tensor out, struct tensor x);
 struct backend {
     const char *name;      // "cpu"
     bool host_memory;      // its memory is the host's: a tensor may lie in a mapped file
+    bool batch_dependent;  // unless dev->batch_invariant, a row's bits may depend on how many others share its step
     enum dtype fp8_weight; // of packed e4m3 weights: as they are, or bf16, which holds them all
     enum status (*open)(struct device *dev, struct err *err);
     void (*close)(struct device *dev);

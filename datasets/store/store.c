@@ -163,6 +163,18 @@ enum status store_open_write(struct store **out, const char *dir, const json_t *
     return st;
 }
 
+enum status store_identity(json_t **out, const char *dir, struct err *err)
+{
+    json_t *manifest = NULL;
+    struct targets_spec spec;
+    char *path = path_join(dir, "manifest.json");
+    enum status st = file_exists(path) ? manifest_read(&manifest, &spec, path, err) : ST_OK;
+    *out = st ? NULL : json_incref(json_object_get(manifest, "identity"));
+    json_decref(manifest);
+    mem_free(path);
+    return st;
+}
+
 enum status store_open_read(struct store **out, const char *dir, struct err *err)
 {
     *out = NULL;

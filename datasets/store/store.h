@@ -67,6 +67,8 @@ struct store; // an open store
 // (teacher, tokenizer, template, sampling …; an object, kept under "identity"): any difference, in it or in spec, is ST_BAD_INPUT naming
 // each key with stored and given values. Cuts torn tails and lists what is there. ST_BAD_INPUT when another process holds it (pid named).
 enum status store_open_write(struct store **out, const char *dir, const json_t *identity, const struct targets_spec *spec, struct err *err);
+// The identity of the store in dir, caller's; NULL where there is no manifest yet.
+enum status store_identity(json_t **out, const char *dir, struct err *err);
 // Opens for reading; never changes a byte; a torn tail is passed over (store_n_torn says so).
 enum status store_open_read(struct store **out, const char *dir, struct err *err);
 // Finishes: flushes, fsyncs, writes counts and checksums to the manifest (writers). Frees in any case.

@@ -16,7 +16,7 @@
         ENTRY(bias_bwd), ENTRY(head_linear), ENTRY(attention), ENTRY(attention_bwd), ENTRY(kv_write), ENTRY(kv_read),                      \
         ENTRY(attention_paged), ENTRY(router), ENTRY(moe_sort), ENTRY(gather_rows), ENTRY(scatter_rows), ENTRY(grouped_linear),            \
         ENTRY(moe_combine), ENTRY(loss), ENTRY(capture_topk), ENTRY(sample), ENTRY(capture_sampled), ENTRY(adamw), ENTRY(adamw8),          \
-        ENTRY(sumsq),                                                                                                                      \
+        ENTRY(sumsq), .batch_dependent = true,                                                                                             \
     }
 
 static const struct backend table[] = {

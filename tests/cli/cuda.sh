@@ -12,13 +12,36 @@ simt=${DISTILL%/*}/tests/distill-simt
 export DISTILL_SIMT=1 XDG_CACHE_HOME="$TMP/cache"
 
 head -n 2 teacher/tiny/prompts.jsonl >"$TMP/prompts.jsonl"
-gen() { "$1" gen --teacher teacher/tiny/moe --prompts "$TMP/prompts.jsonl" --n 2 --max-tokens 5 --targets topk:8 --dtype f32 --seed 3 --device "$2" --out "$3"; }
+gen() { # PROGRAM DEVICE STORE option…
+    program=$1
+    device=$2
+    store=$3
+    shift 3
+    "$program" gen --teacher teacher/tiny/moe --prompts "$TMP/prompts.jsonl" --n 2 --max-tokens 5 --targets topk:8 --dtype f32 --seed 3 --device "$device" --out "$store" "$@"
+}
 exits 0 "gen on the GPU" gen "$simt" cuda "$TMP/on-gpu"
 exits 0 "gen on the CPU" gen "$DISTILL" cpu "$TMP/on-cpu"
 for where in gpu cpu; do sed 's/.*"token_ids"/"token_ids"/' "$TMP/on-$where"/traces-*.jsonl | sed 's/\].*//' | sort >"$TMP/$where.ids"; done
 same "the same tokens on both" "$TMP/gpu.ids" "$TMP/cpu.ids"
 exits 0 "the store is whole" "$DISTILL" data verify "$TMP/on-gpu"
 exits 0 "gen again resumes a finished store" gen "$simt" cuda "$TMP/on-gpu"
+
+# Whether a sample may depend on its batch is one setting of a store, wherever it is made.
+exits 2 "the store, --batch-invariant" gen "$simt" cuda "$TMP/on-gpu" --batch-invariant
+says "the store, --batch-invariant: both settings" err "identity.batch_invariant: stored false, given true"
+says "the store, --batch-invariant: what to do" err "leave --batch-invariant out"
+exits 2 "the GPU's store on the CPU" gen "$DISTILL" cpu "$TMP/on-gpu"
+says "the GPU's store on the CPU: what to do" err "go on with --device cuda, without --batch-invariant"
+exits 2 "the CPU's store on the GPU" gen "$simt" cuda "$TMP/on-cpu"
+says "the CPU's store on the GPU: both settings" err "identity.batch_invariant: stored true, given false"
+says "the CPU's store on the GPU: what to do" err "give --batch-invariant"
+exits 0 "the CPU's store on the GPU, --batch-invariant" gen "$simt" cuda "$TMP/on-cpu" --batch-invariant
+# A store from before that was recorded: without the two last members of their objects, and the commas before them.
+sed -i -e ':all' -e 'N' -e '$!ball' -e 's/,\n *"batch_invariant": [a-z]*//' -e 's/,\n *"crc32c": "[^"]*"//' "$TMP/on-gpu/manifest.json"
+exits 0 "a store from before goes on without" gen "$simt" cuda "$TMP/on-gpu"
+exits 0 "a store from before goes on with --batch-invariant" gen "$simt" cuda "$TMP/on-gpu" --batch-invariant
+exits 0 "a store from before goes on on the CPU" gen "$DISTILL" cpu "$TMP/on-gpu"
+grep -q batch_invariant "$TMP/on-gpu/manifest.json" && failed "a store from before says what nobody knows" || ok "a store from before stays one"
 
 printf '{"messages":[{"role":"user","content":"What is 3 plus 4?"},{"role":"assistant","content":"It is 7."}]}\n%.0s' 1 2 3 4 5 6 >"$TMP/chats.jsonl"
 train() {

@@ -53,7 +53,7 @@ exits 0 "resume after kill -9" gen "$TMP/killed" --quiet
 exits 0 "resume after kill -9: all whole" "$DISTILL" data verify "$TMP/killed"
 same_stores "resume after kill -9: the same samples" "$TMP/whole" "$TMP/killed"
 
-exits 0 "a finished store needs nothing" gen "$TMP/whole" --json
+exits 0 "a finished store needs nothing" gen "$TMP/whole" --json --batch-invariant
 says "a finished store needs nothing: says so" out '"samples":0,"samples_before":200'
 exits 0 "more prompts and samples go on" "$DISTILL" gen --teacher $moe --prompts $prompts --limit 102 --n 3 --targets topk:16 --target-temperatures 1,2 \
     --max-tokens 60 --out "$TMP/wide" --json --quiet

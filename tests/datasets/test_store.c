@@ -269,6 +269,23 @@ START_TEST(info_is_kept_and_not_compared)
 }
 END_TEST
 
+START_TEST(the_identity_of_a_store_is_known_without_opening_it)
+{
+    const char *dir = test_tmpdir();
+    struct err err = {0};
+    json_t *found, *identity = test_identity("abc");
+    ck_ok(store_identity(&found, dir, &err));
+    ck_assert_ptr_null(found);
+    fill_store(dir, &spec_topk, 2, 0);
+    ck_ok(store_identity(&found, dir, &err));
+    ck_assert(json_equal(found, identity));
+    ck_ok(file_write_atomic(in(dir, "manifest.json"), "{}", 2, &err));
+    json_decref(found);
+    ck_fails(store_identity(&found, dir, &err), ST_BAD_INPUT, "not the manifest of a trace store");
+    json_decref(identity);
+}
+END_TEST
+
 START_TEST(a_second_writer_is_refused_and_the_first_named)
 {
     const char *dir = test_tmpdir();
@@ -526,6 +543,7 @@ Suite *suite_store(void)
     tcase_add_test(c, damage_in_the_middle_is_not_cut_but_refused);
     tcase_add_test(c, another_identity_is_refused_naming_every_difference);
     tcase_add_test(c, info_is_kept_and_not_compared);
+    tcase_add_test(c, the_identity_of_a_store_is_known_without_opening_it);
     tcase_add_test(c, a_second_writer_is_refused_and_the_first_named);
     tcase_add_test(c, a_full_disk_leaves_the_store_whole);
     tcase_add_test(c, a_newer_version_is_refused);
