@@ -90,6 +90,35 @@ void check_tokenizer(struct exam *x, struct finding *f)
 
 // ---- vocabularies -----------------------------------------------------------------------------------------------------------------------
 
+// added_tokens.json says ids, too; where the tokenizer gives its tokens others, some program that reads it will not agree.
+static void judge_added_tokens(const struct side *s, struct finding *f)
+{
+    struct err err = {0};
+    struct buf differ = {0};
+    json_t *ids = NULL, *id;
+    const char *token;
+    int n = 0;
+    char *path = path_join(s->dir, "added_tokens.json");
+    if (!s->is_gguf && file_exists(path)) json_read(&ids, path, &err);
+    json_object_foreach(ids, token, id)
+    {
+        const int32_t own = tokenizer_id(s->tok, token);
+        if (own == json_integer_value(id) || n++ >= 3) continue;
+        buf_printf(&differ, "%s\"%s\" is %lld there, ", differ.size ? "; " : "", token, (long long)json_integer_value(id));
+        if (own >= 0)
+            buf_printf(&differ, "%d here", own);
+        else
+            buf_puts(&differ, "no token here");
+    }
+    if (n) {
+        say(f, V_WARN, "added_tokens.json contradicts tokenizer.json: %s%s", differ.data, n > 3 ? "; …" : "");
+        fix(f, "tokenizer.json counts, beside tokenizer_config.json; remove added_tokens.json if those ids are the model's");
+    }
+    buf_free(&differ);
+    json_decref(ids);
+    mem_free(path);
+}
+
 void check_vocabulary(struct exam *x, struct finding *f)
 {
     const struct side *s = x->side;
@@ -110,6 +139,7 @@ void check_vocabulary(struct exam *x, struct finding *f)
     else
         say(f, V_OK, "%lld rows for %lld tokens: %lld are padding, never drawn and never targets", (long long)rows, (long long)ids,
             (long long)(rows - ids));
+    judge_added_tokens(s, f);
 }
 
 void check_vocabularies(struct exam *x, struct finding *f)

@@ -317,11 +317,12 @@ bool tokenizer_piece(const struct tokenizer *t, int32_t id, const char **s, size
 
 // ---- config.c --------------------------------------------------------------------------------------------------------------------------
 // Reads what stands beside DIR's tokenizer.json into one object, as transformers puts it together: tokenizer_config.json; the members of
-// special_tokens_map.json over it, unless it has an added_tokens_decoder; the texts of chat_template.jinja (as "default") and
+// special_tokens_map.json over it and, under its own name as an array of tokens, what added_tokens.json has, unless there is an
+// added_tokens_decoder; the texts of chat_template.jinja (as "default") and
 // additional_chat_templates/NAME.jinja in place of its chat_template. NULL: there is nothing. The caller's.
 enum status config_read(const char *dir, json_t **config, struct err *err);
-// Puts the added tokens that the config knows: those of added_tokens_decoder, and the special ones by role that the vocabulary has. Appends
-// what that changed to *changes.
+// Puts the added tokens that the config knows: those of added_tokens_decoder or added_tokens.json, and the special ones by role that the
+// vocabulary has. Appends what that changed to *changes.
 enum status config_put_added(struct tokenizer *t, const json_t *config, const char *where, struct buf *changes, struct err *err);
 // Takes a reference to config (may be NULL), and from it the special tokens by role and the chat templates.
 void config_apply(struct tokenizer *t, const json_t *config);

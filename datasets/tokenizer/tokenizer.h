@@ -9,8 +9,8 @@
 
 struct tokenizer; // opaque; immutable once loaded, so threads may share it
 
-// Reads DIR/tokenizer.json and what may stand beside it (tokenizer_config.json, special_tokens_map.json, chat_template.jinja,
-// additional_chat_templates/), or the keys of a GGUF file at that path (gguf.h). Caller frees with tokenizer_free.
+// Reads DIR/tokenizer.json and what may stand beside it (tokenizer_config.json, special_tokens_map.json, added_tokens.json,
+// chat_template.jinja, additional_chat_templates/), or the keys of a GGUF file at that path (gguf.h). Caller frees with tokenizer_free.
 enum status tokenizer_load(struct tokenizer **out, const char *dir, struct err *err);
 // What tokenizer_load reads from a directory, from anywhere else (a GGUF file's metadata). All of it is borrowed for the call, but a
 // reference to config is kept.

@@ -188,6 +188,11 @@ START_TEST(broken_files_are_named)
     } bad[] = {
         {"special_tokens_map.json", "[]", "special_tokens_map.json: wanted a JSON object"},
         {"special_tokens_map.json", "{", "special_tokens_map.json:1"},
+        {"added_tokens.json", "[]", "added_tokens.json: wanted a JSON object"},
+        {"added_tokens.json", "{\"<x>\":\"512\",\"<y>\":-1}", "added_tokens.json: \"<x>\": wanted an id from 0 to 16777215"},
+        {"added_tokens.json", "{\"<x>\":\"512\",\"<y>\":-1}", "added_tokens.json: \"<y>\": wanted an id"},
+        {"added_tokens.json", "{\"<x>\":513}",
+         "added_tokens.json gives \"<x>\" the id 513, where tokenizer.json has no such token and 512"},
         {"tokenizer_config.json", "7", "tokenizer_config.json: wanted a JSON object"},
     };
     struct err err = {0};

@@ -43,6 +43,27 @@ START_TEST(tokenizers_with_more_tokens_in_one)
 }
 END_TEST
 
+START_TEST(added_tokens_json_that_contradicts)
+{
+    const char *s = copy_of(STUDENT);
+    put(s, "added_tokens.json", "{\"<think>\": 510, \"</think>\": 511}");
+    RUN_STUDENT(s);
+    expect("vocabulary", V_OK, "512 rows, a token each");
+    put(s, "added_tokens.json", "{\"<think>\": 511, \"</think>\": 511}");
+    RUN_STUDENT(s);
+    expect("vocabulary", V_WARN, "added_tokens.json contradicts tokenizer.json: \"<think>\" is 511 there, 510 here");
+    put(s, "added_tokens.json", "{\"<think>\": 510, \"<extra>\": 512}"); // beside an added_tokens_decoder nobody reads it
+    RUN_STUDENT(s);
+    expect("vocabulary", V_WARN, "\"<extra>\" is 512 there, no token here");
+    set(s, "tokenizer_config.json", "added_tokens_decoder", "-");
+    RUN_STUDENT(s);
+    expect("vocabulary", V_FAIL, "the tokenizer has ids up to 512");
+    put(s, "added_tokens.json", "{\"<extra>\": 600}");
+    RUN_STUDENT(s);
+    expect("files", V_FAIL, "added_tokens.json gives \"<extra>\" the id 600");
+}
+END_TEST
+
 START_TEST(tokenizers_whose_tokens_mean_something_else)
 {
     const char *s = copy_of(STUDENT);
@@ -223,6 +244,7 @@ Suite *suite_doctor_text(void)
     tcase_set_timeout(t, 60);
     tcase_add_test(t, tokenizers_that_differ_in_layout_only);
     tcase_add_test(t, tokenizers_with_more_tokens_in_one);
+    tcase_add_test(t, added_tokens_json_that_contradicts);
     tcase_add_test(t, tokenizers_whose_tokens_mean_something_else);
     tcase_add_test(t, tokenizers_that_merge_or_cut_otherwise);
     tcase_add_loop_test(t, tokens_that_end_fill_and_begin, 0, sizeof tokens / sizeof *tokens);

@@ -116,6 +116,10 @@ static enum status read_special_tokens_map(struct text t, struct err *err)
 {
     return read_beside_tokenizer("special_tokens_map.json", t, err);
 }
+static enum status read_added_tokens(struct text t, struct err *err)
+{
+    return read_beside_tokenizer("added_tokens.json", t, err);
+}
 static enum status read_safetensors(struct text t, struct err *err)
 {
     struct st_set s;
@@ -181,6 +185,7 @@ static const struct entry_point {
                {"tokenizer.json", read_tokenizer, false},
                {"tokenizer_config.json", read_tokenizer_config, false},
                {"special_tokens_map.json", read_special_tokens_map, false},
+               {"added_tokens.json", read_added_tokens, false},
                {"x.safetensors", read_safetensors, false},
                {"model.safetensors.index.json", read_index, false},
                {"manifest.json", read_manifest, false},

@@ -26,7 +26,7 @@ def case(name, added=(), config=None, normalizer=None, chats=(), **files):
     spec = {"added_tokens": TINY["added_tokens"] + [dict(id=LAST + 1 + i, **t) for i, t in enumerate(added)]}
     if normalizer:
         spec["normalizer"] = {"type": normalizer}
-    names = {"map": "special_tokens_map.json", "jinja": "chat_template.jinja"}
+    names = {"map": "special_tokens_map.json", "tokens": "added_tokens.json", "jinja": "chat_template.jinja"}
     text = lambda v: v if isinstance(v, str) else json.dumps(v)
     out = {names.get(k, "additional_chat_templates/" + k + ".jinja"): text(v) for k, v in files.items()}
     if config is not None:
@@ -86,6 +86,36 @@ CASES += [
          map={"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}),
     case("special_tokens_map.json has additional_special_tokens", map={"additional_special_tokens": ["X"], "eos_token": "in"}),
 ]
+TWO, NEW = {"<|new|>": 512, "<|next|>": 513}, "<|new|>"
+CASES += [
+    case("a role that is not special in tokenizer.json", config={"eos_token": "<think>"}),
+    case("a role that is not special in tokenizer.json nor in the decoder", config={"eos_token": "<think>", **decoder((510, token("<think>")))}),
+    case("a role of another name that is not special in tokenizer.json", config={"think_token": "<think>"}),
+    case("a role that is not special in tokenizer.json, beside a decoder without it", config={"eos_token": "<think>", **decoder((509, token(END, True)))}),
+    case("extra_special_tokens by name that the decoder has, not special there", config={"extra_special_tokens": {"new": NEW}, **decoder((512, token(NEW)))}),
+    case("extra_special_tokens by name that are not special in tokenizer.json", config={"extra_special_tokens": {"think": "<think>"}}),
+    case("extra_special_tokens that are not special in tokenizer.json", config={"extra_special_tokens": ["<think>"]}),
+    case("added_tokens.json", tokens=TWO),
+    case("added_tokens.json in the order of its ids", tokens={"<|next|>": 513, NEW: 512}),
+    case("added_tokens.json is not read beside added_tokens_decoder", config=decoder((512, token("<|next|>"))), tokens=TWO),
+    case("added_tokens.json has a role", config={"eos_token": NEW}, tokens=TWO),
+    case("added_tokens.json has a role as an object", config={"eos_token": {"__type": "AddedToken", **token(NEW, rstrip=True)}}, tokens=TWO),
+    case("added_tokens.json has a role of special_tokens_map.json", map={"eos_token": NEW}, tokens=TWO),
+    case("added_tokens.json has a role as an object of special_tokens_map.json", map={"eos_token": token(NEW, rstrip=True)}, tokens=TWO),
+    case("added_tokens.json has a role of another name", config={"image_token": NEW}, tokens=TWO),
+    case("added_tokens.json has additional_special_tokens", config={"additional_special_tokens": [NEW]}, tokens=TWO),
+    case("added_tokens.json has additional_special_tokens of special_tokens_map.json", map={"additional_special_tokens": [NEW]}, tokens=TWO),
+    case("added_tokens.json has extra_special_tokens", config={"extra_special_tokens": [NEW]}, tokens=TWO),
+    case("added_tokens.json has extra_special_tokens as objects", config={"extra_special_tokens": [{"__type": "AddedToken", **token(NEW, rstrip=True)}]}, tokens=TWO),
+    case("added_tokens.json has extra_special_tokens of special_tokens_map.json", map={"extra_special_tokens": [NEW, {"content": "<|next|>", "rstrip": True}]}, tokens=TWO),
+    case("added_tokens.json has extra_special_tokens by name", config={"extra_special_tokens": {"new_token": NEW}}, tokens=TWO),
+    case("added_tokens.json has tokens of the vocabulary", tokens={"in": 0, "X": 7}),
+    case("added_tokens.json and two contents of one id", tokens={"<|next|>": 512, NEW: 512}),
+    case("added_tokens.json is normalized", tokens={"<X>": 512}, normalizer="Lowercase"),
+    case("added_tokens.json is not normalized where special", config={"pad_token": "<X>"}, tokens={"<X>": 512}, normalizer="Lowercase"),
+]
+CASES += [case(f"<X> in tokenizer.json, normalized {normalized}, and added_tokens.json has {tokens}", [token(X, normalized=normalized, rstrip=True)], None, "Lowercase", tokens=tokens)
+          for normalized in (False, True) for tokens in ({X: 512}, {X: 600}, {X: 5}, {"<other>": 512})]
 HI = {"messages": [{"role": "user", "content": "Hi"}]}
 TOOL = {"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object", "properties": {}}}}
 CHATS = [HI, {**HI, "tools": [TOOL]}]
