@@ -111,11 +111,37 @@ static json_t *make_config(const json_t *keys, const json_t *tokens)
     return config;
 }
 
+// A token cut out of text may be one that merges make or join, too (of the vocabulary, with a role): then it stays in the vocabulary.
+static void keep_merged(json_t *vocab, const json_t *added, const json_t *merges)
+{
+    json_t *cut = json_object(), *one;
+    struct buf left = {0}, whole = {0};
+    size_t i;
+    json_array_foreach(added, i, one) json_object_set(cut, json_string_value(json_object_get(one, "content")), json_object_get(one, "id"));
+    json_array_foreach(merges, i, one)
+    {
+        const char *s = json_string_value(one), *space = s && *s ? strchr(s + 1, ' ') : NULL;
+        if (!space) continue;
+        buf_clear(&left), buf_clear(&whole);
+        buf_printf(&left, "%.*s", (int)(space - s), s);
+        buf_printf(&whole, "%s%s", left.data, space + 1);
+        const char *const tokens[] = {left.data, space + 1, whole.data};
+        for (int k = 0; k < 3; k++) {
+            json_t *id = json_object_get(cut, tokens[k]);
+            if (id && !json_object_get(vocab, tokens[k])) json_object_set(vocab, tokens[k], id);
+        }
+    }
+    json_decref(cut);
+    buf_free(&left);
+    buf_free(&whole);
+}
+
 static enum status byte_level_json(json_t **tokenizer, const json_t *keys, json_t *vocab, json_t *added, const char *path, struct err *err)
 {
     const struct gguf_pre *pre;
     json_t *merges = gguf_want_array(keys, "tokenizer.ggml.merges", 0, path, err);
     if (err->code || find_pre(&pre, keys, path, err)) return err->code;
+    keep_merged(vocab, added, merges);
     json_t *model = json_pack("{s:s, s:n, s:b, s:b, s:b, s:O, s:O}", "type", "BPE", "unk_token", "fuse_unk", 0, "byte_fallback", 0,
                               "ignore_merges", pre->ignore_merges, "vocab", vocab, "merges", merges);
     *tokenizer =

@@ -85,22 +85,21 @@ static enum status find_prefix(enum prefix *out, const json_t *root, const char 
     return st;
 }
 
-static bool any_normalized(const json_t *added)
+static bool any_normalized(const struct tokenizer *t)
 {
-    const json_t *one;
-    size_t i;
-    json_array_foreach(added, i, one) if (gguf_flag(one, "normalized", false)) return true;
+    for (size_t i = 0; i < t->n_added; i++)
+        if (t->added[i].normalized) return true;
     return false;
 }
 
-static const char *find_prefix_note(enum prefix prefix, const json_t *root)
+static const char *find_prefix_note(enum prefix prefix, const struct tokenizer *t)
 {
     if (prefix == FIRST)
         return "llama.cpp puts a space before the text behind every special token and before text that begins with one; this tokenizer "
                "only at the very start, and not where one stands: such texts get other ids there";
     if (prefix == ALWAYS)
         return "llama.cpp puts a space in front of every text; this tokenizer not where one stands: such texts get other ids there";
-    if (prefix == PREPEND && any_normalized(json_object_get(root, "added_tokens")))
+    if (prefix == PREPEND && any_normalized(t))
         return "added tokens with \"normalized\": true are found by this tokenizer only at the start of a text and behind a space, by "
                "llama.cpp everywhere";
     return NULL;
@@ -325,7 +324,7 @@ enum status spm_put(struct gguf_writer *w, const struct tokenizer *t, const json
     gguf_put_string(w, "tokenizer.ggml.pre", "default");
     gguf_put_bool(w, "tokenizer.ggml.add_space_prefix", prefix != NEVER);
     if (prefix == ALWAYS || prefix == FIRST) gguf_put_string(w, GGUF_PREPEND_SCHEME, prefix == FIRST ? "first" : "always");
-    const char *on_prefix = find_prefix_note(prefix, root); // the more frequent one
+    const char *on_prefix = find_prefix_note(prefix, t); // the more frequent one
     if (on_prefix) *note = on_prefix;
     return ST_OK;
 }

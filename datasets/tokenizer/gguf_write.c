@@ -98,25 +98,18 @@ static enum status put_token(struct gguf_tokens *t, json_int_t id, const char *s
     return ST_OK;
 }
 
-static enum status gather(struct gguf_tokens *t, const json_t *root, const char *path, struct err *err)
+// The vocabulary of tokenizer.json, and over it the added tokens of all files.
+static enum status gather(struct gguf_tokens *t, const struct tokenizer *tok, const json_t *root, const char *path, struct err *err)
 {
-    json_t *vocab = json_object_get(json_object_get(root, "model"), "vocab"), *v, *one;
+    json_t *vocab = json_object_get(json_object_get(root, "model"), "vocab"), *v;
     const char *text;
-    size_t i;
     json_object_foreach(vocab, text, v) TRY(put_token(t, json_integer_value(v), text, strlen(text), TOKEN_NORMAL, path, err));
-    json_array_foreach(json_object_get(root, "added_tokens"), i, one)
-    {
-        const json_t *content = json_object_get(one, "content"), *known = json_object_get(vocab, json_string_value(content));
-        const char *s = json_string_value(content);
-        size_t n = json_string_length(content);
-        if (!n) continue;
-        static const char *const flags[] = {"lstrip", "rstrip", "single_word"};
-        for (int k = 0; k < 3; k++)
-            if (gguf_flag(one, flags[k], false))
-                return err_set(err, ST_BAD_INPUT, "%s: added token \"%s\" has %s, which GGUF cannot say", path, s, flags[k]);
-        json_int_t id = json_integer_value(known ? known : json_object_get(one, "id"));
-        TRY(put_token(t, id, s, n, gguf_flag(one, "special", false) || looks_special(s, n) ? TOKEN_CONTROL : TOKEN_USER_DEFINED, path,
-                      err));
+    for (size_t i = 0; i < tok->n_added; i++) {
+        const struct added *a = &tok->added[i];
+        const char *flag = a->lstrip ? "lstrip" : a->rstrip ? "rstrip" : a->single_word ? "single_word" : NULL;
+        if (flag) return err_set(err, ST_BAD_INPUT, "%s: added token \"%s\" has %s, which GGUF cannot say", path, a->content, flag);
+        const bool control = a->special || looks_special(a->content, a->n);
+        TRY(put_token(t, a->id, a->content, a->n, control ? TOKEN_CONTROL : TOKEN_USER_DEFINED, path, err));
     }
     return ST_OK;
 }
@@ -139,11 +132,12 @@ static enum status check_unique(const struct gguf_tokens *t, const char *path, s
 }
 
 // All n_vocab tokens, those that the tokenizer does not have as [PAD…].
-static enum status read_tokens(struct gguf_tokens *t, const json_t *root, int32_t n_vocab, const char *path, struct err *err)
+static enum status read_tokens(struct gguf_tokens *t, const struct tokenizer *tok, const json_t *root, int32_t n_vocab, const char *path,
+                               struct err *err)
 {
     *t =
         (struct gguf_tokens){.text = NEW_N(struct gguf_text, n_vocab), .type = NEW_N(int32_t, n_vocab), .n = n_vocab, .pads = json_array()};
-    TRY(gather(t, root, path, err));
+    TRY(gather(t, tok, root, path, err));
     for (int32_t id = 0; id < n_vocab; id++) {
         if (t->text[id].s) continue;
         char name[24];
@@ -270,7 +264,7 @@ enum status gguf_put_tokenizer(struct gguf_writer *w, const char *path, int32_t 
     *note = NULL;
     TRY(tokenizer_load(&t, path, err)); // checks the files
     enum status st = read_root(&root, path, err);
-    if (!st) st = read_tokens(&tokens, root, n_vocab, path, err);
+    if (!st) st = read_tokens(&tokens, t, root, n_vocab, path, err);
     if (!st) tokens.unknown = find_unknown(t, root);
     if (!st) st = spm_is(root) ? spm_put(w, t, root, &tokens, note, path, err) : byte_level_put(w, root, path, err);
     if (!st) {

@@ -152,6 +152,60 @@ static const char *variant(const char *changes)
     return dir;
 }
 
+// A variant with a file beside it.
+static const char *beside(const char *name, const char *text)
+{
+    struct err err = {0};
+    const char *dir = variant("{}");
+    char *path = path_join(dir, name);
+    ck_ok(file_write_atomic(path, text, strlen(text), &err));
+    mem_free(path);
+    return dir;
+}
+
+// What is added and how as transformers makes of the same files: golden/text/tokenizer_files.py.
+START_TEST(added_tokens_of_the_files_beside_tokenizer_json_are_there_too)
+{
+    static const struct {
+        const char *name, *text;
+        int type[2];
+    } cases[] = {
+        {"tokenizer_config.json",
+         "{\"added_tokens_decoder\": {\"512\": {\"content\": \"<x>\", \"special\": true}, \"513\": {\"content\": \"<y>\"}, \"510\": "
+         "{\"content\": "
+         "\"<think>\", \"special\": true}}}",
+         {3, 4}},
+        {"added_tokens.json", "{\"<x>\": 512, \"<y>\": 513}", {4, 4}},
+        {"tokenizer_config.json", "{\"eos_token\": \"in\"}", {5, 5}}, // a token of the vocabulary with a role
+    };
+    struct err err = {0};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *dir = beside(cases[i].name, cases[i].text), *file = exported(dir, 520);
+        struct tokenizer *t, *of_dir;
+        struct gguf g;
+        ck_ok(gguf_open(&g, file, &err));
+        json_t *keys = gguf_json(&g, "tokenizer.ggml."), *types = json_object_get(keys, "tokenizer.ggml.token_type");
+        for (size_t k = 0; k < 2; k++) ck_assert_int_eq(json_integer_value(json_array_get(types, 512 + k)), cases[i].type[k]);
+        json_decref(keys);
+        gguf_close(&g);
+        ck_ok(tokenizer_load(&t, file, &err));
+        ck_ok(tokenizer_load(&of_dir, dir, &err));
+        ck_assert_int_eq(tokenizer_n_vocab(t), tokenizer_n_vocab(of_dir));
+        ck_assert_str_eq(tokenizer_sha256(t), tokenizer_sha256(of_dir));
+        for (int32_t id = 0; id < tokenizer_n_vocab(t); id++)
+            ck_assert_msg(tokenizer_is_special(t, id) == tokenizer_is_special(of_dir, id), "case %zu: id %d", i, id);
+        struct ids a = {0}, b = {0};
+        ck_ok(tokenizer_encode(t, "in<x> <y><think>", 16, &a, &err));
+        ck_ok(tokenizer_encode(of_dir, "in<x> <y><think>", 16, &b, &err));
+        ck_assert(a.n == b.n && !memcmp(a.v, b.v, a.n * sizeof *a.v));
+        ids_free(&a);
+        ids_free(&b);
+        tokenizer_free(t);
+        tokenizer_free(of_dir);
+    }
+}
+END_TEST
+
 START_TEST(a_tokenizer_that_gguf_cannot_say_is_refused)
 {
     static const struct {
@@ -166,7 +220,7 @@ START_TEST(a_tokenizer_that_gguf_cannot_say_is_refused)
          "\"Digits\""},
         {"{\"added_tokens\": [{\"id\": 510, \"content\": \"<think>\", \"lstrip\": true}]}", "\"<think>\" has lstrip"},
         {"{\"added_tokens\": [{\"id\": 600, \"content\": \"<far>\"}]}", "\"<far>\" has id 600, but the model has 512 rows"},
-        {"{\"added_tokens\": [{\"id\": 510, \"content\": \"<a>\"}, {\"id\": 511, \"content\": \"<a>\"}]}", "the same text \"<a>\""},
+        {"{\"added_tokens\": [{\"id\": 510, \"content\": \"[PAD511]\"}]}", "the same text \"[PAD511]\""},
         {"{\"model\": {\"merges\": [[\"a\", \"b c\"]], \"vocab\": {\"b c\": 600}}}", ""},
     };
     struct err err = {0};
@@ -179,6 +233,13 @@ START_TEST(a_tokenizer_that_gguf_cannot_say_is_refused)
         ck_fails(gguf_put_tokenizer(w, variant(cases[i].changes), 512, -1, NULL, 0, &note, &err), ST_BAD_INPUT, cases[i].part);
         gguf_abort(w);
     }
+    struct gguf_writer *w;
+    const char *note, *dir = beside("added_tokens.json", "{\"<x>\": 512}");
+    char *path = path_join(dir, "no.gguf");
+    ck_ok(gguf_create(&w, path, &err));
+    ck_fails(gguf_put_tokenizer(w, dir, 512, -1, NULL, 0, &note, &err), ST_BAD_INPUT, "\"<x>\" has id 512, but the model has 512 rows");
+    gguf_abort(w);
+    mem_free(path);
 }
 END_TEST
 
@@ -235,6 +296,7 @@ Suite *suite_gguf_tokenizer(void)
     tcase_add_test(t, the_shipped_tokenizer_comes_back);
     tcase_add_loop_test(t, real_tokenizers_come_back, 0, sizeof REAL / sizeof *REAL);
     tcase_add_test(t, every_name_of_a_pre_tokenizer_can_be_loaded);
+    tcase_add_test(t, added_tokens_of_the_files_beside_tokenizer_json_are_there_too);
     tcase_add_test(t, a_tokenizer_that_gguf_cannot_say_is_refused);
     tcase_add_test(t, keys_that_make_no_tokenizer_are_refused_by_name);
     suite_add_tcase(s, t);

@@ -17,6 +17,7 @@ import gguf
 import numpy as np
 import torch
 from safetensors.torch import load_file
+from transformers import PreTrainedTokenizerFast
 from transformers.tokenization_utils_base import generate_merges
 
 ARCH = {"llama": "LLAMA", "mistral": "LLAMA", "qwen2": "QWEN2", "qwen3": "QWEN3", "qwen3_moe": "QWEN3MOE",
@@ -147,10 +148,10 @@ def check_tokenizer(fields, c, folder):
     with open(os.path.join(folder, "tokenizer_config.json"), encoding="utf-8") as f:
         config = json.load(f)
     text, kind = {i: t for t, i in tok["model"]["vocab"].items()}, {}
-    for t in tok["added_tokens"]:
-        text[t["id"]] = t["content"]
-        marked = t["special"] or (t["content"][:2] in ("<|", "<｜") and t["content"][-2:] in ("|>", "｜>"))
-        kind[t["id"]] = 3 if marked else 4
+    for i, t in PreTrainedTokenizerFast.from_pretrained(folder).added_tokens_decoder.items():  # of all the files
+        text[i] = t.content
+        marked = t.special or (t.content[:2] in ("<|", "<｜") and t.content[-2:] in ("|>", "｜>"))
+        kind[i] = 3 if marked else 4
     n, spm = c["vocab_size"], tok["model"].get("byte_fallback")
     if spm:
         kind |= {i: 6 for t, i in tok["model"]["vocab"].items() if re.fullmatch("<0x[0-9A-F]{2}>", t)}
