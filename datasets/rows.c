@@ -58,7 +58,16 @@ struct reading {
     struct rows *rows;
     const struct rows_options *opt;
     const char *path;
+    int32_t end; // of a turn by the template; -1: none, or it is among the ends already
 };
+
+// A row may have been cut before its end.
+static void note_end(struct reading *rd)
+{
+    const struct row *row = &rd->rows->v[rd->rows->n - 1];
+    for (int i = 0; i < row->n_tok && rd->end >= 0; i++)
+        if (row->mask[i] && row->ids[i] == rd->end) ids_add(&rd->rows->ends, rd->end), rd->end = -1;
+}
 
 static enum status read_line(void *arg, json_t *line_json, long line, struct err *err)
 {
@@ -78,7 +87,9 @@ static enum status read_line(void *arg, json_t *line_json, long line, struct err
     row.n_tok = (int)ids.n;
     rd->rows->n_reasoning_added += reasoning;
     st = rows_push(rd->rows, row, rd->opt, err);
-    return st ? err_prefix(err, "%s:%ld", rd->path, line) : ST_OK;
+    if (st) return err_prefix(err, "%s:%ld", rd->path, line);
+    note_end(rd);
+    return ST_OK;
 }
 
 static enum status read_jsonl(struct rows *r, const char *path, const struct rows_options *opt, struct err *err)
@@ -87,7 +98,7 @@ static enum status read_jsonl(struct rows *r, const char *path, const struct row
         return err_set(err, ST_BAD_INPUT, "%s: conversations need the student's chat template: %s", path,
                        opt->chat_why ? opt->chat_why : "it has none");
     TRY(file_sha256(path, r->source[r->n_source - 1].sha256, err));
-    struct reading rd = {r, opt, path};
+    struct reading rd = {r, opt, path, chat_end_token(opt->chat)};
     size_t n_skipped = 0;
     enum status st = jsonl_each(path, opt->skip_bad, &n_skipped, read_line, &rd, err);
     r->n_skipped += n_skipped;
@@ -149,6 +160,7 @@ static enum status read_store(struct rows *r, const char *path, const struct row
         memset(row.mask + s.n_prompt, 1, (size_t)s.n_tok);
         st = rows_push(r, row, opt, err);
         if (st) err_prefix(err, "%s: sample %s/%d", path, s.id, s.sample);
+        if (!st && !strcmp(s.finish_reason, "stop") && row.n_tok <= opt->max_len) ids_add(&r->ends, s.token_ids[s.n_tok - 1]);
         sample_free(&s);
         if (st) return st;
     }
@@ -212,6 +224,7 @@ void rows_free(struct rows *r)
     }
     mem_free(r->v);
     mem_free(r->source);
+    ids_free(&r->ends);
     *r = (struct rows){0};
 }
 

@@ -34,6 +34,7 @@ struct rows {
     size_t n_skipped;         // bad lines passed over (skip_bad), and samples that ended in refusal or error
     size_t n_reasoning_added; // JSONL rows whose reasoning the chat template leaves out and that have it nevertheless
     size_t n_without_loss;    // rows on which no loss falls; kept, they only cost time
+    struct ids ends;          // tokens that loss falls on and answers end with: a template's end of a turn, what a teacher stopped with
     char sha256[65];          // of all ids and masks in order: what the student will see
     size_t cap;
 };

@@ -58,10 +58,7 @@ static json_t *read_object(const char *dir, const char *name, struct err *err)
 
 static void add_stop(struct ids *stops, int64_t id)
 {
-    if (id < 0 || id > INT32_MAX) return;
-    for (size_t i = 0; i < stops->n; i++)
-        if (stops->v[i] == id) return;
-    ids_push(stops, (int32_t)id);
+    if (id >= 0 && id <= INT32_MAX) ids_add(stops, (int32_t)id);
 }
 
 static void add_stops(struct ids *stops, const json_t *v)

@@ -23,9 +23,7 @@ enum status loaded_model(struct loaded *l, const struct options *o, const char *
 
 static void add_eos(struct loaded *l, int32_t id)
 {
-    for (size_t i = 0; i < l->eos.n; i++)
-        if (l->eos.v[i] == id) return;
-    if (id >= 0) ids_push(&l->eos, id);
+    if (id >= 0) ids_add(&l->eos, id);
 }
 
 enum status loaded_text(struct loaded *l, const struct options *o, const char *dir, struct err *err)

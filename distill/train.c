@@ -267,7 +267,7 @@ static enum status open_out(struct job *j, bool *done, struct err *err)
     TRY(run_dir_open(&j->dir, out, err));
     TRY(check_out(j, err)); // again: another process may have come between
     TRY(checkpoint_find(&j->dir, &j->pos, err));
-    TRY(train_record(&j->record, j->o, &j->config, &j->rows, j->opt.n_step, err));
+    TRY(train_record(&j->record, j->o, &j->config, j->tokenizer, &j->rows, j->opt.n_step, err));
     if (j->pos.step < 0) return ST_OK;
     char *path = path_join(out, "run.json");
     json_t *stored = NULL;
@@ -279,12 +279,29 @@ static enum status open_out(struct job *j, bool *done, struct err *err)
     return st;
 }
 
+// A base model's files name what ends a document, not what ends a turn: without this other programs would not stop there.
+static enum status name_ends(struct job *j, struct err *err)
+{
+    struct ids added = {0};
+    enum status st = checkpoint_name_ends(&j->dir, &j->rows.ends, &added, err);
+    for (size_t i = 0; !st && !j->quiet && i < added.n; i++) {
+        struct buf token = {0};
+        tokenizer_show(j->tokenizer, added.v[i], &token);
+        fprintf(stderr, "distill train: answers end with %s, which generation_config.json did not name: added to its eos_token_id\n",
+                token.data);
+        buf_free(&token);
+    }
+    ids_free(&added);
+    return st;
+}
+
 static enum status begin_out(struct job *j, struct err *err)
 {
     char *path = path_join(j->dir.path, "run.json"); // first: it marks the folder as ours
     enum status st = json_write_atomic(j->record, path, err);
     mem_free(path);
     if (!st) st = checkpoint_copy_files(&j->dir, opt_str(j->o, "student"), err);
+    if (!st) st = name_ends(j, err);
     if (!st) st = metrics_open(&j->metrics, j->dir.path, j->pos.step, err);
     if (!st && j->pos.step >= 0) st = checkpoint_load(&j->dir, &j->pos, j->trainer, err);
     if (j->pos.step < 0) j->pos = (struct position){0};

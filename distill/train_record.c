@@ -37,8 +37,24 @@ static json_t *describe_source(const struct rows_source *s)
     return o;
 }
 
-enum status train_record(json_t **out, const struct options *o, const struct model_config *config, const struct rows *rows, int64_t n_step,
-                         struct err *err)
+// The tokens by which the student learns to end, by their text.
+static json_t *describe_ends(const struct ids *ends, const struct tokenizer *tokenizer)
+{
+    json_t *o = json_object();
+    for (size_t i = 0; i < ends->n; i++) {
+        struct buf text = {0};
+        struct err ignored = {0};
+        tokenizer_decode(tokenizer, &ends->v[i], 1, false, &text, &ignored);
+        json_t *name = utf8_json(text.data ? text.data : "", text.size);
+        json_object_set_new(o, json_string_value(name), json_integer(ends->v[i]));
+        json_decref(name);
+        buf_free(&text);
+    }
+    return o;
+}
+
+enum status train_record(json_t **out, const struct options *o, const struct model_config *config, const struct tokenizer *tokenizer,
+                         const struct rows *rows, int64_t n_step, struct err *err)
 {
     json_t *identity;
     TRY(identify(&identity, o, err));
@@ -54,6 +70,7 @@ enum status train_record(json_t **out, const struct options *o, const struct mod
     json_object_set_new(root, "rows",
                         json_pack("{s:I, s:I, s:I, s:I, s:s}", "n", (json_int_t)rows->n, "n_tok", (json_int_t)rows->n_tok, "n_loss",
                                   (json_int_t)rows->n_loss, "n_cut", (json_int_t)rows->n_cut, "sha256", rows->sha256));
+    json_object_set_new(root, "ends", describe_ends(&rows->ends, tokenizer));
     *out = root;
     return ST_OK;
 }
@@ -146,6 +163,15 @@ static void card_licence(struct buf *b, const json_t *licence)
     if (licence) buf_printf(b, ", licence %s (%s)", text_of(licence, "id"), text_of(licence, "from"));
 }
 
+// Where a program must stop: see checkpoint_name_ends.
+static void card_ends(struct buf *b, const json_t *ends)
+{
+    const char *token;
+    json_t *id;
+    json_object_foreach((json_t *)(uintptr_t)ends, token, id)
+        buf_printf(b, "An answer ends with `%s` (%lld); `eos_token_id` names it.\n\n", token, (long long)json_integer_value(id));
+}
+
 static void card_source(struct buf *b, const json_t *s)
 {
     buf_printf(b, "- `%s` (%s, %lld rows, sha256 `%.16s…`", text_of(s, "path"), text_of(s, "kind"),
@@ -174,6 +200,7 @@ char *train_card(const json_t *record, int64_t step, int64_t n_tok)
         text_of(settings, "loss"), json_number_value(json_object_get(settings, "kd-weight")),
         json_number_value(json_object_get(settings, "ce-weight")), json_number_value(json_object_get(settings, "kd-temperature")),
         text_of(settings, "optimizer"), json_number_value(json_object_get(settings, "lr")), text_of(settings, "schedule"));
+    card_ends(&b, json_object_get(record, "ends"));
     buf_puts(&b, "Data:\n\n");
     size_t i;
     json_t *s;

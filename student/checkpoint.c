@@ -401,6 +401,63 @@ enum status checkpoint_copy_files(const struct run_dir *d, const char *student_d
     return take_files(student_dir, d->path, copy, err);
 }
 
+// A new generation_config.json has the ids that transformers would else take from config.json, and the object of the one there is else as
+// it was.
+static json_t *generation_from(const json_t *config)
+{
+    static const char *const keys[] = {"bos_token_id", "pad_token_id"};
+    json_t *generation = json_object();
+    for (size_t i = 0; i < 2; i++) {
+        json_t *v = json_object_get(config, keys[i]);
+        if (json_is_integer(v)) json_object_set(generation, keys[i], v);
+    }
+    return generation;
+}
+
+// eos_token_id, one or several. Caller's.
+static json_t *list_of(const json_t *ids)
+{
+    json_t *list = json_is_array(ids) ? json_copy((json_t *)(uintptr_t)ids) : json_array();
+    if (json_is_integer(ids)) json_array_append(list, (json_t *)(uintptr_t)ids);
+    return list;
+}
+
+static bool list_has(const json_t *list, int32_t id)
+{
+    const json_t *v;
+    size_t i;
+    json_array_foreach(list, i, v) if (json_integer_value(v) == id && json_is_integer(v)) return true;
+    return false;
+}
+
+enum status checkpoint_name_ends(const struct run_dir *d, const struct ids *ends, struct ids *added, struct err *err)
+{
+    char *path = path_join(d->path, "generation_config.json"), *config_path = path_join(d->path, "config.json");
+    json_t *generation = NULL, *config = NULL;
+    enum status st = json_read(&config, config_path, err);
+    if (!st && file_exists(path)) st = json_read(&generation, path, err);
+    if (generation && !json_is_object(generation)) st = err_set(err, ST_BAD_INPUT, "%s: wanted a JSON object", path);
+    const json_t *own = generation ? json_object_get(generation, "eos_token_id") : json_object_get(config, "eos_token_id");
+    json_t *named = list_of(own), *all = list_of(json_array_size(named) ? own : json_object_get(config, "eos_token_id"));
+    for (size_t i = 0; !st && i < ends->n; i++) {
+        if (list_has(named, ends->v[i])) continue;
+        ids_push(added, ends->v[i]);
+        if (!list_has(all, ends->v[i])) json_array_append_new(all, json_integer(ends->v[i]));
+    }
+    if (!st && added->n) {
+        if (!generation) generation = generation_from(config);
+        json_object_set(generation, "eos_token_id", all);
+        st = json_write_atomic(generation, path, err);
+    }
+    json_decref(named);
+    json_decref(all);
+    json_decref(generation);
+    json_decref(config);
+    mem_free(path);
+    mem_free(config_path);
+    return st;
+}
+
 enum status checkpoint_save(const struct run_dir *d, struct trainer *t, const struct position *pos, const char *card, int keep,
                             struct err *err)
 {

@@ -30,6 +30,9 @@ struct position {
 enum status checkpoint_find(const struct run_dir *d, struct position *out, struct err *err);
 // Copies config.json, the tokenizer's files and generation_config.json from the student's directory.
 enum status checkpoint_copy_files(const struct run_dir *d, const char *student_dir, struct err *err);
+// Has generation_config.json name the tokens by which the student ends an answer: transformers and vLLM stop at those of its eos_token_id,
+// or of config.json's where there is no such file. What is named already stays, and goes first. *added (zeroed): those it did not name.
+enum status checkpoint_name_ends(const struct run_dir *d, const struct ids *ends, struct ids *added, struct err *err);
 // card: the text of README.md. keep: how many models of older saves stay.
 enum status checkpoint_save(const struct run_dir *d, struct trainer *t, const struct position *pos, const char *card, int keep,
                             struct err *err);

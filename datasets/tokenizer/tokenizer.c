@@ -9,6 +9,13 @@ void ids_push(struct ids *a, int32_t id)
     if (a->n == a->cap) a->v = mem_realloc(a->v, (a->cap = a->cap ? a->cap * 2 : 64) * sizeof *a->v);
     a->v[a->n++] = id;
 }
+bool ids_add(struct ids *a, int32_t id)
+{
+    for (size_t i = 0; i < a->n; i++)
+        if (a->v[i] == id) return false;
+    ids_push(a, id);
+    return true;
+}
 void ids_append(struct ids *a, const int32_t *v, size_t n)
 {
     for (size_t i = 0; i < n; i++) ids_push(a, v[i]);

@@ -28,6 +28,7 @@ struct ids { // token ids that grow; zero-initialise
     size_t n, cap;
 };
 void ids_push(struct ids *a, int32_t id);
+bool ids_add(struct ids *a, int32_t id); // pushes it unless it is there; false: it is
 void ids_append(struct ids *a, const int32_t *v, size_t n);
 void ids_free(struct ids *a);
 

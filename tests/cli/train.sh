@@ -74,6 +74,23 @@ exits 2 "a teacher's layers cannot be trained" "$DISTILL" train --student teache
 says "a teacher's layers cannot be trained: which" err "layers of kind moe cannot be trained yet"
 exits 0 "--init random" train --steps 1 --out "$TMP/random" --init random
 
+# A base model's files name what ends a document. Trained on turns it ends those, and other programs must know the token.
+same "generation_config.json that names the end of a turn stays as it is" $base/generation_config.json "$TMP/a/generation_config.json"
+cp -r $base "$TMP/document"
+for f in config generation_config; do tr '\n' ' ' <$base/$f.json | sed 's/"eos_token_id": *\(\[[^]]*\]\|[0-9]*\)/"eos_token_id": 507/' >"$TMP/document/$f.json"; done
+exits 0 "a base model" small --student "$TMP/document" --out "$TMP/turns"
+says "a base model: the end of a turn" err 'answers end with "<|im_end|>" (509), which generation_config.json did not name'
+names_both() { # NAME DIR
+    tr -d ' \n' <"$2/generation_config.json" | grep -q '"eos_token_id":\[507,509\]' && ok "$1: generation_config.json names both" || failed "$1: $(cat "$2/generation_config.json")"
+}
+names_both "a base model" "$TMP/turns"
+grep -q 'An answer ends with `<|im_end|>` (509)' "$TMP/turns/README.md" && ok "a base model: the card tells" || failed "a base model: the card does not tell"
+exits 0 "a base model, resumed" small --student "$TMP/document" --out "$TMP/turns" --steps 8 --resume
+names_both "a base model, resumed" "$TMP/turns"
+rm "$TMP/document/generation_config.json"
+exits 0 "a base model without generation_config.json" small --student "$TMP/document" --out "$TMP/turns2"
+names_both "a base model without generation_config.json" "$TMP/turns2"
+
 # From a teacher's traces: the distributions, and what does not fit together.
 exits 0 "a store" "$DISTILL" gen --teacher teacher/tiny/moe --prompts teacher/tiny/prompts.jsonl --limit 3 --out "$TMP/store" --max-tokens 12 --targets topk:8 --dtype f32 \
     --target-temperatures 1,2 --quiet

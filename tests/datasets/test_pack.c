@@ -169,10 +169,12 @@ START_TEST(rows_of_a_store_carry_loss_on_what_was_generated_and_are_cut_at_max_l
     ck_assert_uint_eq(r.n_skipped, 1);
     ck_assert(r.v[0].n_tok == 7 && r.v[0].n_loss == 4 && r.v[0].n_prompt == 3 && !r.v[0].mask[2] && r.v[0].mask[3] && r.v[0].ids[6] == 7);
     ck_assert_uint_eq(r.v[1].index, 2);
+    ck_assert(r.ends.n == 1 && r.ends.v[0] == 7);
     o.max_len = 5;
     ck_ok(rows_load(&cut, dir, &o, &err));
     ck_assert(cut.v[0].n_tok == 5 && cut.v[0].n_loss == 2 && cut.n_cut == 2 && cut.n_tok_cut == 4);
     ck_assert_str_ne(cut.sha256, r.sha256);
+    ck_assert_uint_eq(cut.ends.n, 0); // no answer is seen to its end
     char both[512];
     snprintf(both, sizeof both, "%s,%s", dir, dir);
     ck_ok(rows_load(&twice, both, &o, &err));

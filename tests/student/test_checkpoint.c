@@ -264,6 +264,60 @@ START_TEST(a_run_begins_with_all_files_of_the_student_but_its_weights)
 }
 END_TEST
 
+// What generation_config.json becomes when answers end with 5 and 6. transformers takes config.json's where there is no such file.
+START_TEST(generation_config_names_what_answers_end_with)
+{
+    static const struct {
+        const char *config, *generation, *after; // after NULL: as it was
+        size_t n_added;
+    } cases[] = {
+        {"{\"eos_token_id\": 1}", "{\"eos_token_id\": 1, \"top_p\": 0.5}", "{\"eos_token_id\": [1, 5, 6], \"top_p\": 0.5}", 2},
+        {"{\"eos_token_id\": 5}", "{\"eos_token_id\": [6, 1]}", "{\"eos_token_id\": [6, 1, 5]}", 1},
+        {"{\"eos_token_id\": 1}", "{\"eos_token_id\": [5, 6, 7]}", NULL, 0},
+        {"{\"eos_token_id\": 5}", "{\"top_p\": 0.5}", "{\"eos_token_id\": [5, 6], \"top_p\": 0.5}", 2},
+        {"{\"eos_token_id\": 1}", "{\"eos_token_id\": null}", "{\"eos_token_id\": [1, 5, 6]}", 2},
+        {"{\"eos_token_id\": [1, 2], \"bos_token_id\": 3, \"pad_token_id\": null}", NULL,
+         "{\"bos_token_id\": 3, \"eos_token_id\": [1, 2, 5, 6]}", 2},
+        {"{\"eos_token_id\": [6, 5]}", NULL, NULL, 0},
+        {"{}", NULL, "{\"eos_token_id\": [5, 6]}", 2},
+    };
+    struct err err = {0};
+    int32_t v[] = {5, 6};
+    const struct ids ends = {v, 2, 2};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *dir = test_tmpdir(), *after = cases[i].after ? cases[i].after : cases[i].generation;
+        struct run_dir d;
+        struct ids added = {0};
+        json_t *found = NULL, *want = NULL;
+        char *path = path_join(dir, "generation_config.json");
+        put(dir, "config.json", cases[i].config);
+        if (cases[i].generation) put(dir, "generation_config.json", cases[i].generation);
+        ck_ok(run_dir_open(&d, dir, &err));
+        ck_ok(checkpoint_name_ends(&d, &ends, &added, &err));
+        run_dir_close(&d);
+        ck_assert_uint_eq(added.n, cases[i].n_added);
+        ck_assert_int_eq(file_exists(path), after != NULL);
+        if (after) {
+            ck_ok(json_read(&found, path, &err));
+            ck_ok(json_parse(&want, after, strlen(after), "wanted", 0, &err));
+            ck_assert_msg(json_equal(found, want), "case %zu", i);
+        }
+        json_decref(found);
+        json_decref(want);
+        ids_free(&added);
+        mem_free(path);
+    }
+    const char *dir = test_tmpdir();
+    struct run_dir d;
+    struct ids added = {0};
+    put(dir, "config.json", "{}");
+    put(dir, "generation_config.json", "[]");
+    ck_ok(run_dir_open(&d, dir, &err));
+    ck_fails(checkpoint_name_ends(&d, &ends, &added, &err), ST_BAD_INPUT, "generation_config.json: wanted a JSON object");
+    run_dir_close(&d);
+}
+END_TEST
+
 START_TEST(a_save_keeps_dtypes_names_and_shapes_and_so_many_older_models)
 {
     struct err err = {0};
@@ -453,6 +507,7 @@ Suite *suite_checkpoint(void)
     tcase_add_test(t, a_resumed_run_equals_the_uninterrupted_one_byte_for_byte);
     tcase_add_test(t, states_of_8_bits_are_saved_as_they_are_and_fit_no_other_optimizer);
     tcase_add_test(t, kills_at_random_moments_leave_what_an_uninterrupted_run_leaves);
+    tcase_add_test(t, generation_config_names_what_answers_end_with);
     tcase_add_test(t, a_run_begins_with_all_files_of_the_student_but_its_weights);
     tcase_add_test(t, a_save_keeps_dtypes_names_and_shapes_and_so_many_older_models);
     tcase_add_test(t, values_become_f16_as_the_format_rounds_them);
