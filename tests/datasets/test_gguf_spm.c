@@ -1,15 +1,7 @@
 // SentencePiece's BPE through GGUF and back (tests/golden/text/spm.py): the ids are those of Hugging Face's conversion, and what no scores
 // say is refused.
-#include "datasets/tokenizer/gguf.h"
-#include "tests/test.h"
-
-static json_t *golden(const char *name)
-{
-    struct err err = {0};
-    json_t *root;
-    ck_ok(json_read(&root, test_golden(name), &err));
-    return root;
-}
+#include "tests/datasets/gguf_helpers.h"
+#include "tests/datasets/tokenizer_helpers.h"
 
 static void check_cases(const struct tokenizer *t, const json_t *cases)
 {
@@ -21,12 +13,10 @@ static void check_cases(const struct tokenizer *t, const json_t *cases)
     json_array_foreach(cases, k, c)
     {
         const json_t *text = json_object_get(c, "text"), *wanted = json_object_get(c, "ids"), *decoded = json_object_get(c, "decoded");
+        ck_encodes(t, "spm", text, wanted);
+        if (json_is_null(decoded)) continue; // the library gives up bytes there
         ids.n = 0;
         ck_ok(tokenizer_encode(t, json_string_value(text), json_string_length(text), &ids, &err));
-        bool same = ids.n == json_array_size(wanted);
-        for (size_t i = 0; same && i < ids.n; i++) same = ids.v[i] == json_integer_value(json_array_get(wanted, i));
-        if (!same) ck_abort_msg("\"%s\" has other ids", json_string_value(text));
-        if (json_is_null(decoded)) continue; // the library gives up bytes there
         if (!decoded) decoded = text;
         buf_clear(&back);
         ck_ok(tokenizer_decode(t, ids.v, ids.n, false, &back, &err));
@@ -79,32 +69,16 @@ static const char CONFIG[] =
 static const char *variant(const char *changes, void (*edit)(json_t *merges))
 {
     struct err err = {0};
-    const char *dir = test_tmpdir();
-    char *to = path_join(dir, "tokenizer.json"), *config = path_join(dir, "tokenizer_config.json");
-    json_t *root = golden("text/spm_tokenizer.json"), *patch;
-    ck_ok(json_parse(&patch, changes, strlen(changes), "patch", 0, &err));
-    json_object_update_recursive(root, patch);
-    if (edit) edit(json_object_get(json_object_get(root, "model"), "merges"));
-    ck_ok(json_write_atomic(root, to, &err));
+    const char *dir = tokenizer_folder(golden("text/spm_tokenizer.json"), changes, edit);
+    char *config = path_join(dir, "tokenizer_config.json");
     ck_ok(file_write_atomic(config, CONFIG, strlen(CONFIG), &err));
-    json_decref(root);
-    json_decref(patch);
-    mem_free(to);
     mem_free(config);
     return dir;
 }
 
 static const char *exported(const char *dir, const char **note)
 {
-    static char path[256];
-    struct err err = {0};
-    struct gguf_writer *w;
-    snprintf(path, sizeof path, "%s/tokenizer.gguf", test_tmpdir());
-    ck_ok(gguf_create(&w, path, &err));
-    ck_ok(gguf_put_tokenizer(w, dir, 512, -1, NULL, 0, note, &err));
-    ck_ok(gguf_begin(w, &err));
-    ck_ok(gguf_finish(w, &err));
-    return path;
+    return exported_tokenizer(dir, 512, note);
 }
 
 static json_t *keys_of(const char *path)
@@ -259,9 +233,7 @@ END_TEST
 // A file with the bytes and these texts, all of one score.
 static const char *of_one_score(const struct gguf_text *more, size_t n_more)
 {
-    static char path[256], names[256][8];
-    struct err err = {0};
-    struct gguf_writer *w;
+    static char names[256][8];
     const size_t n = 259 + n_more;
     struct gguf_text *text = NEW_N(struct gguf_text, n);
     int32_t *type = NEW_N(int32_t, n);
@@ -273,14 +245,8 @@ static const char *of_one_score(const struct gguf_text *more, size_t n_more)
         type[i] = i == 0 ? 2 : i < 3 ? 3 : i < 259 ? 6 : 1;
         score[i] = -7;
     }
-    snprintf(path, sizeof path, "%s/scores.gguf", test_tmpdir());
-    ck_ok(gguf_create(&w, path, &err));
-    gguf_put_string(w, "tokenizer.ggml.model", "llama");
-    gguf_put_strings(w, "tokenizer.ggml.tokens", text, n);
-    gguf_put_i32s(w, "tokenizer.ggml.token_type", type, n);
-    gguf_put_f32s(w, "tokenizer.ggml.scores", score, n);
-    ck_ok(gguf_begin(w, &err));
-    ck_ok(gguf_finish(w, &err));
+    const char *path = file_of_keys(&(struct tokenizer_keys){
+        .model = "llama", .tokens = text, .n_token = n, .types = type, .n_type = n, .scores = score, .n_score = n});
     mem_free(text);
     mem_free(type);
     mem_free(score);
@@ -351,34 +317,20 @@ START_TEST(what_llama_cpp_would_do_otherwise_is_refused)
         {"{\"decoder\": null}", NULL, "\"decoder\":[]"},
         {"{\"added_tokens\": [{\"id\": 4, \"content\": \"<think>\", \"rstrip\": true}]}", NULL, "\"<think>\" has rstrip"},
     };
-    struct err err = {0};
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct gguf_writer *w;
-        const char *note;
-        char path[256];
-        snprintf(path, sizeof path, "%s/no.gguf", test_tmpdir());
-        ck_ok(gguf_create(&w, path, &err));
-        ck_fails(gguf_put_tokenizer(w, variant(cases[i].changes, cases[i].edit), 512, -1, NULL, 0, &note, &err), ST_BAD_INPUT,
-                 cases[i].part);
-        gguf_abort(w);
-    }
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) ck_export_refused(variant(cases[i].changes, cases[i].edit), cases[i].part);
 }
 END_TEST
 
 START_TEST(a_byte_without_a_token_is_refused)
 {
     struct err err = {0};
-    struct gguf_writer *w;
-    const char *note, *dir = variant("{}", NULL);
-    char path[256], *file = path_join(dir, "tokenizer.json");
+    const char *dir = variant("{}", NULL);
+    char *file = path_join(dir, "tokenizer.json");
     json_t *root;
     ck_ok(json_read(&root, file, &err));
     json_object_del(json_object_get(json_object_get(root, "model"), "vocab"), "<0x7F>");
     ck_ok(json_write_atomic(root, file, &err));
-    snprintf(path, sizeof path, "%s/no.gguf", test_tmpdir());
-    ck_ok(gguf_create(&w, path, &err));
-    ck_fails(gguf_put_tokenizer(w, dir, 512, -1, NULL, 0, &note, &err), ST_BAD_INPUT, "byte 0x7F has no token <0x7F>");
-    gguf_abort(w);
+    ck_export_refused(dir, "byte 0x7F has no token <0x7F>");
     json_decref(root);
     mem_free(file);
 }
@@ -403,7 +355,7 @@ struct broken {
     int32_t types[4];
     float scores[5];
     size_t n_score;
-    int32_t bos; // -1: not said
+    uint32_t bos; // 0: not said
     const char *scheme;
 };
 
@@ -415,38 +367,35 @@ START_TEST(keys_that_make_no_tokenizer_are_refused_by_name)
                                   lower[] = {{"<unk>", 5}, {"<s>", 3}, {"<0xff>", 6}, {"a", 1}},
                                   latin[] = {{"<unk>", 5}, {"<s>", 3}, {"<0x41>", 6}, {"\xe9", 1}};
     static const struct broken cases[] = {
-        {"tokenizer.ggml.scores: missing", good, {2, 3, 6, 1}, {0}, 0, -1, NULL},
-        {"tokenizer.ggml.scores: 3 items, wanted 4", good, {2, 3, 6, 1}, {0}, 3, -1, NULL},
-        {"tokenizer.ggml.scores: 5 items, wanted 4", good, {2, 3, 6, 1}, {0}, 5, -1, NULL},
-        {"tokenizer.ggml.scores: token 3: wanted a finite number", good, {2, 3, 6, 1}, {0, 0, 0, (float)INFINITY}, 4, -1, NULL},
-        {"tokenizer.ggml.scores: token 1: wanted a finite number", good, {2, 3, 6, 1}, {0, (float)NAN}, 4, -1, NULL},
-        {"token 3 has type 7; known are 1 to 6", good, {2, 3, 6, 7}, {0}, 4, -1, NULL},
-        {"token 3 has type 0", good, {2, 3, 6, 0}, {0}, 4, -1, NULL},
-        {"token 3 has the type of a byte, and the text \"a\"", good, {2, 3, 6, 6}, {0}, 4, -1, NULL},
-        {"token 2 has the type of a byte, and the text \"<0x4>\"", bytes, {2, 3, 6, 1}, {0}, 4, -1, NULL},
-        {"token 2 has the type of a byte, and the text \"<0xff>\"", lower, {2, 3, 6, 1}, {0}, 4, -1, NULL},
-        {"tokens 2 and 3 are both \"a\"", twice, {2, 3, 1, 1}, {0}, 4, -1, NULL},
-        {"token 3: wanted text in UTF-8", latin, {2, 3, 6, 1}, {0}, 4, -1, NULL},
+        {"tokenizer.ggml.scores: missing", good, {2, 3, 6, 1}, {0}, 0, 0, NULL},
+        {"tokenizer.ggml.scores: 3 items, wanted 4", good, {2, 3, 6, 1}, {0}, 3, 0, NULL},
+        {"tokenizer.ggml.scores: 5 items, wanted 4", good, {2, 3, 6, 1}, {0}, 5, 0, NULL},
+        {"tokenizer.ggml.scores: token 3: wanted a finite number", good, {2, 3, 6, 1}, {0, 0, 0, (float)INFINITY}, 4, 0, NULL},
+        {"tokenizer.ggml.scores: token 1: wanted a finite number", good, {2, 3, 6, 1}, {0, (float)NAN}, 4, 0, NULL},
+        {"token 3 has type 7; known are 1 to 6", good, {2, 3, 6, 7}, {0}, 4, 0, NULL},
+        {"token 3 has type 0", good, {2, 3, 6, 0}, {0}, 4, 0, NULL},
+        {"token 3 has the type of a byte, and the text \"a\"", good, {2, 3, 6, 6}, {0}, 4, 0, NULL},
+        {"token 2 has the type of a byte, and the text \"<0x4>\"", bytes, {2, 3, 6, 1}, {0}, 4, 0, NULL},
+        {"token 2 has the type of a byte, and the text \"<0xff>\"", lower, {2, 3, 6, 1}, {0}, 4, 0, NULL},
+        {"tokens 2 and 3 are both \"a\"", twice, {2, 3, 1, 1}, {0}, 4, 0, NULL},
+        {"token 3: wanted text in UTF-8", latin, {2, 3, 6, 1}, {0}, 4, 0, NULL},
         {"tokenizer.ggml.bos_token_id: wanted the id of one of the 4 tokens", good, {2, 3, 6, 1}, {0}, 4, 4, NULL},
         {"distill.tokenizer.prepend_scheme: \"second\" is not known", good, {2, 3, 6, 1}, {0}, 4, 1, "second"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const struct broken *c = &cases[i];
+        const struct tokenizer_keys k = {.model = "llama",
+                                         .scheme = c->scheme,
+                                         .tokens = c->tokens,
+                                         .n_token = 4,
+                                         .types = c->types,
+                                         .n_type = 4,
+                                         .scores = c->scores,
+                                         .n_score = c->n_score,
+                                         .bos = c->bos};
         struct err err = {0};
-        struct gguf_writer *w;
         struct tokenizer *t;
-        char path[256];
-        snprintf(path, sizeof path, "%s/broken.gguf", test_tmpdir());
-        ck_ok(gguf_create(&w, path, &err));
-        gguf_put_string(w, "tokenizer.ggml.model", "llama");
-        gguf_put_strings(w, "tokenizer.ggml.tokens", c->tokens, 4);
-        gguf_put_i32s(w, "tokenizer.ggml.token_type", c->types, 4);
-        if (c->n_score) gguf_put_f32s(w, "tokenizer.ggml.scores", c->scores, c->n_score);
-        if (c->bos >= 0) gguf_put_u32(w, "tokenizer.ggml.bos_token_id", (uint32_t)c->bos);
-        if (c->scheme) gguf_put_string(w, "distill.tokenizer.prepend_scheme", c->scheme);
-        ck_ok(gguf_begin(w, &err));
-        ck_ok(gguf_finish(w, &err));
-        ck_fails(tokenizer_load(&t, path, &err), ST_BAD_INPUT, c->part);
+        ck_fails(tokenizer_load(&t, file_of_keys(&k), &err), ST_BAD_INPUT, c->part);
     }
 }
 END_TEST

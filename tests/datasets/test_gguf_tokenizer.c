@@ -1,43 +1,16 @@
 // Tokenizers through GGUF and back: the ids stay Hugging Face's (tests/golden/text/tokenizer.py), and what GGUF cannot say exactly is
 // refused.
-#include "datasets/tokenizer/gguf.h"
-#include "tests/test.h"
+#include "tests/datasets/gguf_helpers.h"
+#include "tests/datasets/tokenizer_helpers.h"
 
 static const char TINY[] = "teacher/tiny/base";
 
-static json_t *golden(const char *name)
-{
-    struct err err = {0};
-    json_t *root;
-    ck_ok(json_read(&root, test_golden(name), &err));
-    return root;
-}
-
-// A GGUF file with the tokenizer of `dir` and nothing else.
+// With nothing to say: the ids are the same.
 static const char *exported(const char *dir, int32_t n_vocab)
 {
-    static char path[256];
-    struct err err = {0};
-    struct gguf_writer *w;
-    const char *note;
-    snprintf(path, sizeof path, "%s/tokenizer.gguf", test_tmpdir());
-    ck_ok(gguf_create(&w, path, &err));
-    ck_ok(gguf_put_tokenizer(w, dir, n_vocab, -1, NULL, 0, &note, &err));
-    ck_assert_ptr_null(note); // nothing to say: the ids are the same
-    ck_ok(gguf_begin(w, &err));
-    ck_ok(gguf_finish(w, &err));
-    return path;
-}
-
-static void check(const struct tokenizer *t, const char *name, const json_t *text, const json_t *wanted)
-{
-    struct err err = {0};
-    struct ids ids = {0};
-    ck_ok(tokenizer_encode(t, json_string_value(text), json_string_length(text), &ids, &err));
-    bool same = ids.n == json_array_size(wanted);
-    for (size_t i = 0; same && i < ids.n; i++) same = ids.v[i] == json_integer_value(json_array_get(wanted, i));
-    if (!same) ck_abort_msg("%s: \"%s\" has other ids", name, json_string_value(text));
-    ids_free(&ids);
+    const char *note, *file = exported_tokenizer(dir, n_vocab, &note);
+    ck_assert_ptr_null(note);
+    return file;
 }
 
 START_TEST(the_shipped_tokenizer_comes_back)
@@ -48,7 +21,7 @@ START_TEST(the_shipped_tokenizer_comes_back)
     size_t i;
     ck_ok(tokenizer_load(&of_dir, TINY, &err));
     ck_ok(tokenizer_load(&t, exported(TINY, 520), &err)); // 8 rows of padding
-    json_array_foreach(cases, i, c) check(t, "tiny", json_object_get(c, "text"), json_object_get(c, "ids"));
+    json_array_foreach(cases, i, c) ck_encodes(t, "tiny", json_object_get(c, "text"), json_object_get(c, "ids"));
     ck_assert_int_eq(tokenizer_n_vocab(t), 512);
     ck_assert_int_eq(tokenizer_eos(t), tokenizer_eos(of_dir));
     ck_assert_int_eq(tokenizer_pad(t), tokenizer_pad(of_dir));
@@ -92,7 +65,7 @@ START_TEST(real_tokenizers_come_back)
     gguf_close(&g);
     ck_ok(tokenizer_load(&t, file, &err));
     ck_ok(tokenizer_load(&of_dir, path, &err));
-    json_array_foreach(json_object_get(root, "texts"), i, text) check(t, REAL[_i].name, text, json_array_get(ids, i));
+    json_array_foreach(json_object_get(root, "texts"), i, text) ck_encodes(t, REAL[_i].name, text, json_array_get(ids, i));
     ck_assert_int_eq(tokenizer_n_vocab(t), tokenizer_n_vocab(of_dir));
     ck_assert_int_eq(tokenizer_eos(t), tokenizer_eos(of_dir));
     ck_assert_int_eq(tokenizer_bos(t), tokenizer_bos(of_dir));
@@ -107,21 +80,19 @@ END_TEST
 START_TEST(every_name_of_a_pre_tokenizer_can_be_loaded)
 {
     struct err err = {0};
-    struct gguf_writer *w;
+    static const struct gguf_text tokens[] = {{"a", 1}, {"1", 1}, {"11", 2}, {"<s>", 3}}, merge = {"1 1", 3};
     for (const struct gguf_pre *p = gguf_pres; p->name; p++) {
-        char path[256];
         struct tokenizer *t;
         struct ids ids = {0};
-        snprintf(path, sizeof path, "%s/pre.gguf", test_tmpdir());
-        ck_ok(gguf_create(&w, path, &err));
-        gguf_put_string(w, "tokenizer.ggml.model", "gpt2");
-        gguf_put_string(w, "tokenizer.ggml.pre", p->name);
-        gguf_put_strings(w, "tokenizer.ggml.tokens", (struct gguf_text[]){{"a", 1}, {"1", 1}, {"11", 2}, {"<s>", 3}}, 4);
-        gguf_put_i32s(w, "tokenizer.ggml.token_type", (int32_t[]){1, 1, 1, 3}, 4);
-        gguf_put_strings(w, "tokenizer.ggml.merges", (struct gguf_text[]){{"1 1", 3}}, 1);
-        ck_ok(gguf_begin(w, &err));
-        ck_ok(gguf_finish(w, &err));
-        ck_ok(tokenizer_load(&t, path, &err));
+        const struct tokenizer_keys k = {.model = "gpt2",
+                                         .pre = p->name,
+                                         .tokens = tokens,
+                                         .n_token = 4,
+                                         .types = (int32_t[]){1, 1, 1, 3},
+                                         .n_type = 4,
+                                         .merges = &merge,
+                                         .n_merge = 1};
+        ck_ok(tokenizer_load(&t, file_of_keys(&k), &err));
         ck_ok(tokenizer_encode(t, "a11<s>", 6, &ids, &err));
         ck_assert_int_eq(ids.v[0], 0);
         ck_assert_int_eq(ids.v[ids.n - 1], 3);
@@ -138,18 +109,11 @@ END_TEST
 static const char *variant(const char *changes)
 {
     struct err err = {0};
-    const char *dir = test_tmpdir();
-    char *from = path_join(TINY, "tokenizer.json"), *to = path_join(dir, "tokenizer.json");
-    json_t *root, *patch;
+    char *from = path_join(TINY, "tokenizer.json");
+    json_t *root;
     ck_ok(json_read(&root, from, &err));
-    ck_ok(json_parse(&patch, changes, strlen(changes), "patch", 0, &err));
-    json_object_update_recursive(root, patch);
-    ck_ok(json_write_atomic(root, to, &err));
-    json_decref(root);
-    json_decref(patch);
     mem_free(from);
-    mem_free(to);
-    return dir;
+    return tokenizer_folder(root, changes, NULL);
 }
 
 // A variant with a file beside it.
@@ -223,23 +187,8 @@ START_TEST(a_tokenizer_that_gguf_cannot_say_is_refused)
         {"{\"added_tokens\": [{\"id\": 510, \"content\": \"[PAD511]\"}]}", "the same text \"[PAD511]\""},
         {"{\"model\": {\"merges\": [[\"a\", \"b c\"]], \"vocab\": {\"b c\": 600}}}", ""},
     };
-    struct err err = {0};
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct gguf_writer *w;
-        const char *note;
-        char path[256];
-        snprintf(path, sizeof path, "%s/no.gguf", test_tmpdir());
-        ck_ok(gguf_create(&w, path, &err));
-        ck_fails(gguf_put_tokenizer(w, variant(cases[i].changes), 512, -1, NULL, 0, &note, &err), ST_BAD_INPUT, cases[i].part);
-        gguf_abort(w);
-    }
-    struct gguf_writer *w;
-    const char *note, *dir = beside("added_tokens.json", "{\"<x>\": 512}");
-    char *path = path_join(dir, "no.gguf");
-    ck_ok(gguf_create(&w, path, &err));
-    ck_fails(gguf_put_tokenizer(w, dir, 512, -1, NULL, 0, &note, &err), ST_BAD_INPUT, "\"<x>\" has id 512, but the model has 512 rows");
-    gguf_abort(w);
-    mem_free(path);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) ck_export_refused(variant(cases[i].changes), cases[i].part);
+    ck_export_refused(beside("added_tokens.json", "{\"<x>\": 512}"), "\"<x>\" has id 512, but the model has 512 rows");
 }
 END_TEST
 
@@ -254,7 +203,7 @@ struct broken {
 START_TEST(keys_that_make_no_tokenizer_are_refused_by_name)
 {
     static const struct gguf_text good[] = {{"a", 1}, {"b", 1}, {"ab", 2}}, twice[] = {{"a", 1}, {"b", 1}, {"a", 1}},
-                                  bytes[] = {{"a", 1}, {"\xff", 1}, {"ab", 2}};
+                                  bytes[] = {{"a", 1}, {"\xff", 1}, {"ab", 2}}, merge = {"a b", 3};
     static const struct broken cases[] = {
         {"t5", "qwen2", "tokenizer.ggml.model: \"t5\" is not known", good, {1, 1, 1}, 3, true},
         {NULL, "qwen2", "tokenizer.ggml.model: missing", good, {1, 1, 1}, 3, true},
@@ -271,20 +220,17 @@ START_TEST(keys_that_make_no_tokenizer_are_refused_by_name)
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const struct broken *c = &cases[i];
+        const struct tokenizer_keys k = {.model = c->model,
+                                         .pre = c->pre,
+                                         .tokens = c->tokens,
+                                         .n_token = c->tokens ? 3 : 0,
+                                         .types = c->types,
+                                         .n_type = c->n_type,
+                                         .merges = &merge,
+                                         .n_merge = c->merges};
         struct err err = {0};
-        struct gguf_writer *w;
         struct tokenizer *t;
-        char path[256];
-        snprintf(path, sizeof path, "%s/broken.gguf", test_tmpdir());
-        ck_ok(gguf_create(&w, path, &err));
-        if (c->model) gguf_put_string(w, "tokenizer.ggml.model", c->model);
-        if (c->pre) gguf_put_string(w, "tokenizer.ggml.pre", c->pre);
-        if (c->tokens) gguf_put_strings(w, "tokenizer.ggml.tokens", c->tokens, 3);
-        if (c->n_type) gguf_put_i32s(w, "tokenizer.ggml.token_type", c->types, c->n_type);
-        if (c->merges) gguf_put_strings(w, "tokenizer.ggml.merges", (struct gguf_text[]){{"a b", 3}}, 1);
-        ck_ok(gguf_begin(w, &err));
-        ck_ok(gguf_finish(w, &err));
-        ck_fails(tokenizer_load(&t, path, &err), ST_BAD_INPUT, c->part);
+        ck_fails(tokenizer_load(&t, file_of_keys(&k), &err), ST_BAD_INPUT, c->part);
     }
 }
 END_TEST

@@ -42,10 +42,8 @@ static void same_texts(const struct tokenizer *t, const char *name, const json_t
         const json_t *text = json_array_get(one, 0), *ids = json_array_get(one, 1);
         struct ids got = {0};
         struct buf back = {0};
+        ck_encodes(t, name, text, ids);
         ck_ok(tokenizer_encode(t, json_string_value(text), json_string_length(text), &got, &err));
-        bool same = got.n == json_array_size(ids);
-        for (size_t i = 0; same && i < got.n; i++) same = got.v[i] == json_integer_value(json_array_get(ids, i));
-        ck_assert_msg(same, "%s: \"%s\" has other ids", name, json_string_value(text));
         ck_ok(tokenizer_decode(t, got.v, got.n, true, &back, &err));
         ck_assert_msg(!strcmp(back.data ? back.data : "", json_string_value(json_array_get(one, 2))), "%s: \"%s\" became \"%s\"", name,
                       json_string_value(text), back.data);
@@ -87,18 +85,10 @@ static void same_chats(const struct tokenizer *t, const char *name, const json_t
     }
 }
 
-static json_t *golden(void)
-{
-    struct err err = {0};
-    json_t *cases;
-    ck_ok(json_read(&cases, test_golden("text/tokenizer_files.json"), &err));
-    return cases;
-}
-
 START_TEST(files_beside_tokenizer_json_are_read_as_transformers_reads_them)
 {
     struct err err = {0};
-    json_t *cases = golden(), *one;
+    json_t *cases = golden("text/tokenizer_files.json"), *one;
     size_t i;
     json_array_foreach(cases, i, one)
     {
