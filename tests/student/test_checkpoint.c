@@ -12,10 +12,8 @@
 
 static struct train_options options(void)
 {
-    struct err err = {0};
-    struct train_options o = fixture_options();
-    ck_ok(loss_parse(&o.loss, "fkl", &err));
-    o.kd_weight = 1, o.ce_weight = 0.3, o.n_step = 12, o.schedule = SCHEDULE_COSINE, o.warmup = 2;
+    struct train_options o = fixture_options_of("fkl", 1, 0.3);
+    o.n_step = 12, o.schedule = SCHEDULE_COSINE, o.warmup = 2;
     o.pack.shuffle = true, o.pack.seed = 9, o.pack.micro_tokens = 30;
     return o;
 }
@@ -355,12 +353,29 @@ START_TEST(a_save_keeps_dtypes_names_and_shapes_and_so_many_older_models)
 }
 END_TEST
 
+// What a run without a step saves of a student.
+static void save_untrained(const char *student, const char *dir)
+{
+    struct err err = {0};
+    struct fixture f;
+    struct run_dir d;
+    const char *store = test_tmpdir();
+    const struct train_options o = fixture_options();
+    fixture_store(store, 0, 1);
+    fixture_open_model(&f, "cpu", student, DT_F32, store, 1);
+    fixture_train(&f, &o);
+    ck_ok(run_dir_open(&d, dir, &err));
+    ck_ok(checkpoint_copy_files(&d, student, &err));
+    ck_ok(checkpoint_save(&d, f.trainer, &(struct position){0}, "", 0, &err));
+    run_dir_close(&d);
+    fixture_close(&f);
+}
+
 START_TEST(values_become_f16_as_the_format_rounds_them)
 {
     // A student in f16: the save of a run without steps gives the file's own bytes back.
     struct err err = {0};
-    const char *store = test_tmpdir(), *dir = test_tmpdir(), *student = test_tmpdir();
-    fixture_store(store, 0, 1);
+    const char *dir = test_tmpdir(), *student = test_tmpdir();
     struct st_set source;
     ck_ok(st_open_dir(&source, test_golden("train/qwen3"), &err));
     struct st_writer *w;
@@ -379,19 +394,7 @@ START_TEST(values_become_f16_as_the_format_rounds_them)
     ck_ok(st_finish(w, &err));
     st_close(&source);
 
-    struct fixture f = {0};
-    ck_ok(dev_open(&f.dev, "cpu", 1, &err));
-    comm_open(&f.comm);
-    struct model_options mo = {.archs = all_archs, .use = MODEL_TRAIN, .dtype = DT_F32};
-    ck_ok(model_load(&f.model, &f.dev, student, &mo, &err));
-    fixture_rows(&f.rows, store);
-    struct train_options o = fixture_options();
-    fixture_train(&f, &o);
-    struct run_dir d;
-    ck_ok(run_dir_open(&d, dir, &err));
-    ck_ok(checkpoint_save(&d, f.trainer, &(struct position){0}, "", 0, &err));
-    run_dir_close(&d);
-    fixture_close(&f);
+    save_untrained(student, dir);
     struct st_set a, b;
     ck_ok(st_open_dir(&a, student, &err));
     ck_ok(st_open_dir(&b, dir, &err));
@@ -446,29 +449,17 @@ static void write_fp8_student(const char *dir)
 START_TEST(an_fp8_student_is_trained_dequantised_and_saved_as_bf16)
 {
     struct err err = {0};
-    const char *store = test_tmpdir(), *dir = test_tmpdir(), *student = test_tmpdir();
-    fixture_store(store, 0, 1);
+    const char *dir = test_tmpdir(), *student = test_tmpdir();
     write_fp8_student(student);
-    struct fixture f = {0};
-    ck_ok(dev_open(&f.dev, "cpu", 1, &err));
-    comm_open(&f.comm);
-    struct model_options mo = {.archs = all_archs, .use = MODEL_TRAIN, .dtype = DT_F32};
-    ck_ok(model_load(&f.model, &f.dev, student, &mo, &err));
-    fixture_rows(&f.rows, store);
-    struct train_options o = fixture_options();
-    fixture_train(&f, &o);
-    struct run_dir d;
-    ck_ok(run_dir_open(&d, dir, &err));
-    ck_ok(checkpoint_copy_files(&d, student, &err));
-    ck_ok(checkpoint_save(&d, f.trainer, &(struct position){0}, "", 0, &err));
-    run_dir_close(&d);
-    fixture_close(&f);
+    save_untrained(student, dir);
+    struct device dev;
+    const struct model_options mo = {.archs = all_archs, .use = MODEL_TRAIN, .dtype = DT_F32};
     struct model *again;
-    ck_ok(dev_open(&f.dev, "cpu", 1, &err));
-    ck_ok(model_load(&again, &f.dev, dir, &mo, &err)); // config.json says nothing of FP8 any more
+    ck_ok(dev_open(&dev, "cpu", 1, &err));
+    ck_ok(model_load(&again, &dev, dir, &mo, &err)); // config.json says nothing of FP8 any more
     ck_assert(!again->config.fp8.on);
     model_free(again);
-    dev_close(&f.dev);
+    dev_close(&dev);
     struct st_set saved;
     ck_ok(st_open_dir(&saved, dir, &err));
     for (size_t i = 0; i < saved.n; i++) {

@@ -9,21 +9,16 @@
 
 static struct train_options options(enum optimizer_kind kind)
 {
-    struct err err = {0};
-    struct train_options o = fixture_options();
-    ck_ok(loss_parse(&o.loss, "fkl", &err));
-    o.kd_weight = 1, o.ce_weight = 0.5, o.optimizer = kind, o.seed = 5;
+    struct train_options o = fixture_options_of("fkl", 1, 0.5);
+    o.optimizer = kind, o.seed = 5;
     return o;
 }
 
 // Weights after n steps of qwen3 from tests/golden/train, and the loss of each.
 static struct buf train(enum dtype dtype, const struct train_options *o, int n_step, double *loss)
 {
-    const char *store = test_tmpdir();
     struct fixture f;
-    fixture_store(store, 8, 1);
-    fixture_open(&f, "qwen3", dtype, store);
-    fixture_train(&f, o);
+    fixture_start(&f, "qwen3", dtype, 8, o);
     for (int s = 0; s < n_step; s++) {
         const double l = fixture_step(&f).loss;
         if (loss) loss[s] = l;
@@ -52,12 +47,9 @@ END_TEST
 
 START_TEST(a_bf16_matrix_has_two_codes_a_weight_and_all_else_is_as_with_adamw)
 {
-    const char *store = test_tmpdir();
-    fixture_store(store, 8, 1);
     struct fixture f;
-    struct train_options o = options(OPTIMIZER_ADAMW8);
-    fixture_open(&f, "qwen3", DT_BF16, store);
-    fixture_train(&f, &o);
+    const struct train_options o = options(OPTIMIZER_ADAMW8);
+    fixture_start(&f, "qwen3", DT_BF16, 8, &o);
     int n_small = 0;
     for (const struct slot *s = f.trainer->optimizer.slot; s < f.trainer->optimizer.slot + f.trainer->optimizer.n_slot; s++) {
         const bool small = s->param->rank == 2;
@@ -107,13 +99,10 @@ END_TEST
 // run's seed and the parameter's name.
 START_TEST(what_is_drawn_hangs_on_the_seed_and_the_name)
 {
-    const char *store = test_tmpdir();
-    fixture_store(store, 8, 1);
     struct fixture f;
     struct train_options o = options(OPTIMIZER_ADAMW8);
     o.clip = 0;
-    fixture_open(&f, "qwen3", DT_BF16, store);
-    fixture_train(&f, &o);
+    fixture_start(&f, "qwen3", DT_BF16, 8, &o);
     struct buf begin = fixture_weights(&f);
     const double lr = fixture_step(&f).lr;
     size_t at = 0;
@@ -145,15 +134,12 @@ END_TEST
 // By chance they go as far as f32 masters do: the slope of one movement on the other is 1.
 START_TEST(steps_far_below_the_gap_between_bf16_move_weights_as_far_as_f32_masters)
 {
-    const char *store = test_tmpdir();
-    fixture_store(store, 8, 1);
     struct fixture f[2];
     double slope_num = 0, slope_den = 0;
     for (int k = 0; k < 2; k++) {
         struct train_options o = options(k ? OPTIMIZER_ADAMW8 : OPTIMIZER_ADAMW);
         o.lr = 1e-5, o.weight_decay = 0;
-        fixture_open(&f[k], "qwen3", DT_BF16, store);
-        fixture_train(&f[k], &o);
+        fixture_start(&f[k], "qwen3", DT_BF16, 8, &o);
     }
     struct buf begin = fixture_weights(&f[0]);
     for (int k = 0; k < 2; k++)

@@ -100,11 +100,8 @@ END_TEST
 // Gradients of the first step (they stay after it), and its result.
 static struct buf first_grads(const char *store, const char *loss, enum dtype dtype, int micro_tokens, int recompute, struct step_result *r)
 {
-    struct err err = {0};
     struct fixture f;
-    struct train_options o = fixture_options();
-    ck_ok(loss_parse(&o.loss, loss, &err));
-    o.kd_weight = strcmp(loss, "ce") ? 1 : 0;
+    struct train_options o = fixture_options_of(loss, strcmp(loss, "ce") ? 1 : 0, 1);
     o.pack.batch_tokens = 128;
     o.pack.micro_tokens = micro_tokens;
     o.recompute = recompute;
@@ -264,9 +261,7 @@ START_TEST(what_is_planned_without_weights_is_what_is_taken)
             struct device dev;
             struct model *m;
             struct train_plan plans[3];
-            struct train_options o = fixture_options();
-            ck_ok(loss_parse(&o.loss, "fkl", &err));
-            o.kd_weight = 1;
+            struct train_options o = fixture_options_of("fkl", 1, 1);
             o.recompute = policy;
             o.optimizer = d == 2 ? OPTIMIZER_ADAMW8 : OPTIMIZER_ADAMW;
             fixture_open(&f, "qwen3", d ? DT_BF16 : DT_F32, store);
@@ -289,17 +284,11 @@ END_TEST
 
 START_TEST(bf16_stays_close_to_f32)
 {
-    struct err err = {0};
-    const char *store = test_tmpdir();
-    fixture_store(store, 8, 1);
     struct step_result r[2][10];
     for (int d = 0; d < 2; d++) {
         struct fixture f;
-        struct train_options o = fixture_options();
-        ck_ok(loss_parse(&o.loss, "fkl", &err));
-        o.kd_weight = 1, o.ce_weight = 0.5;
-        fixture_open(&f, "qwen2", d ? DT_BF16 : DT_F32, store);
-        fixture_train(&f, &o);
+        const struct train_options o = fixture_options_of("fkl", 1, 0.5);
+        fixture_start(&f, "qwen2", d ? DT_BF16 : DT_F32, 8, &o);
         for (int s = 0; s < 10; s++) r[d][s] = fixture_step(&f);
         fixture_close(&f);
     }
@@ -409,9 +398,8 @@ START_TEST(a_teacher_that_is_the_student_gives_no_divergence)
         const char *store = test_tmpdir();
         float t = k & 1 ? 2 : 1;
         fixture_store_of(store, k & 2 ? FIXTURE_VOCAB : 8, t, logits);
-        struct train_options o = fixture_options();
-        ck_ok(loss_parse(&o.loss, losses[k / 4], &err));
-        o.ce_weight = 0, o.kd_weight = 1, o.kd_temperature = (double)t;
+        struct train_options o = fixture_options_of(losses[k / 4], 1, 0);
+        o.kd_temperature = (double)t;
         fixture_open(&f, "qwen3", DT_F32, store);
         fixture_train(&f, &o);
         struct step_result r = fixture_step(&f);
@@ -456,9 +444,7 @@ START_TEST(samples_that_all_fell_on_the_label_give_the_cross_entropy_and_only_fk
     ck_ok(store_close(to, &err));
     json_decref(identity);
     struct fixture f;
-    struct train_options o = fixture_options();
-    ck_ok(loss_parse(&o.loss, "fkl", &err));
-    o.kd_weight = 1;
+    struct train_options o = fixture_options_of("fkl", 1, 1);
     fixture_open(&f, "qwen3", DT_F32, dir);
     fixture_train(&f, &o);
     struct step_result r = fixture_step(&f);
@@ -548,7 +534,6 @@ START_TEST(a_step_without_loss_tokens_has_loss_0_and_changes_nothing)
 {
     const char *store = test_tmpdir();
     fixture_store(store, 8, 1);
-    struct err err = {0};
     struct fixture f;
     fixture_open(&f, "qwen3", DT_F32, store);
     for (size_t i = 0; i < f.rows.n; i++) {
@@ -556,9 +541,8 @@ START_TEST(a_step_without_loss_tokens_has_loss_0_and_changes_nothing)
         f.rows.v[i].n_loss = 0;
     }
     f.rows.n_loss = 0;
-    struct train_options o = fixture_options();
-    ck_ok(loss_parse(&o.loss, "rkl", &err));
-    o.kd_weight = 1, o.weight_decay = 0;
+    struct train_options o = fixture_options_of("rkl", 1, 1);
+    o.weight_decay = 0;
     fixture_train(&f, &o);
     struct buf before = fixture_weights(&f);
     struct step_result r = fixture_step(&f);
@@ -573,14 +557,11 @@ END_TEST
 
 START_TEST(a_loss_that_is_not_finite_stops_before_the_update)
 {
-    const char *store = test_tmpdir();
-    fixture_store(store, 0, 1);
     struct err err = {0};
     struct fixture f;
-    fixture_open(&f, "qwen3", DT_F32, store);
     struct train_options o = fixture_options();
     o.lr = 1e30;
-    fixture_train(&f, &o);
+    fixture_start(&f, "qwen3", DT_F32, 0, &o);
     struct step_result r;
     fixture_step(&f);
     struct buf before = fixture_weights(&f);
@@ -602,14 +583,10 @@ END_TEST
 START_TEST(evaluation_is_the_loss_of_the_next_step_and_leaves_the_run_as_it_is)
 {
     struct err err = {0};
-    const char *store = test_tmpdir();
-    fixture_store(store, 8, 1);
     struct fixture f;
-    fixture_open(&f, "llama", DT_F32, store);
-    struct train_options o = fixture_options();
-    ck_ok(loss_parse(&o.loss, "fkl", &err));
-    o.kd_weight = 1, o.pack.batch_tokens = 1000;
-    fixture_train(&f, &o);
+    struct train_options o = fixture_options_of("fkl", 1, 1);
+    o.pack.batch_tokens = 1000;
+    fixture_start(&f, "llama", DT_F32, 8, &o);
     struct step_result r, eval;
     fixture_step(&f);
     ck_ok(trainer_eval(f.trainer, &f.rows, &f.trainer->use, &eval, &err));

@@ -125,6 +125,15 @@ struct train_options fixture_options(void)
     return o;
 }
 
+struct train_options fixture_options_of(const char *loss, double kd_weight, double ce_weight)
+{
+    struct err err = {0};
+    struct train_options o = fixture_options();
+    ck_ok(loss_parse(&o.loss, loss, &err));
+    o.kd_weight = kd_weight, o.ce_weight = ce_weight;
+    return o;
+}
+
 void fixture_open(struct fixture *f, const char *arch, enum dtype dtype, const char *store)
 {
     fixture_open_threads(f, arch, dtype, store, 1);
@@ -132,14 +141,19 @@ void fixture_open(struct fixture *f, const char *arch, enum dtype dtype, const c
 
 void fixture_open_threads(struct fixture *f, const char *arch, enum dtype dtype, const char *store, int n_thread)
 {
-    struct err err = {0};
-    *f = (struct fixture){0};
     char dir[64];
     snprintf(dir, sizeof dir, "train/%s", arch);
-    ck_ok(dev_open(&f->dev, test_device(), n_thread, &err));
+    fixture_open_model(f, test_device(), test_golden(dir), dtype, store, n_thread);
+}
+
+void fixture_open_model(struct fixture *f, const char *device, const char *dir, enum dtype dtype, const char *store, int n_thread)
+{
+    struct err err = {0};
+    *f = (struct fixture){0};
+    ck_ok(dev_open(&f->dev, device, n_thread, &err));
     comm_open(&f->comm);
     struct model_options mo = {.archs = all_archs, .use = MODEL_TRAIN, .dtype = dtype};
-    ck_ok(model_load(&f->model, &f->dev, test_golden(dir), &mo, &err));
+    ck_ok(model_load(&f->model, &f->dev, dir, &mo, &err));
     fixture_rows(&f->rows, store);
 }
 
@@ -147,6 +161,14 @@ void fixture_train(struct fixture *f, const struct train_options *opt)
 {
     struct err err = {0};
     ck_ok(trainer_open(&f->trainer, f->model, &f->comm, &f->rows, opt, &err));
+}
+
+void fixture_start(struct fixture *f, const char *arch, enum dtype dtype, int k, const struct train_options *opt)
+{
+    const char *store = test_tmpdir();
+    fixture_store(store, k, 1);
+    fixture_open(f, arch, dtype, store);
+    fixture_train(f, opt);
 }
 
 void fixture_close(struct fixture *f)
