@@ -17,19 +17,6 @@ template <int DK_, int DV_, int KEYS_, int M_TILES_, int WARPS> struct forward {
     enum { Q = 0, K = Q + ROWS * DK * 2, V = K + 2 * KEYS * DK * 2, SHARED = V + 2 * KEYS * DV * 2 }; // bytes
 };
 
-// The keys and values from j0 on of the place's segment, into stage 0 or 1.
-template <class F>
-__device__ __forceinline__ void block_load(smem<unsigned char> room, const struct flat<bf16> &f, const struct place &p, int kv, int j0,
-                                           int stage)
-{
-    const int64_t at = p.k0 + j0;
-    tile_load<F::DK, F::KEYS, F::THREADS>(room.as<bf16>(F::K) + stage * F::KEYS * F::DK, f.k.p + at * f.k.row + kv * f.k.head, f.k.row,
-                                          p.n_key - j0, f.k.d, f.k.wide);
-    tile_load<F::DV, F::KEYS, F::THREADS>(room.as<bf16>(F::V) + stage * F::KEYS * F::DV, f.v.p + at * f.v.row + kv * f.v.head, f.v.row,
-                                          p.n_key - j0, f.v.d, f.v.wide);
-    cu_async_commit();
-}
-
 template <class F> __global__ void __launch_bounds__(F::THREADS) attention_kernel(const struct flat<bf16> f, int n_tile)
 {
     enum { DK = F::DK, DV = F::DV, BN = F::KEYS, MT = F::M_TILES, NS = BN / 8, NO = DV / 8 };
@@ -49,11 +36,11 @@ template <class F> __global__ void __launch_bounds__(F::THREADS) attention_kerne
 
     const int64_t q_row = p.q0 + p.first;
     tile_load<DK, F::ROWS, F::THREADS>(q_tile, f.q.p + q_row * f.q.row + head * f.q.head, f.q.row, p.n, f.q.d, f.q.wide);
-    if (start <= last) block_load<F>(room, f, p, kv, start, 0);
+    if (start <= last) keys_values_load<F>(room, f, p, kv, start, 0);
     for (int j0 = start, stage = 0; j0 <= last; j0 += BN, stage ^= 1) {
         cu_async_wait<0>();
         __syncthreads(); // the block is here, and the other stage no longer read
-        if (j0 + BN <= last) block_load<F>(room, f, p, kv, j0 + BN, stage ^ 1);
+        if (j0 + BN <= last) keys_values_load<F>(room, f, p, kv, j0 + BN, stage ^ 1);
         if (row >= p.n || j0 > w_last || (f.window && j0 + BN <= w_first - f.window + 1)) continue;
         float s[MT][NS][4] = {}, keep[MT][2];
         mma_rows<DK, MT, NS>(s, q_tile, row, k_tile + stage * BN * DK);

@@ -117,17 +117,6 @@ template <int DK_, int DV_, int KEYS_, int M_TILES_, int WARPS> struct back_quer
     enum { Q = 0, G = Q + ROWS * DK * 2, K = G + ROWS * DV * 2, V = K + 2 * KEYS * DK * 2, ROW = V + 2 * KEYS * DV * 2 }; // bytes
     enum { SHARED = ROW + 2 * ROWS * 4 };                                                                                 // lse, dot
 };
-template <class B>
-__device__ __forceinline__ void keys_load(smem<unsigned char> room, const struct flat<bf16> &f, const struct place &p, int kv, int j0,
-                                          int stage)
-{
-    const int64_t at = p.k0 + j0;
-    tile_load<B::DK, B::KEYS, B::THREADS>(room.as<bf16>(B::K) + stage * B::KEYS * B::DK, f.k.p + at * f.k.row + kv * f.k.head, f.k.row,
-                                          p.n_key - j0, f.k.d, f.k.wide);
-    tile_load<B::DV, B::KEYS, B::THREADS>(room.as<bf16>(B::V) + stage * B::KEYS * B::DV, f.v.p + at * f.v.row + kv * f.v.head, f.v.row,
-                                          p.n_key - j0, f.v.d, f.v.wide);
-    cu_async_commit();
-}
 template <class B> __global__ void __launch_bounds__(B::THREADS) attention_bwd_queries_kernel(const struct flat<bf16> f, int n_tile)
 {
     enum { DK = B::DK, DV = B::DV, BN = B::KEYS, MT = B::M_TILES, N = BN / 8 };
@@ -149,11 +138,11 @@ template <class B> __global__ void __launch_bounds__(B::THREADS) attention_bwd_q
     }
     tile_load<DK, B::ROWS, B::THREADS>(q_tile, f.q.p + q_row * f.q.row + head * f.q.head, f.q.row, p.n, f.q.d, f.q.wide);
     tile_load<DV, B::ROWS, B::THREADS>(g_tile, f.dout.p + q_row * f.dout.row + head * f.dout.head, f.dout.row, p.n, f.dout.d, f.dout.wide);
-    if (start <= last) keys_load<B>(room, f, p, kv, start, 0);
+    if (start <= last) keys_values_load<B>(room, f, p, kv, start, 0);
     for (int j0 = start, stage = 0; j0 <= last; j0 += BN, stage ^= 1) {
         cu_async_wait<0>();
         __syncthreads();
-        if (j0 + BN <= last) keys_load<B>(room, f, p, kv, j0 + BN, stage ^ 1);
+        if (j0 + BN <= last) keys_values_load<B>(room, f, p, kv, j0 + BN, stage ^ 1);
         if (row >= p.n || j0 > w_last || (f.window && j0 + BN <= w_first - f.window + 1)) continue;
         const smem<bf16> k_tile = room.as<bf16>(B::K) + stage * BN * DK, v_tile = room.as<bf16>(B::V) + stage * BN * DV;
         const bool masked = j0 + BN - 1 > w_first || (f.window && j0 <= w_last - f.window);

@@ -125,6 +125,20 @@ __device__ __forceinline__ void tile_load(smem<bf16> tile, const bf16 *from, int
     }
 }
 
+// The keys and values from j0 on of the place's segment, on their way into stage 0 or 1 of the tiles of B: KEYS rows of DK and DV values,
+// at bytes K and V.
+template <class B>
+__device__ __forceinline__ void keys_values_load(smem<unsigned char> room, const struct flat<bf16> &f, const struct place &p, int kv,
+                                                 int j0, int stage)
+{
+    const int64_t at = p.k0 + j0;
+    tile_load<B::DK, B::KEYS, B::THREADS>(room.as<bf16>(B::K) + stage * B::KEYS * B::DK, f.k.p + at * f.k.row + kv * f.k.head, f.k.row,
+                                          p.n_key - j0, f.k.d, f.k.wide);
+    tile_load<B::DV, B::KEYS, B::THREADS>(room.as<bf16>(B::V) + stage * B::KEYS * B::DV, f.v.p + at * f.v.row + kv * f.v.head, f.v.row,
+                                          p.n_key - j0, f.v.d, f.v.wide);
+    cu_async_commit();
+}
+
 // a of cu_mma_bf16: rows [row, row + 16), columns [16 k, 16 k + 16).
 template <int D> __device__ __forceinline__ void frag_a(unsigned a[4], smem<bf16> tile, int row, int k)
 {
