@@ -116,7 +116,8 @@ __device__ __forceinline__ void back_keys_multiply(const struct flat<bf16> &f, s
     enum { D = B::D, STEP = B::STEP, N = STEP / 8 };
     enum { ACROSS = D <= 64 }; // a step's last products are waited for in the next one, for which there are no registers at 128
     const smem<uint64_t> full = room.as<uint64_t>(B::BARRIERS), empty = full + B::SLOTS;
-    const int group = threadIdx.x / 128, row = threadIdx.x / 32 * 16, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+    const int group = __shfl_sync(0xffffffffu, threadIdx.x / 128, 0), row = threadIdx.x / 32 * 16, g = threadIdx.x % 32 / 4,
+              t = threadIdx.x % 4;
     const smem<unsigned char> keys = room + group * 64 * 128, values = keys + B::TILE;
     struct ring_place at = {0, 0};
     float dk[D / 8][4] = {}, dv[D / 8][4] = {};
@@ -252,7 +253,8 @@ __device__ __forceinline__ void back_queries_multiply(const struct flat<bf16> &f
 {
     enum { D = B::D, STEP = B::STEP, N = STEP / 8 };
     const smem<uint64_t> full = room.as<uint64_t>(B::BARRIERS), empty = full + B::SLOTS;
-    const int group = threadIdx.x / 128, row = threadIdx.x / 32 * 16, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+    const int group = __shfl_sync(0xffffffffu, threadIdx.x / 128, 0), row = threadIdx.x / 32 * 16, g = threadIdx.x % 32 / 4,
+              t = threadIdx.x % 4;
     const int pos = p.ahead + p.first, w_first = pos + row, w_last = pos + min(row + 16, p.n) - 1;
     const smem<unsigned char> q = room + group * 64 * 128, dout = q + B::TILE;
     const int64_t q_row = (int64_t)p.q0 + p.first;

@@ -95,7 +95,7 @@ template <class F> __device__ __forceinline__ void attention_attend(const struct
 {
     enum { KEYS = F::KEYS, NS = KEYS / 8, NO = F::DV / 8 };
     const smem<uint64_t> full = room.as<uint64_t>(F::BARRIERS), empty = full + F::SLOTS, q_empty = empty + F::SLOTS;
-    const int group = threadIdx.x / 128, row = threadIdx.x / 32 * 16, g = threadIdx.x % 32 / 4;
+    const int group = __shfl_sync(0xffffffffu, threadIdx.x / 128, 0), row = threadIdx.x / 32 * 16, g = threadIdx.x % 32 / 4;
     const int mine = 1 + group, next = 1 + (group + 1) % F::GROUPS; // the token's barriers
     const float scale = f.scale * LOG2_E;
     struct ring_place k_at = {0, 0}, v_at = {0, 0};

@@ -56,19 +56,22 @@ template <int SLOTS, int LAG> __device__ __forceinline__ void slot_begun(struct 
 template <int D, int N>
 __device__ __forceinline__ void tiles_begin(float *s, smem<unsigned char> a, int a_rows, smem<unsigned char> b, int b_rows)
 {
+    const uint64_t at = cu_wgmma_tile(a.raw()), bt = cu_wgmma_tile(b.raw());
     cu_wgmma_begin();
 #pragma unroll
     for (int c = 0; c < D / 16; c++)
-        cu_wgmma<N>(s, cu_wgmma_tile(a.raw(c / 4 * a_rows * 128), c % 4), cu_wgmma_tile(b.raw(c / 4 * b_rows * 128), c % 4), c > 0);
+        cu_wgmma<N>(s, cu_wgmma_on(at, c / 4 * a_rows * 128 + c % 4 * 32), cu_wgmma_on(bt, c / 4 * b_rows * 128 + c % 4 * 32), c > 0);
     cu_wgmma_commit();
 }
 // o (64, D) += p (64, ROWS), as pairs · the tile's ROWS rows: begun.
 template <int D, int ROWS> __device__ __forceinline__ void steps_begin(float *o, unsigned *p, smem<unsigned char> tile)
 {
+    const uint64_t at = cu_wgmma_steps(tile.raw(), ROWS * 128);
     cu_wgmma_hold<ROWS / 4>(p);
+    cu_wgmma_hold<D / 2>(o);
     cu_wgmma_begin();
 #pragma unroll
-    for (int c = 0; c < ROWS / 16; c++) cu_wgmma_weigh<D>(o, p + 4 * c, cu_wgmma_steps(tile.raw(), c, ROWS * 128));
+    for (int c = 0; c < ROWS / 16; c++) cu_wgmma_weigh<D>(o, p + 4 * c, cu_wgmma_on(at, 2048 * c));
     cu_wgmma_commit();
 }
 template <int NS> __device__ __forceinline__ void to_pairs(unsigned *prob, const float (*s)[4]) // d's layout is a's

@@ -117,17 +117,18 @@ template <class S>
 __device__ __forceinline__ void wgmma_steps(smem<unsigned char> room, int n_step, float sum[S::TILES][S::BM / 2], struct ring_place *at)
 {
     const smem<uint64_t> full = room.as<uint64_t>(S::BARRIERS), empty = full + S::STAGES;
-    const int group = threadIdx.x / 128;
+    const int group = __shfl_sync(0xffffffffu, threadIdx.x / 128, 0);
     int before = 0;
     for (int step = 0; step < n_step; step++) {
+        const smem<unsigned char> stage = room + at->slot * S::STAGE;
+        const uint64_t w = cu_wgmma_tile(stage.raw(group * S::TILES * 64 * 128)), x = cu_wgmma_tile(stage.raw(S::BN * 128));
         cu_mbarrier_wait(full.raw(at->slot), at->parity);
         cu_wgmma_begin();
 #pragma unroll
         for (int j = 0; j < 4; j++)
 #pragma unroll
             for (int i = 0; i < S::TILES; i++)
-                cu_wgmma<S::BM>(sum[i], cu_wgmma_tile(room.raw(at->slot * S::STAGE + (group * S::TILES + i) * 64 * 128), j),
-                                cu_wgmma_tile(room.raw(at->slot * S::STAGE + S::BN * 128), j), step || j);
+                cu_wgmma<S::BM>(sum[i], cu_wgmma_on(w, 64 * 128 * i + 32 * j), cu_wgmma_on(x, 32 * j), step || j);
         cu_wgmma_commit();
         cu_wgmma_wait<1>(); // the step before is multiplied: its place is free
         if (step && threadIdx.x % 32 == 0) cu_mbarrier_arrive(empty.raw(before));
@@ -145,17 +146,17 @@ __device__ __forceinline__ void wgmma_steps_fp8(const struct product &p, smem<un
     static_assert((int)S::BN == (int)CHUNK_UNIT && (int)S::BK == (int)CHUNK_UNIT && S::TILES == 1 && S::BM == 128,
                   "a step has one scale of weights");
     const smem<uint64_t> full = room.as<uint64_t>(S::BARRIERS), empty = full + S::STAGES;
-    const int group = threadIdx.x / 128, t = threadIdx.x % 4;
+    const int group = __shfl_sync(0xffffffffu, threadIdx.x / 128, 0), t = threadIdx.x % 4;
 #pragma unroll
     for (int i = 0; i < S::BM / 2; i++) sum[i] = 0;
     for (int step = 0; step < p.n_block; step++) {
         float block[S::BM / 2];
+        const smem<unsigned char> stage = room + at->slot * S::STAGE;
+        const uint64_t w = cu_wgmma_tile(stage.raw(group * 64 * 128)), x = cu_wgmma_tile(stage.raw(S::BN * 128));
         cu_mbarrier_wait(full.raw(at->slot), at->parity);
         cu_wgmma_begin();
 #pragma unroll
-        for (int j = 0; j < 4; j++)
-            cu_wgmma_e4m3(block, cu_wgmma_tile(room.raw(at->slot * S::STAGE + group * 64 * 128), j),
-                          cu_wgmma_tile(room.raw(at->slot * S::STAGE + S::BN * 128), j), j);
+        for (int j = 0; j < 4; j++) cu_wgmma_e4m3(block, cu_wgmma_on(w, 32 * j), cu_wgmma_on(x, 32 * j), j);
         cu_wgmma_commit();
         const float ws = w_scale[step];
         const smem<cu_vec<float, 2>> xs = room.as<cu_vec<float, 2>>(S::SCALES + at->slot * S::BM * 4);
@@ -174,7 +175,7 @@ __device__ __forceinline__ void wgmma_steps_fp8(const struct product &p, smem<un
 template <class S>
 __device__ __forceinline__ void wgmma_multiply(const struct product &p, smem<unsigned char> room, smem<int> begin, int64_t n_item)
 {
-    const int group = threadIdx.x / 128;
+    const int group = __shfl_sync(0xffffffffu, threadIdx.x / 128, 0);
     const smem<float> out = room.as<float>(S::STAGE * S::STAGES + group * S::OUT);
     const int n_step = (int)((p.k + S::BK - 1) / S::BK);
     struct ring_place at = {0, 0};

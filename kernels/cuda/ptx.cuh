@@ -11,6 +11,11 @@ __device__ __forceinline__ unsigned cu_shared_address(const void *p)
 {
     return (unsigned)__cvta_generic_to_shared(p);
 }
+// Of a tile for wgmma, which begins at a whole 1024 bytes.
+__device__ __forceinline__ unsigned cu_tile_address(const void *p)
+{
+    return cu_shared_address(p);
+}
 
 // d (16, 8) f32 += a (16, 16) bf16 · b (8, 16)ᵀ bf16.
 //   a[0] row g columns 2t, 2t+1; a[1] row g+8; a[2] row g columns 2t+8, 2t+9; a[3] row g+8 of those
@@ -197,20 +202,6 @@ template <> __device__ __forceinline__ void cu_wgmma_weigh<128>(float *d, const 
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
 }
 #undef CU_D8
-// A tile of rows of 128 bytes (64 bf16 or 128 e4m3 along k), eight rows after the other from 1024-byte boundaries, the 16-byte piece c of
-// row r at c ^ r % 8 (128-byte swizzle). `columns` of 32 bytes: where along k the product begins.
-__device__ __forceinline__ uint64_t cu_wgmma_tile(const void *tile, int columns)
-{
-    const uint64_t at = cu_shared_address(tile) + 32 * columns;
-    return (at & 0x3ffff) >> 4 | (uint64_t)1 << 16 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 62;
-}
-// The same tile with its rows as steps, for cu_wgmma_weigh: 64 columns, more of them `panel` bytes further on. `rows` of 16: where the
-// product begins. (Leading offset: from 64 columns to the next; stride offset: from eight rows to the next.)
-__device__ __forceinline__ uint64_t cu_wgmma_steps(const void *tile, int rows, int panel)
-{
-    const uint64_t at = cu_shared_address(tile) + 2048 * rows;
-    return (at & 0x3ffff) >> 4 | (uint64_t)(panel >> 4) << 16 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 62;
-}
 // Values that products in flight have written or will read: arithmetic with them stays on its side of this place.
 template <int N> __device__ __forceinline__ void cu_wgmma_hold(float *d)
 {
@@ -282,3 +273,24 @@ __device__ __forceinline__ void cu_barrier_arrive(int id, int n)
 #else
 #include <ptx_twin.h> // tests/simt/include
 #endif
+
+// ---- sm_90a: where wgmma finds its tiles (PTX ISA 8.5, 9.7.15.5.1), held against CuTe's words by tests/golden/gmma.txt
+// A tile of rows of 128 bytes (64 bf16 or 128 e4m3), eight rows after the other, the 16-byte piece c of row r at c ^ r % 8 (128-byte
+// swizzle). Bits 0-13: its address, 16-29: leading offset, 32-45: stride offset (from eight rows to the next), all in 16 bytes; 62-63: the
+// swizzle.
+//   rows of k, for cu_wgmma: the leading offset counts for nothing
+__device__ __forceinline__ uint64_t cu_wgmma_tile(const void *tile)
+{
+    return (cu_tile_address(tile) & 0x3ffff) >> 4 | (uint64_t)1 << 16 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 62;
+}
+//   rows as steps, for cu_wgmma_weigh: 64 columns, more of them `panel` bytes further on (the leading offset)
+__device__ __forceinline__ uint64_t cu_wgmma_steps(const void *tile, int panel)
+{
+    return (cu_tile_address(tile) & 0x3ffff) >> 4 | (uint64_t)(panel >> 4) << 16 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 62;
+}
+// The same `bytes` further on: 32 a product along k of rows of k, 2048 one along rows as steps. In the lower half alone, which costs one
+// addition: no tile goes beyond the address's bits.
+__device__ __forceinline__ uint64_t cu_wgmma_on(uint64_t tile, int bytes)
+{
+    return (tile & 0xffffffff00000000u) | (uint32_t)((uint32_t)tile + (bytes >> 4));
+}

@@ -306,6 +306,12 @@ START_TEST(the_default_is_a_gpu_if_there_is_one)
 }
 END_TEST
 
+START_TEST(tensor_core_layouts_are_those_of_cute)
+{
+    ck_assert_int_gt(simt_layouts(test_golden("gmma.txt")), 100000);
+}
+END_TEST
+
 Suite *suite_cuda(void)
 {
     Suite *s = suite_create("cuda");
@@ -323,6 +329,7 @@ Suite *suite_cuda(void)
     tcase_add_test(t, uploads_may_run_ahead_of_the_device);
     tcase_add_test(t, fp8_goes_to_the_library_where_batches_may_matter);
     tcase_add_test(t, a_library_that_is_not_there_is_named);
+    tcase_add_test(t, tensor_core_layouts_are_those_of_cute);
     tcase_add_test(t, the_default_is_a_gpu_if_there_is_one);
     suite_add_tcase(s, t);
     return s;

@@ -201,11 +201,11 @@ static inline void cu_wgmma_e4m3(float *d, uint64_t a, uint64_t b, bool add)
 {
     simt::wgmma_begun({d, a, b, 128, add, true});
 }
-static inline uint64_t cu_wgmma_tile(const void *tile, int columns)
+static inline unsigned cu_tile_address(const void *tile)
 {
-    const uint64_t at = (uint64_t)((const unsigned char *)tile - (const unsigned char *)simt::shared_dynamic());
-    if (at % 1024) simt::fail("wgmma: a tile at byte %llu, not at 1024", (unsigned long long)at);
-    return (at + 32 * (uint64_t)columns) >> 4 | (uint64_t)1 << 16 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 62;
+    const size_t at = (size_t)((const unsigned char *)tile - (const unsigned char *)simt::shared_dynamic());
+    if (at % 1024) simt::fail("wgmma: a tile at byte %zu, not at 1024", at);
+    return (unsigned)at;
 }
 static inline void cu_wgmma_begin() {}
 static inline void cu_wgmma_commit()
@@ -316,11 +316,5 @@ template <int N> static inline void cu_wgmma_weigh(float *d, const unsigned a[4]
         for (int half = 0; half < 2; half++) w.row[half][pair] = from[pair / 4 * 2 + half];
     }
     simt::defer(simt::wgmma_weigh_work, &w, sizeof w, simt::DEFERRED_WGMMA);
-}
-static inline uint64_t cu_wgmma_steps(const void *tile, int rows, int panel)
-{
-    const uint64_t at = (uint64_t)((const unsigned char *)tile - (const unsigned char *)simt::shared_dynamic());
-    if (at % 1024 || panel % 1024) simt::fail("wgmma: a tile at byte %llu, panels of %d, not at 1024", (unsigned long long)at, panel);
-    return (at + 2048 * (uint64_t)rows) >> 4 | (uint64_t)(panel >> 4) << 16 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 62;
 }
 template <int N, class T> static inline void cu_wgmma_hold(T *) {}
