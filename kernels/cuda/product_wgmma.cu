@@ -136,6 +136,8 @@ __device__ __forceinline__ void wgmma_steps(smem<unsigned char> room, int n_step
         ring_next<S::STAGES>(at);
     }
     cu_wgmma_wait<0>();
+#pragma unroll
+    for (int i = 0; i < S::TILES; i++) cu_wgmma_hold<S::BM / 2>(sum[i]);
     if (threadIdx.x % 32 == 0) cu_mbarrier_arrive(empty.raw(before));
 }
 // The same in FP8; w_scale: the tile's, a step's after the other.
@@ -149,25 +151,30 @@ __device__ __forceinline__ void wgmma_steps_fp8(const struct product &p, smem<un
     const int group = __shfl_sync(0xffffffffu, threadIdx.x / 128, 0), t = threadIdx.x % 4;
 #pragma unroll
     for (int i = 0; i < S::BM / 2; i++) sum[i] = 0;
+    float ws = w_scale[0];
     for (int step = 0; step < p.n_block; step++) {
-        float block[S::BM / 2];
+        float block[S::BM / 2], by[S::BM / 4]; // of the lane's columns
         const smem<unsigned char> stage = room + at->slot * S::STAGE;
         const uint64_t w = cu_wgmma_tile(stage.raw(group * 64 * 128)), x = cu_wgmma_tile(stage.raw(S::BN * 128));
+        const smem<cu_vec<float, 2>> xs = room.as<cu_vec<float, 2>>(S::SCALES + at->slot * S::BM * 4);
+        const float next = w_scale[step + 1 < p.n_block ? step + 1 : step];
         cu_mbarrier_wait(full.raw(at->slot), at->parity);
         cu_wgmma_begin();
 #pragma unroll
         for (int j = 0; j < 4; j++) cu_wgmma_e4m3(block, cu_wgmma_on(w, 32 * j), cu_wgmma_on(x, 32 * j), j);
         cu_wgmma_commit();
-        const float ws = w_scale[step];
-        const smem<cu_vec<float, 2>> xs = room.as<cu_vec<float, 2>>(S::SCALES + at->slot * S::BM * 4);
-        cu_wgmma_wait<0>();
 #pragma unroll
         for (int j = 0; j < S::BM / 8; j++) {
             const cu_vec<float, 2> v = xs[4 * j + t];
-            for (int h = 0; h < 4; h++) sum[4 * j + h] = product_scaled(block[4 * j + h], v.v[h % 2], ws, sum[4 * j + h]);
+            by[2 * j] = v.v[0] * ws, by[2 * j + 1] = v.v[1] * ws;
         }
+        cu_wgmma_wait<0>();
+        cu_wgmma_hold<S::BM / 2>(block);
         __syncwarp(); // the scales are read
         if (threadIdx.x % 32 == 0) cu_mbarrier_arrive(empty.raw(at->slot));
+#pragma unroll
+        for (int i = 0; i < S::BM / 2; i++) sum[i] = fmaf(block[i], by[i / 4 * 2 + i % 2], sum[i]);
+        ws = next;
         ring_next<S::STAGES>(at);
     }
 }
