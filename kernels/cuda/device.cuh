@@ -72,14 +72,22 @@ bool cuda_ok(struct device *dev, cudaError_t e, const char *what);
 bool cuda_launch_begin(struct device *dev, const char *name, dim3 grid);
 void cuda_launch_end(struct device *dev, const char *name, dim3 grid, dim3 block, size_t shared_bytes, cudaError_t e);
 
-#ifdef __CUDACC__
 template <class T> struct cu_same {
     typedef T type;
 };
+// What a launch hands over: 4 KiB is what every toolkit and GPU takes.
+template <class... P> constexpr size_t cu_parameter_bytes()
+{
+    size_t n = 0;
+    ((n = (n + alignof(P) - 1) / alignof(P) * alignof(P) + sizeof(P)), ...);
+    return n;
+}
+#ifdef __CUDACC__
 template <class... P>
 static void cu_launch(struct device *dev, const char *name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes,
                       typename cu_same<P>::type... arg)
 {
+    static_assert(cu_parameter_bytes<P...>() <= 4096, "parameters of a kernel");
     if (!cuda_launch_begin(dev, name, grid)) return;
     void *args[] = {(void *)&arg..., nullptr};
     cudaError_t e = cudaSuccess;
@@ -89,13 +97,11 @@ static void cu_launch(struct device *dev, const char *name, void (*kernel)(P...)
     cuda_launch_end(dev, name, grid, block, shared_bytes, e);
 }
 #else
-template <class T> struct cu_same {
-    typedef T type;
-};
 template <class... P>
 static void cu_launch(struct device *dev, const char *name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes,
                       typename cu_same<P>::type... arg)
 {
+    static_assert(cu_parameter_bytes<P...>() <= 4096, "parameters of a kernel");
     if (!cuda_launch_begin(dev, name, grid)) return;
     cudaError_t e = simt_launch_check();
     if (!e) simt_run([=] { simt::launch(name, grid, block, shared_bytes, [=] { kernel(arg...); }); });
@@ -119,7 +125,7 @@ template <class T> struct smem {
     template <class U> __device__ __forceinline__ smem<U> as(size_t bytes = 0) const { return smem<U>{(U *)((char *)p + bytes)}; }
 };
 #define CU_SHARED(T, name, n)                                                                                                              \
-    __shared__ T name##_memory[n];                                                                                                         \
+    __shared__ __align__(16) T name##_memory[n];                                                                                           \
     const smem<T> name = {name##_memory}
 #define CU_SHARED_DYNAMIC(name)                                                                                                            \
     extern __shared__ __align__(1024) unsigned char cu_dynamic_memory[];                                                                   \

@@ -18,11 +18,18 @@ std::vector<block> blocks;
 int n_device;
 size_t total_bytes = (size_t)4 << 30, taken_bytes;
 bool is_open;
+int device_arch = 90; // DISTILL_SIMT_ARCH; a test may ask for another with simt_fail("arch", …)
+// Of a block on this architecture, as CUDA's guide has it (compute capabilities, "maximum amount of shared memory per thread block").
+size_t shared_of(int arch)
+{
+    return (size_t)(arch >= 120 || arch == 86 || arch == 89 ? 99 : arch >= 90 ? 227 : 163) << 10;
+}
 enum { PAGE = 4096, PROTECT_MAX = 1 << 20 }; // large memory stays open: closing it takes time by the page
 
 } // namespace
 struct simt_graph {
     std::vector<std::function<void()>> work;
+    bool broken; // a call that may not come while recording did
 };
 namespace
 {
@@ -39,6 +46,7 @@ __attribute__((constructor)) void init()
 {
     const char *s = getenv("DISTILL_SIMT");
     if (s) n_device = atoi(s);
+    if ((s = getenv("DISTILL_SIMT_ARCH"))) device_arch = atoi(s);
     if ((s = getenv("DISTILL_SIMT_MEMORY"))) total_bytes = (size_t)atoll(s);
     // DISTILL_SIMT_FAIL=cudaMalloc:3:2,launch:100:700
     char call[40];
@@ -86,6 +94,15 @@ cudaError_t no_device()
 {
     return last_error = cudaErrorNoDevice;
 }
+// What may not be asked of a thread that is recording: the graph is lost as well.
+cudaError_t recorded()
+{
+    if (!recording) return cudaSuccess;
+    recording->broken = true;
+    return last_error = cudaErrorStreamCaptureUnsupported;
+}
+#define NOT_RECORDED                                                                                                                       \
+    if (cudaError_t e_ = recorded()) return e_
 #define CALL(name)                                                                                                                         \
     if (cudaError_t e_ = injected(#name)) return e_;                                                                                       \
     if (!n_device) return no_device()
@@ -208,6 +225,11 @@ cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t *g)
 {
     *g = recording;
     recording = nullptr;
+    if (*g && (*g)->broken) {
+        delete *g;
+        *g = nullptr;
+        return last_error = cudaErrorStreamCaptureInvalidated;
+    }
     return *g ? cudaSuccess : (last_error = cudaErrorInvalidValue);
 }
 cudaError_t cudaGraphGetNodes(cudaGraph_t g, cudaGraphNode_t *, size_t *n_node)
@@ -262,10 +284,12 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int)
     CALL(cudaGetDeviceProperties);
     *p = {};
     snprintf(p->name, sizeof p->name, "emulated");
-    p->major = 9;
+    int arch = device_arch;
     for (int i = 0; i < n_planned; i++) // an older one, if a test asked for it
-        if (!strcmp(planned[i].call, "arch")) p->major = planned[i].error / 10, p->minor = planned[i].error % 10;
+        if (!strcmp(planned[i].call, "arch")) arch = planned[i].error;
+    p->major = arch / 10, p->minor = arch % 10;
     p->multiProcessorCount = 4; // few, so that persistent kernels go round
+    if (!simt::shared_asked) simt::shared_most = shared_of(arch);
     p->sharedMemPerBlockOptin = simt::shared_most;
     p->totalGlobalMem = total_bytes;
     p->l2CacheSize = 1 << 20;
@@ -292,17 +316,20 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
 cudaError_t cudaMalloc(void **p, size_t size)
 {
     CALL(cudaMalloc);
+    NOT_RECORDED;
     *p = simt::device_alloc(size);
     return *p ? cudaSuccess : (last_error = cudaErrorMemoryAllocation);
 }
 cudaError_t cudaFree(void *p)
 {
+    NOT_RECORDED;
     flush();
     return !p || simt::device_free(p) ? cudaSuccess : (last_error = cudaErrorInvalidValue);
 }
 cudaError_t cudaMallocHost(void **p, size_t size)
 {
     CALL(cudaMallocHost);
+    NOT_RECORDED;
     *p = malloc(size);
     return cudaSuccess;
 }
@@ -317,7 +344,7 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t size, cudaMemcpyK
     bool ok = (kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice) == simt::is_device(to, size) &&
               (kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice) == simt::is_device(from, size);
     if (!ok && size) return last_error = cudaErrorInvalidValue;
-    if (recording && kind != cudaMemcpyDeviceToDevice) return last_error = cudaErrorStreamCaptureUnsupported;
+    if (kind != cudaMemcpyDeviceToDevice) NOT_RECORDED; // from pinned memory it could be, and would copy what lies there later
     // From the host: begun, and done when something after it on the stream is; the host must leave its memory alone until then.
     if (kind == cudaMemcpyHostToDevice) {
         uploads.push_back({to, from, size});
@@ -364,7 +391,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t)
 {
     flush();
     CALL(cudaStreamSynchronize);
-    if (recording) return last_error = cudaErrorStreamCaptureUnsupported;
+    NOT_RECORDED;
     return cudaSuccess;
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned)
@@ -384,6 +411,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t)
 {
     flush();
     CALL(cudaEventSynchronize);
+    NOT_RECORDED;
     return cudaSuccess;
 }
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t, cudaEvent_t)
@@ -422,6 +450,10 @@ const char *cudaGetErrorName(cudaError_t e)
         return "cudaErrorIllegalAddress";
     case cudaErrorLaunchFailure:
         return "cudaErrorLaunchFailure";
+    case cudaErrorStreamCaptureUnsupported:
+        return "cudaErrorStreamCaptureUnsupported";
+    case cudaErrorStreamCaptureInvalidated:
+        return "cudaErrorStreamCaptureInvalidated";
     default:
         return "cudaErrorInvalidValue";
     }
@@ -445,6 +477,10 @@ const char *cudaGetErrorString(cudaError_t e)
         return "an illegal memory access was encountered";
     case cudaErrorLaunchFailure:
         return "unspecified launch failure";
+    case cudaErrorStreamCaptureUnsupported:
+        return "operation not permitted when stream is capturing";
+    case cudaErrorStreamCaptureInvalidated:
+        return "operation failed due to a previous error during capture";
     default:
         return "invalid argument";
     }

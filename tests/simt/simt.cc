@@ -32,6 +32,7 @@ thread *self;
 uint3 block_idx;
 dim3 grid_dim, block_dim;
 size_t shared_most = 232448;
+bool shared_asked;
 
 namespace
 {
@@ -104,7 +105,8 @@ struct word {
     int write_epoch, write_warp_epoch, write_fence_epoch, read_epoch, read_warp_epoch;
 };
 unsigned char *shared_base; // MAX_SHARED bytes before a guard page: dynamic, then static
-size_t shared_used, shared_dynamic_len;
+size_t shared_used, shared_dynamic_len, static_len;
+enum { SHARED_UNASKED = 48 << 10, DYNAMIC_ALIGN = 1024 }; // what a block has unless the launch asks for more; of CU_SHARED_DYNAMIC
 word shadow[MAX_SHARED / 4];
 struct static_shared {
     const void *key;
@@ -274,6 +276,7 @@ void run_block()
 {
     barrier_epoch = 0;
     n_static = 0;
+    static_len = 0;
     memset(n_arrived, 0, sizeof n_arrived);
     // What the block before used is poisoned again, the rest still is.
     static size_t dirty = MAX_SHARED;
@@ -353,6 +356,7 @@ void launch(const char *name, dim3 grid, dim3 block, size_t shared_bytes, void (
     self = nullptr;
     if (n_thread < 1 || n_thread > MAX_THREAD || block.z > 64) fail("a block of (%u, %u, %u) threads", block.x, block.y, block.z);
     if (grid.y > 65535 || grid.z > 65535 || !grid.x || !grid.y || !grid.z) fail("a grid of (%u, %u, %u) blocks", grid.x, grid.y, grid.z);
+    if (block.x > 1024 || block.y > 1024 || grid.x > 0x7fffffffu) fail("%u blocks of (%u, %u) threads", grid.x, block.x, block.y);
     if (shared_bytes > shared_most) fail("%zu bytes of shared memory: a block has %zu", shared_bytes, shared_most);
     note(name);
     body = b;
@@ -476,6 +480,12 @@ void *shared_static(const void *key, size_t size, size_t align)
     if (n_static == 64 || at + size > MAX_SHARED) fail("more shared memory than a block has: %zu bytes", at + size);
     statics[n_static++] = {key, at};
     shared_used = at + size;
+    // On a GPU what the kernel declares comes first, and a launch of no more than 48 KiB asks for no more than that in all.
+    static_len = (static_len + align - 1) / align * align + size;
+    const size_t before = shared_dynamic_len ? (static_len + DYNAMIC_ALIGN - 1) / DYNAMIC_ALIGN * DYNAMIC_ALIGN : static_len;
+    const size_t most = shared_dynamic_len > SHARED_UNASKED ? shared_most : (size_t)SHARED_UNASKED;
+    if (before + shared_dynamic_len > most)
+        fail("%zu bytes of shared memory and %zu of the launch's: a block has %zu", static_len, shared_dynamic_len, most);
     return shared_base + at;
 }
 bool is_shared(const void *p)
@@ -569,6 +579,7 @@ extern "C" void simt_shared_memory(size_t bytes)
 {
     const size_t most = simt::MAX_SHARED;
     simt::shared_most = bytes < most ? bytes : most;
+    simt::shared_asked = true;
 }
 extern "C" int simt_here(void)
 {

@@ -27,7 +27,8 @@ struct thread {
 extern thread *self;
 extern uint3 block_idx;
 extern dim3 grid_dim, block_dim;
-extern size_t shared_most; // what a block may have
+extern size_t shared_most; // what a block may have, its own and the launch's together
+extern bool shared_asked;  // a test said so, not the architecture
 
 // Runs `body(arg)` once a thread. `name` is kept in the list of kernels that have run.
 void launch(const char *name, dim3 grid, dim3 block, size_t shared_bytes, void (*body)(void *), void *arg);
