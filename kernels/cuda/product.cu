@@ -8,6 +8,7 @@ __global__ void sum_kernel(const struct product p)
     for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (int64_t)gridDim.x * blockDim.x) {
         const int64_t row = i / p.n, col = i % p.n, to = row / p.m * p.out_each + row % p.m * p.out_row + col;
         float v = 0;
+#pragma unroll 8 // so many on their way at once
         for (int c = 0; c < p.n_chunk; c++) v += p.part[c * n + i];
         v += p.bias ? p.bias[col] : 0.0f;
         if (p.out_bf16)
@@ -17,17 +18,30 @@ __global__ void sum_kernel(const struct product p)
     }
 }
 
+static bool wants_split(const struct device *dev, const struct product *p, bool exact)
+{
+    return exact ? product_exact_wants_split(dev, p) : product_tile_wants_split(dev, p);
+}
+// Room for the chunks' sums of these rows or of fewer, which may be split where more are not: so a plan for many rows holds for few.
+static float *split_scratch(struct device *dev, const struct product *p, bool exact, int64_t least)
+{
+    struct product few = *p;
+    if (p->first) return NULL; // experts' are not split
+    while (few.m > least && !wants_split(dev, &few, exact)) few.m = (few.m - 1) / 16 * 16; // whole tiles
+    if (few.m <= least) return NULL;
+    return (float *)dev_scratch(dev, sizeof(float) * (size_t)(few.n_chunk * product_rows(&few) * few.n));
+}
 void product_run(struct device *dev, struct product *p, enum dtype x_type, enum dtype w_type)
 {
     enum { THIN_ROWS = 16, MANY_ROWS = 64, PIECES_ROW_MAX = 1 << 25 }; // the rows of a tile by 32-bit offsets
-    product_cut(p);
+    const bool exact = !p->x_scale && (x_type != DT_BF16 || w_type != DT_BF16);
+    product_cut(p, exact);
     p->trouble = cuda_of(dev)->trouble;
     p->out_wide = p->n % 4 == 0 && p->out_row % 4 == 0 && p->out_each % 4 == 0 && (uintptr_t)p->out % 16 == 0;
     if (p->first && p->n_product > OP_EXPERT_MAX) {
         dev_fail_op(dev, "%lld experts: wanted %d at most", (long long)p->n_product, OP_EXPERT_MAX);
         return;
     }
-    const bool exact = !p->x_scale && (x_type != DT_BF16 || w_type != DT_BF16);
     if (!exact && ((p->m > 1 && p->x_row > PIECES_ROW_MAX) || p->w_row > PIECES_ROW_MAX)) {
         dev_fail_op(dev, "rows %lld values apart: wanted %d at most", (long long)(p->x_row > p->w_row ? p->x_row : p->w_row),
                     PIECES_ROW_MAX);
@@ -39,10 +53,11 @@ void product_run(struct device *dev, struct product *p, enum dtype x_type, enum 
         return;
     }
     // Experts' rows are known to the device alone: a few each on average are taken as few, and an expert with more is read again.
-    const bool thin = !exact && (p->first ? p->m <= THIN_ROWS || p->m <= 8 * p->n_product : p->m <= THIN_ROWS);
-    if (!thin && (exact ? product_exact_wants_split(dev, p) : product_tile_wants_split(dev, p)))
-        p->part = (float *)dev_scratch(dev, sizeof(float) * (size_t)(p->n_chunk * product_rows(p) * p->n));
+    const bool few = p->first ? p->m <= THIN_ROWS || p->m <= 8 * p->n_product : p->m <= THIN_ROWS;
+    const bool thin = !exact && (few || !product_tile_fits(dev, p));
+    float *part = split_scratch(dev, p, exact, exact ? 0 : THIN_ROWS);
     if (dev->measuring) return;
+    if (!thin && wants_split(dev, p, exact)) p->part = part;
     if (exact)
         product_exact(dev, p, x_type, w_type);
     else if (thin)

@@ -1,6 +1,6 @@
 // Products of packed weights: out_p (m, n) = x_p (m, k) · w_pᵀ + bias, for one weight, one a head, or one an expert with its own rows.
 //
-// A row's bits depend on its own values and on k alone: every kernel adds in one order. k is cut into n_chunk chunks, by k only; a chunk is
+// A row's bits depend on its own values, their types and k alone: every kernel adds in one order. k is cut into n_chunk chunks; a chunk is
 // summed forwards from 0, by the same instructions in the same order, and the chunks' sums are added in their order, then the bias. So a
 // kernel may give each chunk to a warp (thin), to a block (tile, split), or take one after the other (tile), at any number of rows.
 #pragma once
@@ -8,8 +8,9 @@
 #include "kernels/cuda/ptx.cuh"
 
 enum {
-    CHUNK_UNIT = 128, // chunks are multiples of it: FP8_BLOCK, and the lines that are read
-    CHUNK_MAX = 8,
+    CHUNK_UNIT = 128,     // chunks are multiples of it: FP8_BLOCK, and the lines that are read
+    CHUNK_MAX = 8,        // the warps of a block of product_thin
+    CHUNK_MAX_EXACT = 32, // of exact sums: a router's few columns shall keep many multiprocessors busy
 };
 
 struct product {
@@ -40,6 +41,7 @@ void product_thin(struct device *dev, const struct product *p);                 
 void product_tile(struct device *dev, const struct product *p);                                        // product_tile.cu
 void product_exact(struct device *dev, const struct product *p, enum dtype x_type, enum dtype w_type); // product_exact.cu
 void product_wgmma(struct device *dev, const struct product *p);                                       // product_wgmma.cu: experts on sm_90
+bool product_tile_fits(const struct device *dev, const struct product *p); // hundreds of experts do not where a block has 99 KiB
 bool product_tile_wants_split(const struct device *dev, const struct product *p);
 bool product_exact_wants_split(const struct device *dev, const struct product *p);
 // x (rank 2 or 3) as the tensor cores read it: itself if it is so, or a copy in scratch.
@@ -48,9 +50,10 @@ struct tensor product_pieces(struct device *dev, struct tensor x); // S
 // x (m, k) in FP8 (fp8.cu): p's x, m, k, x_row, x_scale and n_block. Scratch.
 void product_quantise(struct device *dev, struct product *p, struct tensor x, bool ue8m0); // S
 
-static inline void product_cut(struct product *p)
+static inline void product_cut(struct product *p, bool exact)
 {
-    const int64_t n_unit = (p->k + CHUNK_UNIT - 1) / CHUNK_UNIT, wanted = p->k >= 4096 ? CHUNK_MAX : CHUNK_MAX / 2;
+    const int64_t n_unit = (p->k + CHUNK_UNIT - 1) / CHUNK_UNIT;
+    const int64_t wanted = exact ? CHUNK_MAX_EXACT : p->k >= 4096 ? CHUNK_MAX : CHUNK_MAX / 2;
     p->chunk = (n_unit + wanted - 1) / wanted * CHUNK_UNIT;
     p->n_chunk = (int)((p->k + p->chunk - 1) / p->chunk);
 }

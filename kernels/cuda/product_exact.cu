@@ -1,16 +1,17 @@
 // Products in f32 as it is: FMAs, one chain a chunk of k and output, for every pair of types but bf16 with bf16 (the router's logits among
 // them), at any number of rows. Bound by the FMA units from some 32 rows on, below by the weights.
 //
-// A block of 256 threads makes 64 weight rows by 64 or 16 rows of x, 4 x 4 or 4 x 1 a thread, k in steps of 32 through shared memory, the
-// next step's values already on their way in registers. Loads are single values along k, 128 neighbouring bytes a warp of f32: any stride
-// and any length will do. Few tiles: a block a chunk of k, as in product_tile.cu.
+// A block of 256 threads makes 64 weight rows by 64 or 16 rows of x, 4 x 4 or 4 x 1 a thread, k in steps of 32 or 64 through shared memory,
+// the next step's values already on their way in registers. Loads are single values along k, 128 neighbouring bytes a warp of f32: any
+// stride and any length will do. Few tiles: a block a chunk of k, as in product_tile.cu; chunks are short, for a decode step's router is
+// bound by the latency of its block's steps.
 #include "kernels/cuda/product.cuh"
 
-enum { EXACT_BN = 64, EXACT_BK = 32, EXACT_THREADS = 256 };
+enum { EXACT_BN = 64, EXACT_THREADS = 256 };
 
 template <class X, class W, int TM> __global__ void __launch_bounds__(EXACT_THREADS, 2) exact_kernel(const struct product p)
 {
-    enum { BN = EXACT_BN, BK = EXACT_BK, BM = 16 * TM, TN = 4, WL = BN / 8, XL = BM / 8 };
+    enum { BN = EXACT_BN, BK = TM == 1 ? 64 : 32, BM = 16 * TM, TN = 4, LANES = BK / 32, WL = BN / 8 * LANES, XL = BM / 8 * LANES };
     CU_SHARED(float, ws, BK *(BN + 1)); // by k; + 1: a warp writes a column without conflicts
     CU_SHARED(float, xs, BK *(BM + 1));
     CU_SHARED_DYNAMIC(room);
@@ -25,10 +26,16 @@ template <class X, class W, int TM> __global__ void __launch_bounds__(EXACT_THRE
         const int n_w = p.n - s.col < BN ? (int)(p.n - s.col) : BN;
         float w_next[WL], x_next[XL], total[TN][TM] = {};
         auto load = [&](int64_t k, int64_t k_end) {
-            const bool there = k + lane < k_end;
-            for (int i = 0; i < WL; i++) w_next[i] = there && warp + 8 * i < n_w ? cu_f32(w[(warp + 8 * i) * p.w_row + k + lane]) : 0.0f;
-            for (int i = 0; i < XL; i++)
-                x_next[i] = there && warp + 8 * i < s.n_row ? cu_f32(x[(warp + 8 * i) * p.x_row + k + lane]) : 0.0f;
+            for (int i = 0; i < WL; i++) {
+                const int row = warp + i / LANES * 8;
+                const int64_t at = k + lane + i % LANES * 32;
+                w_next[i] = at < k_end && row < n_w ? cu_f32(w[row * p.w_row + at]) : 0.0f;
+            }
+            for (int i = 0; i < XL; i++) {
+                const int row = warp + i / LANES * 8;
+                const int64_t at = k + lane + i % LANES * 32;
+                x_next[i] = at < k_end && row < s.n_row ? cu_f32(x[row * p.x_row + at]) : 0.0f;
+            }
         };
         for (int chunk = first; chunk < last; chunk++) {
             const int64_t k_begin = chunk * p.chunk, k_end = k_begin + p.chunk < p.k ? k_begin + p.chunk : p.k;
@@ -36,8 +43,8 @@ template <class X, class W, int TM> __global__ void __launch_bounds__(EXACT_THRE
             load(k_begin, k_end);
             for (int64_t k = k_begin; k < k_end; k += BK) {
                 __syncthreads();
-                for (int i = 0; i < WL; i++) ws[lane * (BN + 1) + warp + 8 * i] = w_next[i];
-                for (int i = 0; i < XL; i++) xs[lane * (BM + 1) + warp + 8 * i] = x_next[i];
+                for (int i = 0; i < WL; i++) ws[(lane + i % LANES * 32) * (BN + 1) + warp + i / LANES * 8] = w_next[i];
+                for (int i = 0; i < XL; i++) xs[(lane + i % LANES * 32) * (BM + 1) + warp + i / LANES * 8] = x_next[i];
                 __syncthreads();
                 if (k + BK < k_end) load(k + BK, k_end);
 #pragma unroll 8
@@ -70,7 +77,9 @@ static bool few_rows(const struct product *p)
 }
 bool product_exact_wants_split(const struct device *dev, const struct product *p)
 {
-    return !p->first && p->n_chunk > 1 && product_tiles(p, few_rows(p) ? 16 : 64, EXACT_BN) < 2 * cuda_of(dev)->n_sm;
+    if (p->first || p->n_chunk == 1) return false;
+    const int64_t n_sm = cuda_of(dev)->n_sm;
+    return few_rows(p) ? product_tiles(p, 16, EXACT_BN) < 2 * n_sm : product_tiles(p, 64, EXACT_BN) < n_sm / 2; // parts cost bytes, too
 }
 void product_exact(struct device *dev, const struct product *p, enum dtype x_type, enum dtype w_type)
 {

@@ -297,6 +297,65 @@ START_TEST(rows_do_not_see_their_company)
 }
 END_TEST
 
+// Memory planned for many rows is enough for any fewer: the GPU splits what few rows leave idle, and wants scratch for it.
+START_TEST(a_plan_for_many_rows_holds_for_few)
+{
+    enum { M = 600, N = 24, K = 296 };
+    static const int64_t rows[] = {1, 16, 17, 33, 64, 100, 128, 192, 250, 320, M};
+    for (int types = 0; types < 4; types++) {
+        const enum dtype xt = types & 1 ? DT_BF16 : DT_F32, wt = types == 2 ? DT_BF16 : xt;
+        struct device dev;
+        struct err err = {0};
+        device_open(&dev, isa[_i]->name, 1);
+        dev.batch_invariant = types < 3; // else many rows go to the GPU's library
+        struct lent l = {.dev = &dev}, result = {.dev = &dev};
+        struct tensor w = packed(&l, make(wt, N, 0, K, 0, 2)), x = make(xt, M, 0, K, 0, 1), out = make(DT_F32, M, 0, N, 0, 3),
+                      dx = lend_tensor(&l, x), there = lend_out(&result, out);
+        dev_measure(&dev);
+        op_linear(&dev, there, dx, w, TENSOR_NONE);
+        ck_ok(dev_reserve(&dev, dev.arena.peak, &err));
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+            const size_t mark = dev_mark(&dev);
+            op_linear(&dev, tensor_rows(there, 0, rows[i]), tensor_rows(dx, 0, rows[i]), w, TENSOR_NONE);
+            dev_release(&dev, mark);
+        }
+        ck_ok(dev_check(&dev, &err));
+        lent_back(&result);
+        lent_back(&l);
+        dev_close(&dev);
+    }
+}
+END_TEST
+
+// Where a block's shared memory has no room for the table of so many experts beside its tiles: the same bits by another kernel.
+START_TEST(a_table_of_experts_that_is_too_long_does_not_show)
+{
+    enum { E = 20, ROWS = 9, N = 40, K = 72, M = E * ROWS };
+    static int32_t first[E + 1];
+    static const void *slot[E];
+    struct tensor x = make(DT_BF16, M, 0, K, 0, 1), w = make(DT_BF16, N, 0, K, 0, 2), out[2];
+    for (int e = 0; e <= E; e++) first[e] = e * ROWS;
+    for (int i = 0; i < 2; i++) {
+        struct device dev;
+        simt_fail("arch", 1, 89);
+        if (i) simt_shared_memory(98304 + 4 * E); // what the tiles take; one number less than the table has
+        device_open(&dev, isa[_i]->name, 1);
+        struct lent l = {.dev = &dev}, result = {.dev = &dev};
+        const void *p = packed(&l, w).data;
+        for (int e = 0; e < E; e++) slot[e] = p;
+        struct expert_weights ew = {.n_expert = E, .n = N, .k = K, .dtype = DT_BF16, .slot = lend(&l, slot, sizeof slot)};
+        out[i] = make(DT_F32, M, 0, N, 0, 3);
+        struct tensor dx = lend_tensor(&l, x), f = lend_tensor(&l, tensor_1d(first, DT_I32, E + 1)), there = lend_out(&result, out[i]);
+        PLANNED(&dev, op_grouped_linear(&dev, there, dx, &ew, f));
+        lent_back(&result);
+        lent_back(&l);
+        dev_close(&dev);
+    }
+    check_product("experts", out[0], x, w, TENSOR_NONE, TENSOR_NONE);
+    ck_assert_mem_eq(out[0].data, out[1].data, sizeof(float) * M * N);
+}
+END_TEST
+
 // Experts in FP8, rows by rows: the bits of op_fp8_linear with each one's weights.
 START_TEST(grouped_fp8_is_fp8_linear_an_expert)
 {
@@ -437,6 +496,8 @@ Suite *suite_linear(void)
     tcase_add_loop_test(t, head_linear_is_a_product_a_head, 0, n_all);
     tcase_add_loop_test(t, grouped_linear_is_a_product_an_expert, 0, n_all + n_gpu);
     tcase_add_loop_test(t, rows_do_not_see_their_company, 0, n_all + n_gpu);
+    tcase_add_loop_test(t, a_plan_for_many_rows_holds_for_few, 0, n_all);
+    tcase_add_loop_test(t, a_table_of_experts_that_is_too_long_does_not_show, n, simt_here() ? n_all : n);
     tcase_add_loop_test(t, grouped_fp8_is_fp8_linear_an_expert, 0, n_all);
     tcase_add_loop_test(t, grouped_fp8_may_take_another_order_of_sums, n, n_all);
     tcase_add_loop_test(t, fp8_tells_what_is_not_finite, 0, n_all);
