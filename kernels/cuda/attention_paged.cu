@@ -176,6 +176,7 @@ __device__ __forceinline__ void split_end(const struct paged<bf16> &f, const str
 
 template <class D> __global__ void __launch_bounds__(D::THREADS) attention_paged_kernel(const struct paged<bf16> f)
 {
+    cu_wait_earlier();
     CU_SHARED_DYNAMIC(room);
     const int g = threadIdx.x % 32 / 4;
     struct work w;
@@ -335,6 +336,7 @@ template <class T, int N> __global__ void __launch_bounds__(FEW_THREADS) attenti
 enum { JOIN_THREADS = 128 };
 template <class T, bool NATURAL> __global__ void attention_join_kernel(const struct paged<T> f, int split_len)
 {
+    cu_wait_earlier();
     const int64_t row = blockIdx.x / f.n_head, head = blockIdx.x % f.n_head;
     const int pos = f.pos[row], first = f.window ? max(0, pos - f.window + 1) / split_len : 0, last = pos / split_len;
     const int64_t state = (row * f.n_head + head) * f.n_slot;
@@ -367,12 +369,13 @@ static unsigned plan(struct device *dev, struct paged<T> *f, const struct segmen
 }
 template <bool NATURAL, class T> static void join(struct device *dev, const struct paged<T> &f, const struct segments *seg, int split_len)
 {
-    if (f.n_slot > 1) CU_LAUNCH(dev, (attention_join_kernel<T, NATURAL>), (unsigned)(seg->n_tok * f.n_head), JOIN_THREADS, 0, f, split_len);
+    if (f.n_slot > 1)
+        CU_LAUNCH_EARLY(dev, (attention_join_kernel<T, NATURAL>), (unsigned)(seg->n_tok * f.n_head), JOIN_THREADS, 0, f, split_len);
 }
 template <class D> static void run(struct device *dev, struct paged<bf16> f, const struct segments *seg, size_t parts_bytes)
 {
     const unsigned grid = plan(dev, &f, seg, D::ROWS, D::SPLIT, parts_bytes);
-    CU_LAUNCH(dev, attention_paged_kernel<D>, grid, D::THREADS, D::SHARED, f);
+    CU_LAUNCH_EARLY(dev, attention_paged_kernel<D>, grid, D::THREADS, D::SHARED, f);
     join<false>(dev, f, seg, D::SPLIT);
 }
 // Tiles of 16 rows for one query of a few heads, else of 16 MT.

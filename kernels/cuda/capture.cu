@@ -48,6 +48,7 @@ struct topk_args {
 };
 __global__ void capture_topk_kernel(struct topk_args c)
 {
+    cu_wait_earlier();
     CU_SHARED_DYNAMIC(memory);
     CU_SHARED(double, room, 32);
     CU_SHARED(float, room_f, 32);
@@ -86,7 +87,7 @@ extern "C" void cuda_capture_topk(struct device *dev, struct tensor ids, struct 
     c.other = (int32_t *)dev_scratch(dev, (size_t)(n * c.k) * sizeof *c.other);
     const struct vocab_rows rows = {n, NULL, NULL};
     vocab_read(dev, &c.v, logits, n_vocab, &rows, c.t.n_sum, c.t.inv_t, true);
-    if (!dev->measuring) CU_LAUNCH(dev, capture_topk_kernel, (unsigned)n, vocab_row_threads(n_vocab), SORT_ROOM, c);
+    if (!dev->measuring) CU_LAUNCH_EARLY(dev, capture_topk_kernel, (unsigned)n, vocab_row_threads(n_vocab), SORT_ROOM, c);
 }
 
 // ---- draws: a warp each
@@ -102,6 +103,7 @@ struct sampled_args {
 };
 __global__ void capture_sampled_kernel(struct sampled_args c)
 {
+    cu_wait_earlier();
     CU_SHARED_DYNAMIC(memory);
     CU_SHARED(double, room, 32);
     CU_SHARED(float, room_f, 32);
@@ -160,5 +162,5 @@ extern "C" void cuda_capture_sampled(struct device *dev, struct tensor ids, stru
     vocab_read(dev, &c.v, logits, n_vocab, &rows, c.t.n_sum, c.t.inv_t, false);
     if (dev->measuring) return;
     const unsigned threads = vocab_row_threads(n_vocab);
-    CU_LAUNCH(dev, capture_sampled_kernel, (unsigned)n, threads, TOP_DIGIT * threads * sizeof(int), c);
+    CU_LAUNCH_EARLY(dev, capture_sampled_kernel, (unsigned)n, threads, TOP_DIGIT * threads * sizeof(int), c);
 }

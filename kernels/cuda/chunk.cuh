@@ -2,7 +2,7 @@
 // how it is read: by words of 16 bytes where all rows begin at them (WIDE), else one by one. So a sum over a row has one order wherever
 // the row lies, and a row alone gives the same bits as among others.
 #pragma once
-#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/ptx.cuh"
 
 // Before a loop over what must stay in registers.
 #ifdef __CUDACC__

@@ -51,15 +51,18 @@ struct cuda_state {
     struct cuda_trouble *trouble;
     struct blaslt *blaslt;
     struct graphs *graphs;
-    bool recording; // into a graph: nothing may wait
+    bool recording;    // into a graph: nothing may wait
+    bool early;        // kernels may be launched early: sm_90 and newer, unless DISTILL_CUDA_EARLY=0
+    bool after_kernel; // what was last put into the stream is a kernel of ours
 };
 void graphs_free(struct graphs *g);
 static inline struct cuda_state *cuda_of(const struct device *dev)
 {
     return (struct cuda_state *)dev->state;
 }
-static inline cudaStream_t cuda_stream(const struct device *dev)
+static inline cudaStream_t cuda_stream(const struct device *dev) // for all but our kernels
 {
+    cuda_of(dev)->after_kernel = false;
     return cuda_of(dev)->stream;
 }
 // Whether a call went well; if not, it sticks in the device: "op_x on cuda:0: what: CUDA's message", with the shapes of the op's tensors.
@@ -68,7 +71,13 @@ bool cuda_ok(struct device *dev, cudaError_t e, const char *what);
 // ---- launching ------------------------------------------------------------------------------------------------------------------------
 // CU_LAUNCH(dev, (kernel<T>), grid, block, shared_bytes, arguments…): on the device's stream. Nothing is launched for an empty grid or
 // after a failure. Arguments are converted to the kernel's parameters.
-#define CU_LAUNCH(dev, kernel, ...) cu_launch(dev, #kernel, kernel, __VA_ARGS__)
+//
+// CU_LAUNCH_EARLY: the same for a kernel that begins with cu_wait_earlier() (ptx.cuh). If the stream's last work is a kernel of ours, its
+// blocks may be placed while that one still runs, as soon as all of that one's blocks are (programmatic dependent launch): a decode step
+// is a thousand kernels of microseconds, one after the other. A kernel that does not wait is never launched so, hence each ends after all
+// that came before it.
+#define CU_LAUNCH(dev, kernel, ...) cu_launch(dev, #kernel, false, kernel, __VA_ARGS__)
+#define CU_LAUNCH_EARLY(dev, kernel, ...) cu_launch(dev, #kernel, true, kernel, __VA_ARGS__)
 bool cuda_launch_begin(struct device *dev, const char *name, dim3 grid);
 void cuda_launch_end(struct device *dev, const char *name, dim3 grid, dim3 block, size_t shared_bytes, cudaError_t e);
 
@@ -84,27 +93,35 @@ template <class... P> constexpr size_t cu_parameter_bytes()
 }
 #ifdef __CUDACC__
 template <class... P>
-static void cu_launch(struct device *dev, const char *name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes,
+static void cu_launch(struct device *dev, const char *name, bool early, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes,
                       typename cu_same<P>::type... arg)
 {
     static_assert(cu_parameter_bytes<P...>() <= 4096, "parameters of a kernel");
     if (!cuda_launch_begin(dev, name, grid)) return;
+    struct cuda_state *s = cuda_of(dev);
     void *args[] = {(void *)&arg..., nullptr};
+    cudaLaunchAttribute attribute = {};
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = grid, config.blockDim = block, config.dynamicSmemBytes = shared_bytes, config.stream = s->stream;
+    config.attrs = &attribute, config.numAttrs = early && s->early && s->after_kernel;
     cudaError_t e = cudaSuccess;
     if (shared_bytes > 48 << 10)
         e = cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared_bytes);
-    if (!e) e = cudaLaunchKernel((const void *)kernel, grid, block, args, shared_bytes, cuda_stream(dev));
+    if (!e) e = cudaLaunchKernelExC(&config, (const void *)kernel, args);
+    s->after_kernel = true;
     cuda_launch_end(dev, name, grid, block, shared_bytes, e);
 }
 #else
 template <class... P>
-static void cu_launch(struct device *dev, const char *name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes,
+static void cu_launch(struct device *dev, const char *name, bool early, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes,
                       typename cu_same<P>::type... arg)
 {
     static_assert(cu_parameter_bytes<P...>() <= 4096, "parameters of a kernel");
     if (!cuda_launch_begin(dev, name, grid)) return;
     cudaError_t e = simt_launch_check();
-    if (!e) simt_run([=] { simt::launch(name, grid, block, shared_bytes, [=] { kernel(arg...); }); });
+    if (!e) simt_run([=] { simt::launch(name, grid, block, shared_bytes, early, [=] { kernel(arg...); }); });
     cuda_launch_end(dev, name, grid, block, shared_bytes, e);
 }
 #endif

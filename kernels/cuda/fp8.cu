@@ -12,6 +12,7 @@
 template <class T>
 __global__ void quantise_kernel(e4m3 *out, float *scale, const T *x, int64_t n, int64_t n_block, int64_t k, int64_t x_row, bool ue8m0)
 {
+    cu_wait_earlier();
     const int lane = threadIdx.x % 32;
     for (int64_t i = (int64_t)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32; i < n; i += (int64_t)gridDim.x * (blockDim.x / 32)) {
         const int64_t at = i % n_block * FP8_BLOCK, from = i / n_block * x_row + at;
@@ -44,8 +45,8 @@ void product_quantise(struct device *dev, struct product *p, struct tensor x, bo
     if (dev->measuring) return;
     const unsigned want = cu_blocks(n, 8), most = (unsigned)cuda_of(dev)->n_sm * 16;
     CU_DTYPE(x.dtype, T, {
-        CU_LAUNCH(dev, quantise_kernel<T>, want < most ? want : most, 256, 0, values, scale, (const T *)x.data, n, n_block, k, x.stride[0],
-                  ue8m0);
+        CU_LAUNCH_EARLY(dev, quantise_kernel<T>, want < most ? want : most, 256, 0, values, scale, (const T *)x.data, n, n_block, k,
+                        x.stride[0], ue8m0);
     });
 }
 

@@ -11,6 +11,7 @@ struct gather_args {
 template <class To, class From, bool WIDE, bool SCATTER>
 __global__ void gather_kernel(To *out, const From *x, const int32_t *row, struct gather_args a)
 {
+    cu_wait_earlier();
     enum { N = 16 / (sizeof(To) > sizeof(From) ? sizeof(To) : sizeof(From)) };
     const int64_t r = blockIdx.x;
     const int named = row[r];
@@ -39,8 +40,8 @@ template <bool SCATTER> static void gather_or_scatter(struct device *dev, struct
     const struct tensor all[] = {out, x};
     const bool wide = cu_wide(n, all, 2);
     CU_DTYPE(out.dtype, To, CU_DTYPE(x.dtype, From, CU_WIDE(wide, WIDE, {
-                                         CU_LAUNCH(dev, (gather_kernel<To, From, WIDE, SCATTER>), grid, cu_row_threads(n_chunk), 0,
-                                                   (To *)out.data, (const From *)x.data, (const int32_t *)row.data, a);
+                                         CU_LAUNCH_EARLY(dev, (gather_kernel<To, From, WIDE, SCATTER>), grid, cu_row_threads(n_chunk), 0,
+                                                         (To *)out.data, (const From *)x.data, (const int32_t *)row.data, a);
                                      });););
 }
 // x: rank 2, its strides as they are in memory.

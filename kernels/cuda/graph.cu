@@ -69,7 +69,7 @@ static void make_room(struct graphs *all)
 static bool begin_part(struct device *dev)
 {
     struct cuda_state *s = cuda_of(dev);
-    if (!cuda_ok(dev, cudaStreamBeginCapture(s->stream, cudaStreamCaptureModeThreadLocal), "recording a step")) return false;
+    if (!cuda_ok(dev, cudaStreamBeginCapture(cuda_stream(dev), cudaStreamCaptureModeThreadLocal), "recording a step")) return false;
     s->recording = true;
     return true;
 }
@@ -83,14 +83,14 @@ static void end_part(struct device *dev)
     s->recording = false;
     cudaGraph_t graph = NULL;
     size_t n_node = 0;
-    cudaError_t e = cudaStreamEndCapture(s->stream, &graph);
+    cudaError_t e = cudaStreamEndCapture(cuda_stream(dev), &graph);
     if (!e && !dev->error.code) e = cudaGraphGetNodes(graph, NULL, &n_node);
     if (!e && !dev->error.code) e = cudaGraphInstantiate(&all->open->part[all->at], graph, 0);
     if (graph) cudaGraphDestroy(graph);
     if (!cuda_ok(dev, e, "recording a step") || dev->error.code) return;
     all->open->n_node += n_node;
     all->n_node += n_node;
-    cuda_ok(dev, cudaGraphLaunch(all->open->part[all->at], s->stream), "launching a recorded step");
+    cuda_ok(dev, cudaGraphLaunch(all->open->part[all->at], cuda_stream(dev)), "launching a recorded step");
 }
 
 extern "C" bool cuda_step_begin(struct device *dev, const void *key, size_t n)
@@ -106,7 +106,7 @@ extern "C" bool cuda_step_begin(struct device *dev, const void *key, size_t n)
     all->replayed = step->n_part > 0;
     all->open = step;
     if (all->replayed)
-        cuda_ok(dev, cudaGraphLaunch(step->part[0], s->stream), "launching a recorded step");
+        cuda_ok(dev, cudaGraphLaunch(step->part[0], cuda_stream(dev)), "launching a recorded step");
     else if (!begin_part(dev))
         all->open = NULL;
     return all->replayed;
@@ -126,7 +126,7 @@ extern "C" void cuda_step_resume(struct device *dev)
     struct graphs *all = s->graphs;
     if (!all || !all->open || dev->error.code) return;
     if (all->replayed)
-        cuda_ok(dev, cudaGraphLaunch(all->open->part[all->at], s->stream), "launching a recorded step");
+        cuda_ok(dev, cudaGraphLaunch(all->open->part[all->at], cuda_stream(dev)), "launching a recorded step");
     else
         begin_part(dev);
 }

@@ -26,6 +26,7 @@ __device__ __forceinline__ int kv_segment(const int32_t *start, int n_seg, int64
 }
 template <class T, bool WIDE, bool WRITE> __global__ void kv_kernel(T *pages, T *x, struct kv_args a)
 {
+    cu_wait_earlier();
     enum { N = 16 / sizeof(T) };
     const int64_t r = blockIdx.x;
     const int s = kv_segment(a.start, a.n_seg, r);
@@ -50,7 +51,7 @@ template <bool WRITE> static void kv_copy(struct device *dev, struct tensor page
     const bool wide = cu_wide(n, all, 2);
     const unsigned threads = cu_row_threads((a.d + n - 1) / n * a.n_kv);
     CU_DTYPE(x.dtype, T, CU_WIDE(wide, WIDE, {
-                 CU_LAUNCH(dev, (kv_kernel<T, WIDE, WRITE>), (unsigned)x.shape[0], threads, 0, (T *)pages.data, (T *)x.data, a);
+                 CU_LAUNCH_EARLY(dev, (kv_kernel<T, WIDE, WRITE>), (unsigned)x.shape[0], threads, 0, (T *)pages.data, (T *)x.data, a);
              }););
 }
 static struct kv_args kv_args_of(const struct segments *seg, const int32_t *start, const int32_t *pos)

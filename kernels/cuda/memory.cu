@@ -18,7 +18,7 @@ extern "C" void cuda_upload(struct device *dev, struct tensor out, const void *h
     const size_t size = tensor_bytes(out);
     for (size_t at = 0, n; at < size; at += n) {
         if (s->stage.used == STAGE_BYTES) {
-            if (!cuda_ok(dev, cudaEventRecord(s->stage.free[s->stage.now], s->stream), "uploading")) return;
+            if (!cuda_ok(dev, cudaEventRecord(s->stage.free[s->stage.now], cuda_stream(dev)), "uploading")) return;
             s->stage.now = (s->stage.now + 1) % N_STAGE;
             s->stage.used = 0;
             if (!cuda_ok(dev, cudaEventSynchronize(s->stage.free[s->stage.now]), "waiting to upload")) return;
@@ -27,7 +27,7 @@ extern "C" void cuda_upload(struct device *dev, struct tensor out, const void *h
         if (n > size - at) n = size - at;
         char *piece = s->stage.host + (size_t)s->stage.now * STAGE_BYTES + s->stage.used;
         memcpy(piece, (const char *)host + at, n);
-        if (!cuda_ok(dev, cudaMemcpyAsync((char *)out.data + at, piece, n, cudaMemcpyHostToDevice, s->stream), "uploading")) return;
+        if (!cuda_ok(dev, cudaMemcpyAsync((char *)out.data + at, piece, n, cudaMemcpyHostToDevice, cuda_stream(dev)), "uploading")) return;
         s->stage.used += (n + 15) / 16 * 16; // a multiple of it, as STAGE_BYTES is
     }
 }

@@ -76,6 +76,7 @@ __device__ __forceinline__ void router_groups(smem<float> choice, smem<float> wo
 }
 __global__ void router_kernel(int32_t *expert, float *weight, const float *logits, const float *bias, struct router r, int64_t n_tok)
 {
+    cu_wait_earlier();
     CU_SHARED_DYNAMIC(memory);
     const int lane = threadIdx.x % 32, n = r.n_expert, each = 2 * n + r.n_group;
     const int64_t t = (int64_t)blockIdx.x * ROUTER_WARPS + threadIdx.x / 32;
@@ -102,8 +103,8 @@ extern "C" void cuda_router(struct device *dev, struct tensor expert, struct ten
 {
     const int64_t n_tok = logits.shape[0];
     const size_t shared = ROUTER_WARPS * (size_t)(2 * r->n_expert + r->n_group) * sizeof(float);
-    CU_LAUNCH(dev, router_kernel, cu_blocks(n_tok, ROUTER_WARPS), ROUTER_WARPS * 32, shared, (int32_t *)expert.data, (float *)weight.data,
-              (const float *)logits.data, (const float *)bias.data, *r, n_tok);
+    CU_LAUNCH_EARLY(dev, router_kernel, cu_blocks(n_tok, ROUTER_WARPS), ROUTER_WARPS * 32, shared, (int32_t *)expert.data,
+                    (float *)weight.data, (const float *)logits.data, (const float *)bias.data, *r, n_tok);
 }
 
 // ---- choices by expert ------------------------------------------------------------------------------------------------------------------
@@ -158,6 +159,7 @@ extern "C" void cuda_scatter_rows(struct device *dev, struct tensor out, struct 
 template <class To, class From, bool WIDE>
 __global__ void combine_kernel(To *out, const From *y, const int32_t *token_row, const float *weight, int top_k, int64_t d)
 {
+    cu_wait_earlier();
     enum { N = 16 / (sizeof(To) > sizeof(From) ? sizeof(To) : sizeof(From)), AT_ONCE = 8 };
     const int64_t t = blockIdx.x, step = (int64_t)gridDim.y * blockDim.x * N;
     const int32_t *row = token_row + t * top_k;
@@ -193,8 +195,8 @@ extern "C" void cuda_moe_combine(struct device *dev, struct tensor out, struct t
     const struct tensor all[] = {out, y};
     const bool wide = cu_wide(n, all, 2);
     CU_DTYPE(out.dtype, To, CU_DTYPE(y.dtype, From, CU_WIDE(wide, WIDE, {
-                                         CU_LAUNCH(dev, (combine_kernel<To, From, WIDE>), grid, cu_row_threads(n_chunk), 0, (To *)out.data,
-                                                   (const From *)y.data, (const int32_t *)token_row.data, (const float *)weight.data,
-                                                   (int)token_row.shape[1], d);
+                                         CU_LAUNCH_EARLY(dev, (combine_kernel<To, From, WIDE>), grid, cu_row_threads(n_chunk), 0,
+                                                         (To *)out.data, (const From *)y.data, (const int32_t *)token_row.data,
+                                                         (const float *)weight.data, (int)token_row.shape[1], d);
                                      });););
 }

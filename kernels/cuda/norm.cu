@@ -57,6 +57,7 @@ __device__ __forceinline__ void norm_write(T *out, cu_chunk<T, N> x, const float
 template <class T, bool WIDE, int GROUP>
 __global__ void rmsnorm_kernel(T *out, const T *x, const float *w, float *keep_rstd, struct norm_args a)
 {
+    cu_wait_earlier();
     enum { N = 16 / sizeof(T), STEP = GROUP * N };
     CU_SHARED(float, room, 32);
     const int64_t row = (int64_t)blockIdx.x * (NORM_THREADS / GROUP) + threadIdx.x / GROUP, d = row < a.n ? a.d : 0;
@@ -86,8 +87,8 @@ static int norm_group(struct tensor x, int keep)
 template <class T, bool WIDE, int GROUP>
 static void rmsnorm_by(struct device *dev, struct tensor out, struct tensor x, struct tensor w, struct tensor rstd, struct norm_args a)
 {
-    CU_LAUNCH(dev, (rmsnorm_kernel<T, WIDE, GROUP>), cu_blocks(a.n, NORM_THREADS / GROUP), NORM_THREADS, 0, (T *)out.data,
-              (const T *)x.data, (const float *)w.data, (float *)rstd.data, a);
+    CU_LAUNCH_EARLY(dev, (rmsnorm_kernel<T, WIDE, GROUP>), cu_blocks(a.n, NORM_THREADS / GROUP), NORM_THREADS, 0, (T *)out.data,
+                    (const T *)x.data, (const float *)w.data, (float *)rstd.data, a);
 }
 extern "C" void cuda_rmsnorm(struct device *dev, struct tensor out, struct tensor x, struct tensor w, float eps, struct tensor rstd)
 {

@@ -4,6 +4,7 @@
 // out (m, n) of n_product = the parts of each chunk in order, + bias.
 __global__ void sum_kernel(const struct product p)
 {
+    cu_wait_earlier();
     const int64_t rows = p.n_product * p.m, n = rows * p.n;
     for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (int64_t)gridDim.x * blockDim.x) {
         const int64_t row = i / p.n, col = i % p.n, to = row / p.m * p.out_each + row % p.m * p.out_row + col;
@@ -26,7 +27,7 @@ static bool wants_split(const struct device *dev, const struct product *p, bool 
 static float *split_scratch(struct device *dev, const struct product *p, bool exact, int64_t least)
 {
     struct product few = *p;
-    if (p->first) return NULL; // experts' are not split
+    if (p->first) return NULL;                                                             // experts' are not split
     while (few.m > least && !wants_split(dev, &few, exact)) few.m = (few.m - 1) / 16 * 16; // whole tiles
     if (few.m <= least) return NULL;
     return (float *)dev_scratch(dev, sizeof(float) * (size_t)(few.n_chunk * product_rows(&few) * few.n));
@@ -64,12 +65,13 @@ void product_run(struct device *dev, struct product *p, enum dtype x_type, enum 
         product_thin(dev, p);
     else
         product_tile(dev, p);
-    if (p->part) CU_LAUNCH(dev, sum_kernel, cu_blocks(product_rows(p) * p->n, 256), 256, 0, *p);
+    if (p->part) CU_LAUNCH_EARLY(dev, sum_kernel, cu_blocks(product_rows(p) * p->n, 256), 256, 0, *p);
 }
 
 template <class T>
 __global__ void pieces_kernel(T *out, const T *x, int64_t n, int64_t n1, int64_t k, int64_t k_out, int64_t s0, int64_t s1)
 {
+    cu_wait_earlier();
     for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (int64_t)gridDim.x * blockDim.x) {
         const int64_t row = i / k_out, j = i % k_out;
         out[i] = j < k ? x[row / n1 * s0 + row % n1 * s1 + j] : (T)0;
@@ -88,7 +90,7 @@ struct tensor product_pieces(struct device *dev, struct tensor x)
     if (x.rank == 3) y.stride[1] = k_out;
     if (dev->measuring) return y;
     const unsigned want = cu_blocks(n, 256 * 4), most = (unsigned)cuda_of(dev)->n_sm * 16;
-    CU_LAUNCH(dev, pieces_kernel<bf16>, want < most ? want : most, 256, 0, (bf16 *)y.data, (const bf16 *)x.data, n, n1, k, k_out,
-              x.stride[0], x.rank == 3 ? x.stride[1] : 0);
+    CU_LAUNCH_EARLY(dev, pieces_kernel<bf16>, want < most ? want : most, 256, 0, (bf16 *)y.data, (const bf16 *)x.data, n, n1, k, k_out,
+                    x.stride[0], x.rank == 3 ? x.stride[1] : 0);
     return y;
 }

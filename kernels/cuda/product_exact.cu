@@ -11,6 +11,7 @@ enum { EXACT_BN = 64, EXACT_THREADS = 256 };
 
 template <class X, class W, int TM> __global__ void __launch_bounds__(EXACT_THREADS, 2) exact_kernel(const struct product p)
 {
+    cu_wait_earlier();
     enum { BN = EXACT_BN, BK = TM == 1 ? 64 : 32, BM = 16 * TM, TN = 4, LANES = BK / 32, WL = BN / 8 * LANES, XL = BM / 8 * LANES };
     CU_SHARED(float, ws, BK *(BN + 1)); // by k; + 1: a warp writes a column without conflicts
     CU_SHARED(float, xs, BK *(BM + 1));
@@ -69,7 +70,7 @@ template <class X, class W, int TM> static void exact(struct device *dev, const 
 {
     const int64_t n_tile = product_tiles(p, 16 * TM, EXACT_BN), most = (int64_t)cuda_of(dev)->n_sm * (p->first ? 4 : 1 << 20);
     const dim3 grid((unsigned)(n_tile < most ? n_tile : most), p->part ? (unsigned)p->n_chunk : 1);
-    CU_LAUNCH(dev, (exact_kernel<X, W, TM>), grid, (unsigned)EXACT_THREADS, product_plan_bytes(p), *p);
+    CU_LAUNCH_EARLY(dev, (exact_kernel<X, W, TM>), grid, (unsigned)EXACT_THREADS, product_plan_bytes(p), *p);
 }
 static bool few_rows(const struct product *p)
 {

@@ -4,8 +4,19 @@
 // over up to 8 warps. Weights go from memory to registers in 16-byte pieces that are the fragments as they stand, or their e4m3
 // (product_mma): 4 lanes read 64 neighbouring bytes, a warp has 4 KiB or more in flight (16 rows, 256 bytes along k of each), and the 16 to
 // 24 warps of a multiprocessor three times what latency × bandwidth asks for. x comes from L1 and L2: at 8 rows half as many bytes as the
-// weights, a quarter with 32 weight rows a tile, which is why large products take those. Shared memory only for the chunks' sums.
+// weights, a quarter with 32 weight rows a tile, which is why large products take those. Shared memory only for the chunks' sums. A block
+// that is placed early asks for its weights' first lines at once.
 #include "kernels/cuda/product.cuh"
+
+// The first 256 bytes of each of the warp's weight rows, while what makes x still runs: memory stays busy between products.
+template <int BM, int BN, class T> __device__ __forceinline__ void thin_prefetch(const struct product &p, smem<int> begin)
+{
+    if (p.first) return; // whose rows they are is not known yet
+    const struct product_spot s = product_spot_of(p, begin, blockIdx.x, BM, BN);
+    const int64_t k = threadIdx.x / 32 * p.chunk + threadIdx.x % 2 * 128 / sizeof(T);
+    for (int r = threadIdx.x % 32 / 2; r < BN; r += 16)
+        if (s.col + r < p.n && k < p.k) cu_prefetch(product_w<T>(p, s) + (s.col + r) * p.w_row + k);
+}
 
 template <int NT, int MT, bool FP8>
 __global__ void __launch_bounds__(32 * CHUNK_MAX, NT == 1 && !FP8 ? 3
@@ -25,6 +36,8 @@ __global__ void __launch_bounds__(32 * CHUNK_MAX, NT == 1 && !FP8 ? 3
     const smem<float> sums = room.as<float>();
     const smem<int> begin = room.as<int>(sizeof(float) * CHUNK_MAX * BM * PITCH);
     const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4, chunk = threadIdx.x / 32;
+    thin_prefetch<BM, BN, T>(p, begin);
+    cu_wait_earlier();
     const int64_t n_item = product_plan(p, begin, BM, BN);
     const int64_t k_begin = chunk * p.chunk, k_end = k_begin + p.chunk < p.k ? k_begin + p.chunk : p.k;
     const uint4 zero = {0, 0, 0, 0};
@@ -87,9 +100,9 @@ template <int NT, int MT> static void thin(struct device *dev, const struct prod
     const int64_t most = (int64_t)cuda_of(dev)->n_sm * (p->first ? 8 : 1 << 20); // a plan is made once a block
     if (grid > most) grid = most;
     if (p->x_scale)
-        CU_LAUNCH(dev, (thin_kernel<NT, MT, true>), (unsigned)grid, (unsigned)(32 * p->n_chunk), shared, *p);
+        CU_LAUNCH_EARLY(dev, (thin_kernel<NT, MT, true>), (unsigned)grid, (unsigned)(32 * p->n_chunk), shared, *p);
     else
-        CU_LAUNCH(dev, (thin_kernel<NT, MT, false>), (unsigned)grid, (unsigned)(32 * p->n_chunk), shared, *p);
+        CU_LAUNCH_EARLY(dev, (thin_kernel<NT, MT, false>), (unsigned)grid, (unsigned)(32 * p->n_chunk), shared, *p);
 }
 void product_thin(struct device *dev, const struct product *p)
 {

@@ -82,6 +82,7 @@ __device__ __forceinline__ void tile_step_fp8(float sum[tile_shape<BM>::NN][tile
 template <int BM, bool FP8, bool ONE>
 __global__ void __launch_bounds__(256, BM == 64 && (ONE || !FP8) ? 2 : 1) tile_kernel(const struct product p)
 {
+    cu_wait_earlier();
     typedef tile_shape<BM> S;
     typedef typename product_values<FP8>::T T;
     enum { EACH = product_values<FP8>::N, BK = S::PIECES * EACH };
@@ -170,7 +171,7 @@ template <int BM, bool FP8, bool ONE> static void tile(struct device *dev, const
     const size_t shared = tile_plan<BM, FP8>() + product_plan_bytes(p);
     const int64_t n_tile = product_tiles(p, BM, S::BN), most = cuda_of(dev)->n_sm * (shared <= cuda_of(dev)->shared_max / 2 ? 2 : 1);
     const dim3 grid((unsigned)(n_tile < most ? n_tile : most), ONE ? (unsigned)p->n_chunk : 1);
-    CU_LAUNCH(dev, (tile_kernel<BM, FP8, ONE>), grid, (unsigned)S::THREADS, shared, *p);
+    CU_LAUNCH_EARLY(dev, (tile_kernel<BM, FP8, ONE>), grid, (unsigned)S::THREADS, shared, *p);
 }
 bool product_tile_wants_split(const struct device *dev, const struct product *p)
 {

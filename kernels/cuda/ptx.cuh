@@ -270,6 +270,21 @@ __device__ __forceinline__ void cu_barrier_arrive(int id, int n)
 {
     asm volatile("bar.arrive %0, %1;\n" ::"r"(id), "r"(n) : "memory");
 }
+
+// What a kernel that is launched by CU_LAUNCH_EARLY begins with, all threads, before they touch memory that an earlier kernel writes: the
+// next kernel's blocks may be placed from now on, and all that the stream did before this one is done and seen.
+__device__ __forceinline__ void cu_wait_earlier()
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;\n" ::: "memory");
+    asm volatile("griddepcontrol.wait;\n" ::: "memory");
+#endif
+}
+// The line at p into L2, some time; p need not be read in the end. Of weights, which no kernel writes, before cu_wait_earlier.
+__device__ __forceinline__ void cu_prefetch(const void *p)
+{
+    asm volatile("prefetch.global.L2 [%0];\n" ::"l"(p));
+}
 #else
 #include <ptx_twin.h> // tests/simt/include
 #endif

@@ -1,5 +1,5 @@
 // Element by element: sums, SwiGLU, the rotation of queries and keys.
-#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/ptx.cuh"
 #include "kernels/rows/rope.h"
 #include "kernels/rows/silu.h"
 
@@ -21,6 +21,7 @@ static int vector_of(enum dtype t, int64_t d, const struct tensor *x, int n_x)
 
 template <class T, int N> __global__ void add_kernel(T *out, const T *a, const T *b, int64_t n)
 {
+    cu_wait_earlier();
     typedef cu_vec<T, N> V;
     for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < n / N; i += (int64_t)gridDim.x * blockDim.x) {
         const V x = ((const V *)a)[i], y = ((const V *)b)[i];
@@ -37,11 +38,11 @@ extern "C" void cuda_add(struct device *dev, struct tensor out, struct tensor a,
     CU_DTYPE(out.dtype, T, {
         enum { N = 16 / sizeof(T) };
         if (wide)
-            CU_LAUNCH(dev, (add_kernel<T, N>), plane_grid(dev, n, N), ROW_THREADS, 0, (T *)out.data, (const T *)a.data, (const T *)b.data,
-                      n);
+            CU_LAUNCH_EARLY(dev, (add_kernel<T, N>), plane_grid(dev, n, N), ROW_THREADS, 0, (T *)out.data, (const T *)a.data,
+                            (const T *)b.data, n);
         else
-            CU_LAUNCH(dev, (add_kernel<T, 1>), plane_grid(dev, n, 1), ROW_THREADS, 0, (T *)out.data, (const T *)a.data, (const T *)b.data,
-                      n);
+            CU_LAUNCH_EARLY(dev, (add_kernel<T, 1>), plane_grid(dev, n, 1), ROW_THREADS, 0, (T *)out.data, (const T *)a.data,
+                            (const T *)b.data, n);
     });
 }
 
@@ -51,6 +52,7 @@ struct silu_args {
 };
 template <class T, int N> __global__ void silu_mul_kernel(T *out, const T *gate, const T *up, struct silu_args s)
 {
+    cu_wait_earlier();
     typedef cu_vec<T, N> V;
     for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < s.n; i += (int64_t)gridDim.x * blockDim.x) {
         const int64_t r = i / s.d, c = i % s.d;
@@ -87,11 +89,11 @@ extern "C" void cuda_silu_mul(struct device *dev, struct tensor out, struct tens
     CU_DTYPE(out.dtype, T, {
         enum { N = 16 / sizeof(T) };
         if (v > 1)
-            CU_LAUNCH(dev, (silu_mul_kernel<T, N>), plane_grid(dev, n, N), ROW_THREADS, 0, (T *)out.data, (const T *)gate.data,
-                      (const T *)up.data, s);
+            CU_LAUNCH_EARLY(dev, (silu_mul_kernel<T, N>), plane_grid(dev, n, N), ROW_THREADS, 0, (T *)out.data, (const T *)gate.data,
+                            (const T *)up.data, s);
         else
-            CU_LAUNCH(dev, (silu_mul_kernel<T, 1>), plane_grid(dev, n, 1), ROW_THREADS, 0, (T *)out.data, (const T *)gate.data,
-                      (const T *)up.data, s);
+            CU_LAUNCH_EARLY(dev, (silu_mul_kernel<T, 1>), plane_grid(dev, n, 1), ROW_THREADS, 0, (T *)out.data, (const T *)gate.data,
+                            (const T *)up.data, s);
     });
 }
 extern "C" void cuda_silu_mul_bwd(struct device *dev, struct tensor dgate, struct tensor dup, struct tensor dout, struct tensor gate,
@@ -121,6 +123,7 @@ template <class T>
 __global__ void rope_kernel(T *x, const int32_t *pos, const float *inv_freq, int n_head, int half, int64_t row, int64_t head, float mscale,
                             bool pairs, bool inverse)
 {
+    cu_wait_earlier();
     CU_SHARED(float, angle, OP_ROPE_MAX); // cosines, then sines
     const int64_t r = blockIdx.x;
     for (int i = threadIdx.x; i < half; i += blockDim.x) {
@@ -145,7 +148,7 @@ extern "C" void cuda_rope(struct device *dev, struct tensor x, const struct segm
     const int n_head = (int)x.shape[1], half = (int)x.shape[2] / 2, work = n_head * half;
     const unsigned threads = work >= 256 ? 256 : (unsigned)(work + 31) / 32 * 32;
     CU_DTYPE(x.dtype, T, {
-        CU_LAUNCH(dev, rope_kernel<T>, (unsigned)x.shape[0], threads, 0, (T *)x.data, seg->pos, (const float *)inv_freq.data, n_head, half,
-                  x.stride[0], x.stride[1], mscale, order == ROPE_PAIRS, inverse);
+        CU_LAUNCH_EARLY(dev, rope_kernel<T>, (unsigned)x.shape[0], threads, 0, (T *)x.data, seg->pos, (const float *)inv_freq.data, n_head,
+                        half, x.stride[0], x.stride[1], mscale, order == ROPE_PAIRS, inverse);
     });
 }

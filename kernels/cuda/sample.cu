@@ -175,6 +175,7 @@ __device__ static int sample_wide(const struct sampler &p, double total)
 
 __global__ void sample_kernel(int32_t *out, const __grid_constant__ struct vocab v, const struct sample_row *settings)
 {
+    cu_wait_earlier();
     CU_SHARED(uint64_t, key, TOP_ROOM);
     CU_SHARED(double, end, TOP_ROOM);
     CU_SHARED(double, room, 192);
@@ -219,5 +220,5 @@ extern "C" void cuda_sample(struct device *dev, struct tensor out, struct tensor
     struct vocab v;
     const struct vocab_rows rows = {logits.shape[0], NULL, row};
     vocab_read(dev, &v, logits, n_vocab, &rows, 1, NULL, true);
-    if (!dev->measuring) CU_LAUNCH(dev, sample_kernel, (unsigned)rows.n, vocab_row_threads(n_vocab), 0, (int32_t *)out.data, v, row);
+    if (!dev->measuring) CU_LAUNCH_EARLY(dev, sample_kernel, (unsigned)rows.n, vocab_row_threads(n_vocab), 0, (int32_t *)out.data, v, row);
 }

@@ -5,7 +5,7 @@
 //
 // Key is a struct with int operator()(int64_t i), Emit one with void operator()(int64_t i, int at): item i stands at `at` once sorted.
 #pragma once
-#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/ptx.cuh"
 
 enum { SORT_THREADS = 256, SORT_WARPS = SORT_THREADS / 32, SORT_EACH = 8, SORT_TILE = SORT_THREADS * SORT_EACH, SORT_BINS = 1024 };
 
@@ -84,6 +84,7 @@ __device__ __forceinline__ int sort_spread(smem<int> count, int k, int n_bin, in
 // All in one block. first: NULL, or where each bin begins and, at n_bin, n.
 template <class Key, class Emit> __global__ void sort_tile_kernel(Key key, Emit emit, int32_t *first, int64_t n, int n_bin)
 {
+    cu_wait_earlier();
     enum { MOST = SORT_BINS / SORT_THREADS };
     CU_SHARED(int, room, 33);
     CU_SHARED_DYNAMIC(memory);
@@ -158,7 +159,7 @@ static void sort_stable(struct device *dev, Key key, Emit emit, int32_t *first, 
 {
     const size_t shared = SORT_WARPS * (size_t)n_bin * sizeof(int);
     if (n <= SORT_TILE) {
-        CU_LAUNCH(dev, (sort_tile_kernel<Key, Emit>), 1, SORT_THREADS, shared, key, emit, first, n, n_bin);
+        CU_LAUNCH_EARLY(dev, (sort_tile_kernel<Key, Emit>), 1, SORT_THREADS, shared, key, emit, first, n, n_bin);
         return;
     }
     const int64_t n_tile = sort_tiles(n);

@@ -54,6 +54,8 @@ static enum status open_device(struct device *dev, struct cuda_state *s, struct 
 #if defined(CUDA_SM_90A) || !defined(__CUDACC__)
     s->wgmma = s->arch == 90;
 #endif
+    const char *early = getenv("DISTILL_CUDA_EARLY");
+    s->early = s->arch >= 90 && !(early && !strcmp(early, "0"));
     s->shared_max = p.sharedMemPerBlockOptin;
     s->l2_bytes = (size_t)p.l2CacheSize;
     if (s->arch < ARCH_MIN)

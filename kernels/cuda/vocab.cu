@@ -6,6 +6,7 @@ static const unsigned READ_THREADS_MAX = VOCAB_CHUNK / 8;
 
 __global__ void vocab_read_kernel(const __grid_constant__ struct vocab v, const int32_t *label, const struct sample_row *settings)
 {
+    cu_wait_earlier();
     CU_SHARED(float, room, 32);
     CU_SHARED(double, sums, VOCAB_CHUNK / 8 / 32 * VOCAB_SUMS);
     const int chunk = (int)(blockIdx.x % (unsigned)v.n_chunk), lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -62,5 +63,5 @@ void vocab_read(struct device *dev, struct vocab *v, struct tensor logits, int n
     const int part = n_vocab < VOCAB_CHUNK ? n_vocab : VOCAB_CHUNK;
     unsigned threads = (unsigned)((part + 7) / 8 + 31) / 32 * 32;
     if (threads > READ_THREADS_MAX) threads = READ_THREADS_MAX;
-    CU_LAUNCH(dev, vocab_read_kernel, (unsigned)(rows->n * v->n_chunk), threads, 0, *v, rows->label, rows->settings);
+    CU_LAUNCH_EARLY(dev, vocab_read_kernel, (unsigned)(rows->n * v->n_chunk), threads, 0, *v, rows->label, rows->settings);
 }

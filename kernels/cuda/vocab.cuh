@@ -7,7 +7,7 @@
 //
 // All of it depends on the row and on n alone: chunks, the threads of a block, the order of the sums. Nothing on how many rows there are.
 #pragma once
-#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/ptx.cuh"
 #include "kernels/rows/draw.h"
 
 enum { VOCAB_CHUNK = 2048, VOCAB_GROUP = 16, VOCAB_SUMS = OP_TEMPERATURE_MAX + 1 };

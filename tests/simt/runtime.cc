@@ -112,6 +112,7 @@ void on_fault(int sig, siginfo_t *info, void *)
     signal(sig, SIG_DFL);
     for (const block &b : blocks)
         if ((unsigned char *)info->si_addr >= b.map && (unsigned char *)info->si_addr < b.map + b.map_size) {
+            if (!is_open && simt::self) simt::fail("launched early, and touches memory of the device before cu_wait_earlier");
             if (!is_open) {
                 fprintf(stderr, "the host touches memory of the device, at byte %td of %zu\n", (unsigned char *)info->si_addr - b.p,
                         b.size);

@@ -70,6 +70,7 @@ struct fiber : thread {
     unsigned n_exchange;
     alignas(16) unsigned char brought[2][256];
     unsigned peer_parity[32]; // of each lane, at the last exchange
+    bool waited;              // for earlier kernels
     int warp_epoch, fence_epoch;
     int acquired; // what happened in epochs before this one happened before whatever this thread does now
     std::vector<deferred> queue[N_DEFERRED];
@@ -81,7 +82,7 @@ int n_thread, barrier_epoch, n_arrived[MAX_BARRIER], n_expected[MAX_BARRIER]; //
 const char *kernel = "(none)";
 void (*body)(void *);
 void *body_arg;
-bool changed;
+bool changed, early; // early: the block's threads have to wait for earlier kernels
 
 #ifdef __x86_64__
 void *main_sp;
@@ -172,6 +173,7 @@ void start(int i)
     f->idx = {(unsigned)i % block_dim.x, (unsigned)i / block_dim.x % block_dim.y, (unsigned)i / (block_dim.x * block_dim.y)};
     f->at = READY;
     f->n_exchange = 0;
+    f->waited = false;
     f->warp_epoch = 0;
     f->fence_epoch = 0;
     f->acquired = 0;
@@ -301,6 +303,8 @@ void run_block()
         if (!changed) deadlock();
     }
     dirty = (shared_used + 15) / 16 * 16;
+    for (int i = 0; early && i < n_thread; i++)
+        if (!fibers[i]->waited) fail("launched early, and thread %d has not called cu_wait_earlier", i);
 }
 
 // ---- which kernels ran: in memory that forked processes share ----
@@ -347,7 +351,7 @@ void fail(const char *fmt, ...)
     abort();
 }
 
-void launch(const char *name, dim3 grid, dim3 block, size_t shared_bytes, void (*b)(void *), void *arg)
+void launch(const char *name, dim3 grid, dim3 block, size_t shared_bytes, bool is_early, void (*b)(void *), void *arg)
 {
     kernel = name;
     grid_dim = grid;
@@ -362,13 +366,29 @@ void launch(const char *name, dim3 grid, dim3 block, size_t shared_bytes, void (
     body = b;
     body_arg = arg;
     shared_dynamic_len = shared_bytes;
-    device_open(true);
-    for (int64_t i = (int64_t)grid.x * grid.y * grid.z; i-- > 0;) {
+    const int64_t n_block = (int64_t)grid.x * grid.y * grid.z;
+    for (int64_t i = n_block; i-- > 0;) {
+        early = is_early && (i == 0 || i == n_block - 1);
+        device_open(!early);
         block_idx = {(unsigned)(i % grid.x), (unsigned)(i / grid.x % grid.y), (unsigned)(i / grid.x / grid.y)};
         run_block();
     }
     device_open(false);
     kernel = "(none)";
+}
+
+void wait_earlier()
+{
+    running->waited = true;
+    if (!early) return;
+    wait_until(
+        [](void *) {
+            for (int i = 0; i < n_thread; i++)
+                if (!fibers[i]->waited && fibers[i]->at != DONE) return false;
+            return true;
+        },
+        nullptr, "earlier kernels");
+    device_open(true);
 }
 
 void barrier(int id, int n, const char *file, int line)

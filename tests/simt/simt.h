@@ -30,13 +30,15 @@ extern dim3 grid_dim, block_dim;
 extern size_t shared_most; // what a block may have, its own and the launch's together
 extern bool shared_asked;  // a test said so, not the architecture
 
-// Runs `body(arg)` once a thread. `name` is kept in the list of kernels that have run.
-void launch(const char *name, dim3 grid, dim3 block, size_t shared_bytes, void (*body)(void *), void *arg);
-template <class F> void launch(const char *name, dim3 grid, dim3 block, size_t shared_bytes, F &&f)
+// Runs `body(arg)` once a thread. `name` is kept in the list of kernels that have run. early: memory of the device is closed to a block
+// (the first and the last, that is) until all its threads have called wait_earlier, which each must.
+void launch(const char *name, dim3 grid, dim3 block, size_t shared_bytes, bool early, void (*body)(void *), void *arg);
+template <class F> void launch(const char *name, dim3 grid, dim3 block, size_t shared_bytes, bool early, F &&f)
 {
     launch(
-        name, grid, block, shared_bytes, [](void *p) { (*(F *)p)(); }, (void *)&f);
+        name, grid, block, shared_bytes, early, [](void *p) { (*(F *)p)(); }, (void *)&f);
 }
+void wait_earlier();
 [[noreturn]] void fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 // ---- what threads wait for ----

@@ -318,3 +318,9 @@ template <int N> static inline void cu_wgmma_weigh(float *d, const unsigned a[4]
     simt::defer(simt::wgmma_weigh_work, &w, sizeof w, simt::DEFERRED_WGMMA);
 }
 template <int N, class T> static inline void cu_wgmma_hold(T *) {}
+
+static inline void cu_wait_earlier()
+{
+    simt::wait_earlier();
+}
+static inline void cu_prefetch(const void *) {}
