@@ -122,8 +122,7 @@ extern "C" void cuda_step_pause(struct device *dev)
 
 extern "C" void cuda_step_resume(struct device *dev)
 {
-    struct cuda_state *s = cuda_of(dev);
-    struct graphs *all = s->graphs;
+    struct graphs *all = cuda_of(dev)->graphs;
     if (!all || !all->open || dev->error.code) return;
     if (all->replayed)
         cuda_ok(dev, cudaGraphLaunch(all->open->part[all->at], cuda_stream(dev)), "launching a recorded step");
