@@ -3,6 +3,7 @@
 // A panel here is the plain rows of the weight, each begun at 16 bytes: the library's products read it as well as our own.
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/panel.cuh"
+#include "kernels/cuda/ptx.cuh"
 
 extern "C" size_t cuda_pack_bytes(const struct device *dev, enum dtype t, int64_t n, int64_t k)
 {
@@ -38,9 +39,21 @@ extern "C" void cuda_download(struct device *dev, void *host, struct tensor x)
     cuda_sync(dev);
 }
 
+// Of few bytes by a kernel: a copy engine's work between kernels would let none be launched early.
+__global__ void zero_kernel(uint4 *out, int n)
+{
+    cu_wait_earlier();
+    const int i = (int)(blockIdx.x * blockDim.x + threadIdx.x);
+    if (i < n) out[i] = make_uint4(0, 0, 0, 0);
+}
 extern "C" void cuda_zero(struct device *dev, struct tensor out)
 {
-    cuda_ok(dev, cudaMemsetAsync(out.data, 0, tensor_bytes(out), cuda_stream(dev)), "clearing");
+    const size_t size = tensor_bytes(out), few = 256 << 10;
+    if (size <= few && size % 16 == 0 && (uintptr_t)out.data % 16 == 0) {
+        CU_LAUNCH_EARLY(dev, zero_kernel, cu_blocks((int64_t)size, 16 * 256), 256, 0, (uint4 *)out.data, (int)(size / 16));
+        return;
+    }
+    cuda_ok(dev, cudaMemsetAsync(out.data, 0, size, cuda_stream(dev)), "clearing");
 }
 
 // ---- copies
@@ -84,6 +97,7 @@ template <> __device__ __forceinline__ half_t convert<half_t, half_t>(half_t x)
 
 template <class To, class From> __global__ void copy_kernel(To *out, const From *x, struct strided s, int64_t n)
 {
+    cu_wait_earlier();
     for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (int64_t)gridDim.x * blockDim.x) {
         const int64_t c = i % s.shape[2], r = i / s.shape[2], b = r % s.shape[1], a = r / s.shape[1];
         out[a * s.out[0] + b * s.out[1] + c * s.out[2]] = convert<To>(x[a * s.x[0] + b * s.x[1] + c * s.x[2]]);
@@ -93,7 +107,8 @@ template <class To, class From> static void copy_as(struct device *dev, struct t
 {
     const int64_t n = tensor_numel(x);
     unsigned grid = cu_blocks(n, 256 * 4), most = (unsigned)cuda_of(dev)->n_sm * 16;
-    CU_LAUNCH(dev, (copy_kernel<To, From>), grid < most ? grid : most, 256, 0, (To *)out.data, (const From *)x.data, strided_of(out, x), n);
+    CU_LAUNCH_EARLY(dev, (copy_kernel<To, From>), grid < most ? grid : most, 256, 0, (To *)out.data, (const From *)x.data,
+                    strided_of(out, x), n);
 }
 template <class From> static void copy_from(struct device *dev, struct tensor out, struct tensor x)
 {
