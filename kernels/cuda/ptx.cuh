@@ -68,7 +68,7 @@ __device__ __forceinline__ void cu_ldmatrix_t(unsigned r[4], const void *row)
                  : "memory");
 }
 
-// 16 bytes from global to shared memory, or zeros if not `there` (the address must be valid all the same): begun here, there after
+// 16 bytes from global to shared memory, or zeros if not `there` (nothing is read then, wherever the address is): begun here, there after
 // cu_async_wait of the group that the next cu_async_commit closes, and a barrier for the other threads.
 __device__ __forceinline__ void cu_async_copy16(void *shared, const void *global, bool there = true)
 {

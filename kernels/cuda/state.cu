@@ -55,6 +55,7 @@ static enum status open_device(struct device *dev, struct cuda_state *s, struct 
     s->wgmma = s->arch == 90;
 #endif
     const char *early = getenv("DISTILL_CUDA_EARLY");
+    // TRAP: what runs there must be built for sm_90 or newer, or no kernel would wait: the Makefile builds no PTX of older ones.
     s->early = s->arch >= 90 && !(early && !strcmp(early, "0"));
     s->shared_max = p.sharedMemPerBlockOptin;
     s->l2_bytes = (size_t)p.l2CacheSize;
