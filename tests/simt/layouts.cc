@@ -136,7 +136,7 @@ template <int A_ROWS, int N, int COLUMNS> void rows_of_k()
                       &ad = named("descriptor", "k-%dx%d-a", A_ROWS, COLUMNS), &bd = named("descriptor", "k-%dx%d-b", N, COLUMNS),
                       &d = named("registers", "wgmma-d-%d", N);
     enum { A = A_ROWS * COLUMNS * 2, B = N * COLUMNS * 2 };
-    simt::launch("wgmma of rows of k", dim3(1), dim3(128), A + B, [&] {
+    simt::launch("wgmma of rows of k", dim3(1), dim3(128), A + B, false, [&] {
         CU_SHARED_DYNAMIC(room);
         fill<bf16>(room, at, 0);
         fill<bf16>(room + A, bt, 1);
@@ -165,7 +165,7 @@ void e4m3_rows_of_k()
 {
     const struct line &t = named("tile", "e4m3-128x128"), &ad = named("descriptor", "e4m3-128x128-a"),
                       &bd = named("descriptor", "e4m3-128x128-b"), &d = named("registers", "e4m3-d-128");
-    simt::launch("wgmma of e4m3", dim3(1), dim3(128), 2 * 16384, [&] {
+    simt::launch("wgmma of e4m3", dim3(1), dim3(128), 2 * 16384, false, [&] {
         CU_SHARED_DYNAMIC(room);
         fill<e4m3>(room, t, 0);
         fill<e4m3>(room + 16384, t, 1);
@@ -195,7 +195,7 @@ template <int ROWS, int N> void rows_as_steps()
 {
     const struct line &t = named("tile", "steps-%dx%d", ROWS, N), &bd = named("descriptor", "steps-%dx%d-b", ROWS, N),
                       &a = named("registers", "weigh-a"), &d = named("registers", "weigh-d-%d", N);
-    simt::launch("wgmma of rows as steps", dim3(1), dim3(128), ROWS * N * 2, [&] {
+    simt::launch("wgmma of rows as steps", dim3(1), dim3(128), ROWS * N * 2, false, [&] {
         CU_SHARED_DYNAMIC(room);
         fill<bf16>(room, t, 1);
         cu_async_fence();
@@ -224,7 +224,7 @@ template <int ROWS, int N> void rows_as_steps()
 template <class T> void warp_product(void product(float *, const unsigned *, const unsigned *))
 {
     const struct line &al = named("registers", "mma-a"), &bl = named("registers", "mma-b"), &dl = named("registers", "mma-d");
-    simt::launch("mma", dim3(1), dim3(32), 0, [&] {
+    simt::launch("mma", dim3(1), dim3(32), 0, false, [&] {
         const int lane = threadIdx.x;
         unsigned a[4], b[2];
         float d[4] = {};
@@ -248,7 +248,7 @@ template <class T> void warp_product(void product(float *, const unsigned *, con
 void matrices(const char *name, void load(unsigned *, const void *))
 {
     const struct line &l = named("registers", "%s", name);
-    simt::launch(name, dim3(1), dim3(32), 512, [&] {
+    simt::launch(name, dim3(1), dim3(32), 512, false, [&] {
         CU_SHARED_DYNAMIC(room);
         unsigned r[4];
         for (int i = 0; i < 8; i++) room.as<uint16_t>()[threadIdx.x * 8 + i] = (uint16_t)(threadIdx.x * 8 + i);
