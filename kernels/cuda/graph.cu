@@ -27,11 +27,20 @@ struct graphs {
     int at; // its part that comes next
 };
 
+static void drop_parts(struct graphs *all, struct step *s)
+{
+    for (int i = 0; i < DEV_STEP_PARTS; i++) {
+        if (s->part[i]) cudaGraphExecDestroy(s->part[i]);
+        s->part[i] = NULL;
+    }
+    all->n_node -= s->n_node;
+    s->n_node = 0;
+    s->n_part = 0;
+}
+
 static void forget(struct graphs *all, struct step *s)
 {
-    for (int i = 0; i < DEV_STEP_PARTS; i++)
-        if (s->part[i]) cudaGraphExecDestroy(s->part[i]);
-    all->n_node -= s->n_node;
+    drop_parts(all, s);
     memset(s, 0, sizeof *s);
 }
 
@@ -136,7 +145,7 @@ extern "C" void cuda_step_end(struct device *dev)
     if (!all || !all->open) return;
     end_part(dev);
     if (!all->replayed && !dev->error.code) all->open->n_part = all->at + 1;
-    if (!all->replayed && dev->error.code) forget(all, all->open);
+    if (!all->replayed && dev->error.code) drop_parts(all, all->open);
     make_room(all);
     all->open = NULL;
 }
