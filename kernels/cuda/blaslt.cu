@@ -3,11 +3,10 @@
 // it. What was measured is kept in a file beside other caches of the user's, so that later runs make the same choices: the choice decides
 // in which order a sum is made, hence its last bits.
 #include "kernels/cuda/blaslt.cuh"
+#include "kernels/cuda/choices.cuh"
 #include "kernels/cuda/library.cuh"
 
 #include <cublasLt.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 // clang-format off
 #define BLASLT_CALLS(X)                                                                                                                    \
@@ -42,10 +41,7 @@ struct blaslt {
     void *workspace;
     struct plan *plan; // open addressing by the key's hash
     int n_plan;
-    struct choice *choice;
-    int n_choice, n_choice_room;
-    bool changed; // there is something to write
-    char device_name[64];
+    struct choices choices;
 };
 #ifdef __CUDACC__
 static const size_t WORKSPACE = 32 << 20; // what NVIDIA advises on Hopper
@@ -53,84 +49,6 @@ static const size_t WORKSPACE = 32 << 20; // what NVIDIA advises on Hopper
 static const size_t WORKSPACE = 1 << 16;
 #endif
 enum { N_PLAN = 4096, N_CANDIDATE = 8 };
-
-// ---- the file of choices
-// ------------------------------------------------------------------------------------------------------------------
-
-static bool cache_path(char *path, size_t n, bool make)
-{
-    const char *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    if (base && *base)
-        snprintf(path, n, "%s", base);
-    else if (home && *home)
-        snprintf(path, n, "%s/.cache", home);
-    else
-        return false;
-    if (make) mkdir(path, 0777);
-    size_t at = strlen(path);
-    snprintf(path + at, n - at, "/distill");
-    if (make) mkdir(path, 0777);
-    at = strlen(path);
-    snprintf(path + at, n - at, "/blaslt.txt");
-    return true;
-}
-
-static void keep_choice(struct blaslt *b, const struct choice *c)
-{
-    if (b->n_choice == b->n_choice_room) {
-        b->n_choice_room = b->n_choice_room ? 2 * b->n_choice_room : 64;
-        struct choice *more = (struct choice *)realloc(b->choice, (size_t)b->n_choice_room * sizeof *more);
-        if (!more) return;
-        b->choice = more;
-    }
-    b->choice[b->n_choice++] = *c;
-}
-
-// A line a choice: "device|version" is the first word; a line of another device or library is kept as it is when the file is written.
-static void hex_put(char *out, const void *bytes, size_t n)
-{
-    for (size_t i = 0; i < n; i++) snprintf(out + 2 * i, 3, "%02x", ((const unsigned char *)bytes)[i]);
-}
-static bool hex_get(void *bytes, const char *text, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        unsigned v;
-        if (sscanf(text + 2 * i, "%2x", &v) != 1) return false;
-        ((unsigned char *)bytes)[i] = (unsigned char)v;
-    }
-    return true;
-}
-static bool read_choice(const struct blaslt *b, const char *line, struct choice *c)
-{
-    const size_t n = strlen(b->device_name), size = sizeof *c;
-    if (strncmp(line, b->device_name, n) || line[n] != ' ' || strcspn(line + n + 1, "\n") != 2 * size) return false;
-    return hex_get(c, line + n + 1, size);
-}
-static void read_choices(struct blaslt *b)
-{
-    char path[1024], line[2 * sizeof(struct choice) + 256];
-    FILE *f = cache_path(path, sizeof path, false) ? fopen(path, "r") : NULL;
-    struct choice c;
-    while (f && fgets(line, sizeof line, f))
-        if (read_choice(b, line, &c)) keep_choice(b, &c);
-    if (f) fclose(f);
-}
-static void write_choices(struct blaslt *b)
-{
-    char path[1024], part[1060], line[2 * sizeof(struct choice) + 256];
-    if (!cache_path(path, sizeof path, true)) return;
-    snprintf(part, sizeof part, "%s.%ld", path, (long)getpid());
-    FILE *out = fopen(part, "w"), *in = fopen(path, "r");
-    struct choice c;
-    while (out && in && fgets(line, sizeof line, in)) // of other devices
-        if (!read_choice(b, line, &c)) fputs(line, out);
-    if (in) fclose(in);
-    for (int i = 0; out && i < b->n_choice; i++) {
-        hex_put(line, &b->choice[i], sizeof c);
-        fprintf(out, "%s %s\n", b->device_name, line);
-    }
-    if (out && (fclose(out) || rename(part, path))) unlink(part); // a cache: a full disk is no failure of the run
-}
 
 // ---- opening and closing
 // ------------------------------------------------------------------------------------------------------------------
@@ -164,10 +82,7 @@ static struct blaslt *blaslt_of(struct device *dev)
         blaslt_close(b);
         return NULL;
     }
-    snprintf(b->device_name, sizeof b->device_name, "%.40s|%zu", p.name, b->GetVersion());
-    for (char *c = b->device_name; *c; c++)
-        if (*c == ' ') *c = '_';
-    read_choices(b);
+    choices_open(&b->choices, "blaslt.txt", p.name, b->GetVersion(), sizeof(struct key), sizeof(struct choice));
     return s->blaslt = b;
 }
 
@@ -183,12 +98,11 @@ static void plan_free(struct blaslt *b, struct plan *p)
 void blaslt_close(struct blaslt *b)
 {
     if (!b) return;
-    if (b->changed) write_choices(b);
+    choices_close(&b->choices);
     for (int i = 0; i < N_PLAN; i++) plan_free(b, &b->plan[i]);
     if (b->workspace) cudaFree(b->workspace);
     if (b->handle) b->Destroy(b->handle);
     free(b->plan);
-    free(b->choice);
     free(b);
 }
 
@@ -316,7 +230,7 @@ static int fastest(struct device *dev, struct blaslt *b, const struct plan *p, c
             const float ms = time_of(dev, b, p, x, d, &c[i].algo, begin, end);
             if (ms < least * 0.98f) least = ms, best = i; // the library's order stands unless another is clearly faster
         }
-        b->changed = true;
+        b->choices.changed = true;
     }
     cudaGetLastError(); // no memory to measure in: the library's first
     if (begin) cudaEventDestroy(begin);
@@ -329,11 +243,9 @@ static void choose(struct device *dev, struct blaslt *b, struct plan *p, const s
 {
     const struct key cls = size_class(p->key);
     cublasLtMatmulHeuristicResult_t c[N_CANDIDATE];
-    for (int i = 0; i < b->n_choice; i++) {
-        if (memcmp(&b->choice[i].key, &cls, sizeof cls)) continue;
-        if (b->MatmulAlgoCheck(b->handle, p->desc, p->a, p->b, p->d, p->d, &b->choice[i].algo, &c[0]) || c[0].workspaceSize > WORKSPACE)
-            break;
-        p->algo = b->choice[i].algo;
+    const struct choice *known = (const struct choice *)choices_find(&b->choices, &cls);
+    if (known && !b->MatmulAlgoCheck(b->handle, p->desc, p->a, p->b, p->d, p->d, &known->algo, &c[0]) && c[0].workspaceSize <= WORKSPACE) {
+        p->algo = known->algo;
         return;
     }
     const int n = candidates(b, p, c, N_CANDIDATE);
@@ -346,7 +258,7 @@ static void choose(struct device *dev, struct blaslt *b, struct plan *p, const s
     keep.key = cls;
     keep.algo = p->algo;
     keep.workspace = c[best].workspaceSize;
-    keep_choice(b, &keep);
+    choices_keep(&b->choices, &keep);
 }
 
 static struct plan *plan_for(struct device *dev, struct blaslt *b, const struct library_product *x)
