@@ -10,6 +10,7 @@
 // sees nothing leaves it as it is, to the bit: the largest score is kept in units of log 2, so that the factor e^(old - new) is exactly 1.
 #include "kernels/cuda/attn.cuh"
 #include "kernels/cuda/attn_simt.cuh"
+#include "kernels/cuda/cudnn.cuh"
 
 // A block's sizes, and where its tiles lie: 16 M_TILES rows a warp, keys and values in two stages.
 template <int DK_, int DV_, int KEYS_, int M_TILES_, int WARPS> struct forward {
@@ -156,16 +157,24 @@ static bool run_tensor_cores(struct device *, const struct flat<float> &, int64_
     return false;
 }
 
+static void run_ours(struct device *dev, const struct attention_call *c)
+{
+    CU_DTYPE(c->q.dtype, T, {
+        struct flat<T> f = flat_of<T>(c->q, c->k, c->v, c->a);
+        f.next = (int *)c->scratch[0];
+        f.to = heads_of<T>(c->out);
+        f.lse = (float *)c->lse.data;
+        if (!run_tensor_cores(dev, f, c->q.shape[0])) run_simt<T>(dev, f, c->q.shape[0]);
+    });
+}
+
 extern "C" void cuda_attention(struct device *dev, struct tensor out, struct tensor lse, struct tensor q, struct tensor k, struct tensor v,
                                const struct attention *a)
 {
-    int *next = (int *)dev_scratch(dev, sizeof *next);
-    if (dev->measuring) return;
-    CU_DTYPE(q.dtype, T, {
-        struct flat<T> f = flat_of<T>(q, k, v, a);
-        f.next = next;
-        f.to = heads_of<T>(out);
-        f.lse = (float *)lse.data;
-        if (!run_tensor_cores(dev, f, q.shape[0])) run_simt<T>(dev, f, q.shape[0]);
-    });
+    struct attention_call c = {};
+    c.q = q, c.k = k, c.v = v, c.out = out, c.lse = lse, c.a = a;
+    c.scratch[0] = dev_scratch(dev, sizeof(int));
+    c.workspace_bytes = cudnn_workspace_bytes(dev, &c);
+    c.workspace = dev_scratch(dev, c.workspace_bytes);
+    if (!dev->measuring && !cudnn_attention(dev, &c, run_ours)) run_ours(dev, &c);
 }

@@ -8,6 +8,7 @@
 // by cp.async into the other of two stages. Heads of 256 take dk and dv in turn: both do not fit a warp's registers.
 #include "kernels/cuda/attn.cuh"
 #include "kernels/cuda/attn_simt.cuh"
+#include "kernels/cuda/cudnn.cuh"
 
 // dot (n_tok, n_head) = Σ dout · out: a warp a row and head.
 enum { DOT_THREADS = 256 };
@@ -311,20 +312,30 @@ template <class T> static void run_simt(struct device *dev, const struct flat<T>
     }
 }
 
+static void run_ours(struct device *dev, const struct attention_call *c)
+{
+    const int64_t n_row = c->q.shape[0] * c->q.shape[1];
+    CU_DTYPE(c->q.dtype, T, {
+        struct flat<T> f = flat_of<T>(c->q, c->k, c->v, c->a);
+        f.out = heads_of<const T>(c->out), f.dout = heads_of<const T>(c->dout);
+        f.dq = heads_of<T>(c->dq), f.dk = heads_of<T>(c->dk), f.dv = heads_of<T>(c->dv);
+        f.lse = (float *)c->lse.data, f.dot = (float *)c->scratch[0];
+        CU_LAUNCH(dev, attention_dot_kernel<T>, cu_blocks(n_row, DOT_THREADS / 32), DOT_THREADS, 0, f, n_row);
+        if (!run_tensor_cores(dev, f, c->q.shape[0], c->k.shape[0], (float *)c->scratch[1]))
+            run_simt<T>(dev, f, c->q.shape[0], c->k.shape[0]);
+    });
+}
+
 extern "C" void cuda_attention_bwd(struct device *dev, struct tensor dq, struct tensor dk, struct tensor dv, struct tensor dout,
                                    struct tensor q, struct tensor k, struct tensor v, struct tensor out, struct tensor lse,
                                    const struct attention *a)
 {
-    const int64_t n_row = q.shape[0] * q.shape[1];
-    float *dot = (float *)dev_scratch(dev, (size_t)n_row * sizeof *dot);
-    float *parts = (float *)dev_scratch(dev, attention_bwd_wgmma_bytes(dev, q, k, v));
-    if (dev->measuring) return;
-    CU_DTYPE(q.dtype, T, {
-        struct flat<T> f = flat_of<T>(q, k, v, a);
-        f.out = heads_of<const T>(out), f.dout = heads_of<const T>(dout);
-        f.dq = heads_of<T>(dq), f.dk = heads_of<T>(dk), f.dv = heads_of<T>(dv);
-        f.lse = (float *)lse.data, f.dot = dot;
-        CU_LAUNCH(dev, attention_dot_kernel<T>, cu_blocks(n_row, DOT_THREADS / 32), DOT_THREADS, 0, f, n_row);
-        if (!run_tensor_cores(dev, f, q.shape[0], k.shape[0], parts)) run_simt<T>(dev, f, q.shape[0], k.shape[0]);
-    });
+    struct attention_call c = {};
+    c.backward = true, c.a = a;
+    c.q = q, c.k = k, c.v = v, c.out = out, c.lse = lse, c.dout = dout, c.dq = dq, c.dk = dk, c.dv = dv;
+    c.scratch[0] = dev_scratch(dev, (size_t)(q.shape[0] * q.shape[1]) * sizeof(float));
+    c.scratch[1] = dev_scratch(dev, attention_bwd_wgmma_bytes(dev, q, k, v));
+    c.workspace_bytes = cudnn_workspace_bytes(dev, &c);
+    c.workspace = dev_scratch(dev, c.workspace_bytes);
+    if (!dev->measuring && !cudnn_attention(dev, &c, run_ours)) run_ours(dev, &c);
 }

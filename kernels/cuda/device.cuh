@@ -36,6 +36,7 @@ struct cuda_trouble {
 };
 struct graphs; // graph.cu: steps that were recorded
 struct blaslt; // blaslt.cu: the library and its tuned products
+struct cudnn;  // cudnn.cu: the library and its plans
 struct cuda_state {
     int index; // of the device
     cudaStream_t stream;
@@ -50,6 +51,7 @@ struct cuda_state {
     } stage;                       // uploads go through it, so that the host need not wait for each
     struct cuda_trouble *trouble;
     struct blaslt *blaslt;
+    struct cudnn *cudnn;
     struct graphs *graphs;
     bool recording;    // into a graph: nothing may wait
     bool early;        // kernels may be launched early: sm_90 and newer, unless DISTILL_CUDA_EARLY=0

@@ -1,5 +1,6 @@
 // A GPU: opening it, its memory, waiting for it, and what is said when something goes wrong.
 #include "kernels/cuda/blaslt.cuh"
+#include "kernels/cuda/cudnn.cuh"
 #include "kernels/cuda/device.cuh"
 
 enum { ARCH_MIN = 80 };
@@ -98,6 +99,7 @@ extern "C" void cuda_close(struct device *dev)
     if (s->stage.host) cudaFreeHost(s->stage.host);
     if (s->trouble) cudaFreeHost(s->trouble);
     blaslt_close(s->blaslt);
+    cudnn_close(s->cudnn);
     graphs_free(s->graphs);
     free(s);
     dev->state = NULL;

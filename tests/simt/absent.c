@@ -26,3 +26,7 @@ int simt_layouts(const char *golden)
     (void)golden;
     return 0;
 }
+int simt_cudnn_runs(void)
+{
+    return 0;
+}

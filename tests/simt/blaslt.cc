@@ -3,7 +3,6 @@
 // has it under "128-element 1D and 128x128 2D block scaling": which pairs of modes, how scales lie, what must be a multiple of what.
 #include "kernels/base/fp8.h"
 #include "kernels/base/half.h"
-#include "kernels/cuda/library.cuh"
 
 #include <cublasLt.h>
 #include <vector>
@@ -218,33 +217,4 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
     const simt_layout a_is = *la, b_is = *lb, out_is = *lo;
     simt_run([=] { compute(desc, al, a, a_is, b, b_is, be, out, out_is); });
     return CUBLAS_STATUS_SUCCESS;
-}
-
-// ---- the library, as kernels/cuda/library.cu finds it; DISTILL_SIMT_NO_LIBRARY: it does not ----
-
-void *library_open(const char *stem)
-{
-    static int it;
-    return getenv("DISTILL_SIMT_NO_LIBRARY") || strcmp(stem, "cublasLt") ? nullptr : &it;
-}
-void *library_symbol(void *, const char *name)
-{
-#define CALL(f)                                                                                                                            \
-    if (!strcmp(name, #f)) return (void *)f;
-    CALL(cublasLtCreate)
-    CALL(cublasLtDestroy)
-    CALL(cublasLtGetVersion)
-    CALL(cublasLtMatmulDescCreate)
-    CALL(cublasLtMatmulDescDestroy)
-    CALL(cublasLtMatmulDescSetAttribute)
-    CALL(cublasLtMatrixLayoutCreate)
-    CALL(cublasLtMatrixLayoutDestroy)
-    CALL(cublasLtMatmulPreferenceCreate)
-    CALL(cublasLtMatmulPreferenceDestroy)
-    CALL(cublasLtMatmulPreferenceSetAttribute)
-    CALL(cublasLtMatmulAlgoGetHeuristic)
-    CALL(cublasLtMatmulAlgoCheck)
-    CALL(cublasLtMatmul)
-#undef CALL
-    return nullptr;
 }

@@ -208,8 +208,13 @@ void simt_fail(const char *call, int nth, int error)
 
 // ---- graphs ----
 
+static int64_t n_work; // the emulation's clock: a millisecond a kernel, whatever it does
+struct simt_event {
+    int64_t at;
+};
 void simt_run(std::function<void()> f)
 {
+    n_work++;
     if (recording)
         recording->work.push_back(f);
     else
@@ -397,15 +402,17 @@ cudaError_t cudaStreamSynchronize(cudaStream_t)
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned)
 {
-    *e = (cudaEvent_t)1;
+    static std::vector<simt_event *> all; // a device that a test leaves open leaves its own
+    all.push_back(*e = new simt_event());
     return cudaSuccess;
 }
 cudaError_t cudaEventDestroy(cudaEvent_t)
 {
     return cudaSuccess;
 }
-cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t)
+cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t)
 {
+    e->at = n_work;
     return cudaSuccess;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t)
@@ -415,9 +422,9 @@ cudaError_t cudaEventSynchronize(cudaEvent_t)
     NOT_RECORDED;
     return cudaSuccess;
 }
-cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t, cudaEvent_t)
+cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t begin, cudaEvent_t end)
 {
-    *ms = 1;
+    *ms = (float)(end->at - begin->at);
     return cudaSuccess;
 }
 cudaError_t cudaGetLastError()
