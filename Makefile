@@ -86,8 +86,13 @@ CUDA_GENCODE = $(foreach a,$(CUDA_ARCHS),$(if $(filter 100 120,$a),-gencode=arch
 CUDA_FLAGS = -std=c++17 -O3 -lineinfo $(CUDA_GENCODE) $(if $(filter 90a,$(CUDA_ARCHS)),-DCUDA_SM_90A) -Xcompiler=-Wall,-Wextra,-Wno-unused-function -Wno-deprecated-gpu-targets $(if $(WERROR),-Werror=all-warnings)
 # Where it must travel it is packed as well as nvcc can (12.8 and newer).
 CUDA_FLAGS += $(if $(STATIC),$(shell $(NVCC) --help 2>/dev/null | grep -q -e --compress-mode && echo --compress-mode=size))
+# cuDNN's headers, 9.21 and newer: where the toolkit's are, or in CUDNN_HOME/include, or in python3's wheel. Without them it is left out.
+ifndef CUDNN_HOME
+CUDNN_HOME := $(if $(CUDA_ON),$(shell python3 -c 'import nvidia.cudnn as c; print(list(c.__path__)[0])' 2>/dev/null))
+endif
+CUDNN_FLAGS = $(if $(wildcard $(CUDNN_HOME)/include/cudnn.h),-I$(CUDNN_HOME)/include)
 CUDA_LIBS = -L$(CUDA_HOME)/lib64 -lcudart_static -ldl -lrt $(LIBSTDCXX) -pthread
-NVCOMPILE = $(NVCC) $(CUDA_FLAGS) $(INCLUDES)
+NVCOMPILE = $(NVCC) $(CUDA_FLAGS) $(INCLUDES) $(CUDNN_FLAGS)
 comma := ,
 SIMT_COMPILE = $(CXX) -x c++ -std=gnu++17 -ffp-contract=off -Wall -Wextra -Wno-unused-function -Wno-unknown-pragmas $(if $(WERROR),-Werror) $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer) $(CFLAGS) $(INCLUDES) -Itests/simt/include $(CPPFLAGS)
 COMPILE = $(CC) $(FLAGS) $(CFLAGS) $(INCLUDES) $(CPPFLAGS)

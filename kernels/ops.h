@@ -88,7 +88,8 @@ struct attention {
 };
 // q A (n_tok, n_head, dk), k (n_key, n_kv, dk), v (n_key, n_kv, dv), out (n_tok, n_head, dv), all may be strided by row and head; lse f32
 // (n_tok, n_head) if given: log-sum-exp of the scaled scores, what backward needs. A row's result depends on its own keys only, in one
-// fixed order.
+// fixed order (without dev->batch_invariant a backend may hand queries that are their own keys, q_start the very list k_start, to a
+// library, whose order it alone knows; the same values have the same bits all the same).
 void op_attention(struct device *dev, struct tensor out, struct tensor lse, struct tensor q, struct tensor k, struct tensor v,
                   const struct attention *a);
 // Flash-attention backward (Dao 2022): dq, dk, dv A written (not accumulated).

@@ -101,9 +101,14 @@ static void write_all(const struct choices *c)
     if (out && (fclose(out) || rename(part, path))) unlink(part); // a cache: a full disk is no failure of the run
 }
 
-void choices_close(struct choices *c)
+void choices_save(struct choices *c)
 {
     if (c->changed) write_all(c);
+    c->changed = false;
+}
+void choices_close(struct choices *c)
+{
+    choices_save(c);
     free(c->all);
     memset(c, 0, sizeof *c);
 }

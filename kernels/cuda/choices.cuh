@@ -15,5 +15,6 @@ struct choices { // records of `size` bytes, the first `key_size` of them what w
 // Those of the device and the library's version that the file has.
 void choices_open(struct choices *c, const char *file, const char *device_name, size_t version, size_t key_size, size_t size);
 const void *choices_find(const struct choices *c, const void *key); // its record, NULL: none
-void choices_keep(struct choices *c, const void *record);           // in the file, too, if `changed` is set before choices_close
+void choices_keep(struct choices *c, const void *record);
+void choices_save(struct choices *c); // to the file, all of them, if `changed` is set; choices_close does so, too
 void choices_close(struct choices *c);

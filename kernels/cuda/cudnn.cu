@@ -12,8 +12,8 @@
 #if HAVE_CUDNN
 enum { N_SEG_MAX = 4096, N_PLAN = 128, N_PART = 256, THREADS = 256 };
 #ifdef __CUDACC__
-static const size_t SPARE = 4 << 20; // of the workspace, beyond what the sums need
-static const double WORTH = 1e9;     // FLOPs from which measuring pays
+static const size_t SPARE = SDPA_SPARE;
+static const double WORTH = 1e9; // FLOPs from which measuring pays
 #else
 static const size_t SPARE = 4 << 10;
 static const double WORTH = 1e6;
@@ -39,6 +39,7 @@ struct cudnn {
     int n_known;
     struct choices choices;
     bool warned;
+    int64_t n_call; // that it has done
 };
 
 // ---- opening and closing ----------------------------------------------------------------------------------------------------------------
@@ -83,6 +84,8 @@ static struct cudnn *cudnn_of(struct device *dev)
         s->cudnn->mode = !mode || !*mode ? cudnn::WHERE_IT_WINS : strcmp(mode, "0") ? cudnn::WHEREVER_IT_CAN : cudnn::NEVER;
         if (s->cudnn->mode != cudnn::NEVER && !open_library(dev, s->cudnn)) {
             cudaGetLastError();
+            if (s->cudnn->mode == cudnn::WHEREVER_IT_CAN)
+                fprintf(stderr, "DISTILL_CUDNN=1: cuDNN was not found, does not start or is older than 9.21; our own kernels are used\n");
             shut(s->cudnn);
         }
     }
@@ -103,12 +106,12 @@ static bool fits_it(struct tensor t, const struct attention_call *c) // rows and
     const bool at = c->workspace ? (uintptr_t)t.data % 16 == 0 : true; // while measuring there are no addresses
     return at && t.shape[2] % 16 == 0 && t.shape[2] >= 16 && t.shape[2] <= 256 && t.stride[0] % 8 == 0 && t.stride[1] % 8 == 0;
 }
+// TRAP: memory is planned for the most rows and segments, and fewer must not need more of it: no limit to them here.
 static bool is_asked(const struct device *dev, const struct attention_call *c)
 {
     const int arch = cuda_of(dev)->arch;
     if (dev->batch_invariant || c->q.dtype != DT_BF16 || c->a->q_start != c->a->k_start || c->q.shape[0] != c->k.shape[0]) return false;
     if (c->backward ? arch != 90 : arch < 80) return false; // cudnn_graph.cu: sums in one order
-    if (c->a->n_seg > N_SEG_MAX) return false;
     if (!fits_it(c->q, c) || !fits_it(c->k, c) || !fits_it(c->v, c) || !fits_it(c->out, c)) return false;
     return !c->backward || (fits_it(c->dout, c) && fits_it(c->dq, c) && fits_it(c->dk, c) && fits_it(c->dv, c));
 }
@@ -128,10 +131,8 @@ size_t cudnn_workspace_bytes(struct device *dev, const struct attention_call *c)
 {
     if (dev->error.code || !is_asked(dev, c) || !cudnn_of(dev)) return 0;
     if (!c->backward) return SPARE;
-    // dq in f32, the sums Σ dout · out; dk and dv of all heads of queries, if they share.
-    const int64_t n = rows_up(c->q.shape[0]), group = c->q.shape[1] / c->k.shape[1];
-    const int64_t shared = group > 1 ? 2 * group * (c->dk.stride[0] + c->dv.stride[0]) : 0;
-    return (size_t)(n * (4 * c->dq.stride[0] + 4 * c->q.shape[1] + shared)) + SPARE;
+    return SPARE +
+           (size_t)sdpa_sums_bytes(rows_up(c->q.shape[0]), c->q.shape[1], c->k.shape[1], c->dq.stride[0], c->dk.stride[0], c->dv.stride[0]);
 }
 static struct sdpa key_of(const struct attention_call *c)
 {
@@ -218,15 +219,16 @@ __global__ void difference_kernel(struct difference *out, struct strided3 a, str
 static bool differ_by(struct device *dev, struct difference *part, struct tensor a, struct tensor b, struct difference *sum)
 {
     struct difference all[N_PART];
+    const unsigned blocks = cu_blocks(tensor_numel(a), 16 * THREADS), n = blocks < N_PART ? blocks : (unsigned)N_PART;
     const int64_t heads = a.rank == 3 ? a.shape[1] : 1, d = a.shape[a.rank - 1];
     const struct strided3 x = {a.data, {a.stride[0], a.rank == 3 ? a.stride[1] : 0, 1}},
                           y = {b.data, {b.stride[0], b.rank == 3 ? b.stride[1] : 0, 1}};
-    CU_DTYPE(a.dtype, T, { CU_LAUNCH(dev, difference_kernel<T>, N_PART, THREADS, 0, part, x, y, tensor_numel(a), heads, d); });
-    if (dev->error.code || cudaMemcpyAsync(all, part, sizeof all, cudaMemcpyDeviceToHost, cuda_stream(dev)) ||
+    CU_DTYPE(a.dtype, T, { CU_LAUNCH(dev, difference_kernel<T>, n, THREADS, 0, part, x, y, tensor_numel(a), heads, d); });
+    if (dev->error.code || cudaMemcpyAsync(all, part, n * sizeof *all, cudaMemcpyDeviceToHost, cuda_stream(dev)) ||
         cudaStreamSynchronize(cuda_stream(dev)))
         return false;
     memset(sum, 0, sizeof *sum);
-    for (int i = 0; i < N_PART; i++) {
+    for (unsigned i = 0; i < n; i++) {
         sum->most = fmaxf(sum->most, all[i].most), sum->size = fmaxf(sum->size, all[i].size);
         sum->most2 += all[i].most2, sum->size2 += all[i].size2;
     }
@@ -355,7 +357,14 @@ static void choose(struct trial *t)
         chosen = (const struct sdpa_choice *)choices_find(&l->choices, &k->key);
         if (chosen ? !chosen->library : flops < WORTH) return;
     }
-    if (!sdpa_plan_make(&l->lib, &target, &k->key, (int64_t)t->call->workspace_bytes, &k->plan)) return;
+    if (!sdpa_plan_make(&l->lib, &target, &k->key, (int64_t)t->call->workspace_bytes, &k->plan)) {
+        if (l->mode == cudnn::WHEREVER_IT_CAN)
+            fprintf(stderr,
+                    "DISTILL_CUDNN=1: cuDNN %zu has no plan (%s, heads %d/%d of %d and %d): %s, status %d; our own kernels are used\n",
+                    l->version, k->key.backward ? "backward" : "forward", k->key.n_head, k->key.n_kv, k->key.dk, k->key.dv, k->plan.what,
+                    k->plan.status);
+        return;
+    }
     if (chosen) {
         k->by = sdpa_known::BY_LIBRARY;
         return;
@@ -375,11 +384,12 @@ static void choose(struct trial *t)
     keep.library = k->by == sdpa_known::BY_LIBRARY;
     choices_keep(&l->choices, &keep);
     l->choices.changed = true;
+    choices_save(&l->choices); // a run that is stopped goes on with the same
 }
 
 bool cudnn_attention(struct device *dev, const struct attention_call *c, void (*ours)(struct device *, const struct attention_call *))
 {
-    if (!c->workspace_bytes || dev->error.code || !is_asked(dev, c) || c->a->max_len < 1) return false;
+    if (!c->workspace_bytes || dev->error.code || !is_asked(dev, c) || c->a->max_len < 1 || c->a->n_seg > N_SEG_MAX) return false;
     struct cudnn *l = cudnn_of(dev);
     if (!l) return false;
     const struct sdpa key = key_of(c);
@@ -396,11 +406,22 @@ bool cudnn_attention(struct device *dev, const struct attention_call *c, void (*
         if (k->by == sdpa_known::BY_OURS) sdpa_plan_free(&l->lib, &k->plan);
     }
     if (k->by == sdpa_known::BY_OURS) return false;
-    if (run_library(dev, l, k, c)) return true;
-    k->by = sdpa_known::BY_OURS; // it ran before
-    return false;
+    if (!run_library(dev, l, k, c)) {
+        k->by = sdpa_known::BY_OURS;
+        return false;
+    }
+    l->n_call++;
+    return true;
+}
+extern "C" int64_t cuda_library_attentions(const struct device *dev)
+{
+    return cuda_of(dev)->cudnn ? cuda_of(dev)->cudnn->n_call : 0;
 }
 #else
+extern "C" int64_t cuda_library_attentions(const struct device *)
+{
+    return 0;
+}
 size_t cudnn_workspace_bytes(struct device *, const struct attention_call *)
 {
     return 0;

@@ -28,6 +28,13 @@ struct sdpa {
     int64_t n_row;                     // backward: of all segments, at most
     int64_t row[N_SDPA], head[N_SDPA]; // from a row, a head to the next, elements
 };
+// Workspace that a plan may take: backward, dq in f32, the sums Σ dout · out, and dk and dv of all heads of queries where they share heads
+// of keys; and what is not worth counting. Rows: from one to the next of dq, dk, dv.
+enum { SDPA_SPARE = 4 << 20 };
+static inline int64_t sdpa_sums_bytes(int64_t n_row, int64_t n_head, int64_t n_kv, int64_t row_dq, int64_t row_dk, int64_t row_dv)
+{
+    return n_row * (4 * row_dq + 4 * n_head + (n_head > n_kv ? 2 * (n_head / n_kv) * (row_dk + row_dv) : 0));
+}
 // What a plan is run with, by the unique numbers of its tensors.
 enum {
     SDPA_TENSOR = 1,                    // + SDPA_Q …: its first element

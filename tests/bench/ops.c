@@ -3,9 +3,11 @@
 // says so, and the next one is measured.
 #include "kernels/ops.h"
 
+#include "kernels/cuda/cuda.h"
 #include "tests/bench/bench.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -237,6 +239,22 @@ static void head_products(void)
 
 // ---- attention ------------------------------------------------------------------------------------------------------------------------
 
+static int64_t library_attentions(void)
+{
+    return dev.backend->host_memory || !cuda_library_attentions ? 0 : cuda_library_attentions(&dev);
+}
+// Whether the library does it, found out by a call.
+#define BY_LIBRARY(...)                                                                                                                    \
+    ({                                                                                                                                     \
+        struct err err_ = {0};                                                                                                             \
+        const int64_t before_ = library_attentions();                                                                                      \
+        dev_measure(&dev);                                                                                                                 \
+        __VA_ARGS__;                                                                                                                       \
+        const size_t peak_ = dev.arena.peak;                                                                                               \
+        if (!dev_check(&dev, &err_) && !dev_reserve(&dev, peak_, &err_)) __VA_ARGS__;                                                      \
+        !dev_check(&dev, &err_) && library_attentions() > before_;                                                                         \
+    })
+
 static void flat_attention(int n_seg, int64_t len, int64_t h, int64_t kv, int64_t d, enum dtype t)
 {
     const int64_t n = n_seg * len;
@@ -249,6 +267,14 @@ static void flat_attention(int n_seg, int64_t len, int64_t h, int64_t kv, int64_
     const char *shape = text("%d × %d, heads %d/%d of %d %s", n_seg, (int)len, (int)h, (int)kv, (int)d, dtype_name(t));
     MEASURE(text("attention %s", shape), t, 0, flops, op_attention(&dev, out, lse, q, k, v, &a));
     MEASURE(text("attention backward %s", shape), t, 0, 2.5 * flops, op_attention_bwd(&dev, dq, dk, dv, g, q, k, v, out, lse, &a));
+    dev.batch_invariant = false; // the same by cuDNN, where it is and has a plan
+    setenv("DISTILL_CUDNN", "1", 0);
+    if (BY_LIBRARY(op_attention(&dev, out, lse, q, k, v, &a)))
+        MEASURE(text("attention %s, cuDNN's", shape), t, 0, flops, op_attention(&dev, out, lse, q, k, v, &a));
+    if (BY_LIBRARY(op_attention_bwd(&dev, dq, dk, dv, g, q, k, v, out, lse, &a)))
+        MEASURE(text("attention backward %s, cuDNN's", shape), t, 0, 2.5 * flops,
+                op_attention_bwd(&dev, dq, dk, dv, g, q, k, v, out, lse, &a));
+    dev.batch_invariant = true;
     place_free();
 }
 
