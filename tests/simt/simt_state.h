@@ -12,7 +12,7 @@ void simt_shared_memory(size_t bytes); /* of a block, at most; else what the arc
 void simt_fail(const char *call, int nth,
                int error);                    /* the nth call from now of a runtime function fails with this error; "launch" for kernels */
 int simt_kernels(const char **name, int max); /* names of the kernels that have run, in this process and those it forked */
-int simt_cudnn_runs(void);                     /* how many times cuDNN has done attention */
+int simt_cudnn_runs(void);                    /* how many times cuDNN has done attention */
 int simt_report(void) __attribute__((weak));  /* report.c */
 int simt_layouts(const char *golden);         /* layouts.cc: aborts at a difference; how many values and descriptors were held against it */
 #ifdef __cplusplus
