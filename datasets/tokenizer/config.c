@@ -143,10 +143,14 @@ static bool is_role(const json_t *config, const struct added *a)
 {
     const char *key;
     json_t *v;
-    json_object_foreach((json_t *)(uintptr_t)config, key,
-                        v) if (names_token(key, v) && is_text(content_of(v), a->content, a->n)) return true;
-    const json_t *extra = json_object_get(config, "extra_special_tokens"); // an object: by names of their own
-    json_object_foreach((json_t *)(uintptr_t)extra, key, v) if (is_text(content_of(v), a->content, a->n)) return true;
+    json_object_foreach((json_t *)(uintptr_t)config, key, v)
+    {
+        if (names_token(key, v) && is_text(content_of(v), a->content, a->n)) return true;
+    }
+    json_object_foreach(json_object_get(config, "extra_special_tokens"), key, v) // an object: by names of their own
+    {
+        if (is_text(content_of(v), a->content, a->n)) return true;
+    }
     return false;
 }
 
@@ -230,8 +234,10 @@ static enum status put_legacy(struct tokenizer *t, const json_t *config, const c
     const size_t n = json_array_size(legacy) + t->n_added;
     struct numbered *list = NEW_N(struct numbered, n + 1);
     size_t i, n_legacy = json_array_size(legacy);
-    json_array_foreach(legacy, i, token) list[i] =
-        (struct numbered){json_integer_value(json_object_get(token, "id")), added_read(token, false), i};
+    json_array_foreach(legacy, i, token)
+    {
+        list[i] = (struct numbered){json_integer_value(json_object_get(token, "id")), added_read(token, false), i};
+    }
     for (i = 0; i < t->n_added; i++) list[n_legacy + i] = (struct numbered){t->added[i].id, t->added[i], n_legacy + i};
     enum status st = put_numbered(t, list, n, config, LEGACY, where, changes, err);
     mem_free(list);
