@@ -157,12 +157,12 @@ __device__ __forceinline__ void wgmma_steps_fp8(const struct product &p, smem<un
         const smem<unsigned char> stage = room + at->slot * S::STAGE;
         const uint64_t w = cu_wgmma_tile(stage.raw(group * 64 * 128)), x = cu_wgmma_tile(stage.raw(S::BN * 128));
         const smem<cu_vec<float, 2>> xs = room.as<cu_vec<float, 2>>(S::SCALES + at->slot * S::BM * 4);
-        const float next = w_scale[step + 1 < p.n_block ? step + 1 : step];
         cu_mbarrier_wait(full.raw(at->slot), at->parity);
         cu_wgmma_begin();
 #pragma unroll
         for (int j = 0; j < 4; j++) cu_wgmma_e4m3(block, cu_wgmma_on(w, 32 * j), cu_wgmma_on(x, 32 * j), j);
         cu_wgmma_commit();
+        const float next = w_scale[step + 1 < p.n_block ? step + 1 : step];
 #pragma unroll
         for (int j = 0; j < S::BM / 8; j++) {
             const cu_vec<float, 2> v = xs[4 * j + t];
