@@ -21,8 +21,7 @@ template <class B> __device__ __forceinline__ void barriers_init(smem<unsigned c
 
 // ---- keys: dk, dv -----------------------------------------------------------------------------------------------------------------------
 template <int D_, int SLOTS_> struct wgmma_back_keys {
-    enum { D = D_, STEP = 64, SLOTS = SLOTS_, LAG = SLOTS / 2 };
-    static_assert(LAG <= SLOTS - 2, "a slot is given back when the next one is there, too");
+    enum { D = D_, STEP = 64, SLOTS = SLOTS_ };
     enum { TILE = BACK_ROWS * D * 2, RING = 2 * TILE, DOUT = STEP * D * 2, ROW = 2 * DOUT }; // bytes; ROW: lse and dot of the queries
     enum { SLOT = ROW + 1024, BARRIERS = RING + SLOTS * SLOT, SHARED = BARRIERS + 16 * SLOTS };
 };
@@ -53,7 +52,6 @@ __device__ __forceinline__ void back_keys_fill(const struct flat<bf16> &f, smem<
 {
     const smem<uint64_t> full = room.as<uint64_t>(B::BARRIERS), empty = full + B::SLOTS;
     struct ring_place at = {0, 0};
-    struct untold u = {{0, 0}, 0};
     const int tid = threadIdx.x % 128, i = tid % B::STEP;
     int i0 = s.first, head = s.head;
     for (int step = 0; step < s.n_all; step++) {
@@ -70,11 +68,10 @@ __device__ __forceinline__ void back_keys_fill(const struct flat<bf16> &f, smem<
         static_assert(2 * B::STEP == 128, "lse and dot: a thread each");
         const float *from = tid < B::STEP ? f.lse : f.dot;
         cu_async_copy4(slot.as<float>(B::ROW).raw(tid), from + (i < n ? (row + i) * f.n_head + head : 0), i < n);
-        slot_begun<B::SLOTS, B::LAG>(&u, &at, full);
+        slot_begun<B::SLOTS>(&at, full);
         i0 += B::STEP;
         if (i0 >= s.end) i0 = s.first, head++;
     }
-    tell<B::SLOTS, 0>(&u, full);
 }
 // Scores (keys, queries) become P. first: the position of the step's first query; key: of the lane's first row.
 template <int N>
@@ -125,7 +122,7 @@ __device__ __forceinline__ void back_keys_multiply(const struct flat<bf16> &f, s
     cu_wgmma_hold<4 * D / 8>(dk[0]), cu_wgmma_hold<4 * D / 8>(dv[0]); // no constants set in while products are in flight
     int i0 = c.first, before = 0;
     for (int step = 0; step < c.n_all; step++) {
-        cu_mbarrier_wait(full.raw(at.slot), at.parity);
+        slot_wait(full, at.slot, at.parity);
         const smem<unsigned char> q = room + (B::RING + at.slot * B::SLOT), dout = q + B::DOUT;
         const smem<float> lse = q.as<float>(B::ROW), dot = lse + STEP;
         const int pos = p.ahead + i0, key = p.first + row;
@@ -222,8 +219,7 @@ __global__ void attention_bwd_merge_kernel(const struct flat<bf16> f, const stru
 // ---- queries: dq ------------------------------------------------------------------------------------------------------------------------
 // Keys and values are slots of their own, in turn: a whole step more would not fit.
 template <int D_, int STEP_, int SLOTS_> struct wgmma_back_queries {
-    enum { D = D_, STEP = STEP_, SLOTS = SLOTS_, LAG = SLOTS / 2 };
-    static_assert(LAG <= SLOTS - 3, "keys are given back when the next ones are there, too");
+    enum { D = D_, STEP = STEP_, SLOTS = SLOTS_ };
     enum { TILE = BACK_ROWS * D * 2, RING = 2 * TILE, SLOT = STEP * D * 2, BARRIERS = RING + SLOTS * SLOT, SHARED = BARRIERS + 16 * SLOTS };
 };
 template <class B>
@@ -232,7 +228,6 @@ __device__ __forceinline__ void back_queries_fill(const struct flat<bf16> &f, sm
     const smem<uint64_t> full = room.as<uint64_t>(B::BARRIERS), empty = full + B::SLOTS;
     const int pos = p.ahead + p.first, kv = head / f.group;
     struct ring_place at = {0, 0};
-    struct untold u = {{0, 0}, 0};
     bool first = true;
     for (int j0 = first_block<B::STEP>(pos, f.window); j0 < pos + p.n; j0 += B::STEP, first = false) {
         cu_mbarrier_wait(empty.raw(at.slot), at.parity ^ 1);
@@ -241,12 +236,11 @@ __device__ __forceinline__ void back_queries_fill(const struct flat<bf16> &f, sm
             panels_load<B::D, BACK_ROWS>(room + B::TILE, f.dout, (int64_t)p.q0 + p.first, head, p.n);
         }
         panels_load<B::D, B::STEP>(room + (B::RING + at.slot * B::SLOT), f.k, (int64_t)p.k0 + j0, kv, p.n_key - j0);
-        slot_begun<B::SLOTS, B::LAG>(&u, &at, full);
+        slot_begun<B::SLOTS>(&at, full);
         cu_mbarrier_wait(empty.raw(at.slot), at.parity ^ 1);
         panels_load<B::D, B::STEP>(room + (B::RING + at.slot * B::SLOT), f.v, (int64_t)p.k0 + j0, kv, p.n_key - j0);
-        slot_begun<B::SLOTS, B::LAG>(&u, &at, full);
+        slot_begun<B::SLOTS>(&at, full);
     }
-    tell<B::SLOTS, 0>(&u, full);
 }
 template <class B>
 __device__ __forceinline__ void back_queries_multiply(const struct flat<bf16> &f, smem<unsigned char> room, const struct place &p, int head)
@@ -271,7 +265,7 @@ __device__ __forceinline__ void back_queries_multiply(const struct flat<bf16> &f
     const int start = first_block<STEP>(pos, f.window);
     int before = 0;
     for (int j0 = start; j0 < pos + p.n; j0 += STEP) {
-        cu_mbarrier_wait(full.raw(at.slot), at.parity);
+        slot_wait(full, at.slot, at.parity);
         const smem<unsigned char> k = room + (B::RING + at.slot * B::SLOT), v = k + B::SLOT;
         const bool masked = j0 + STEP - 1 > w_first || (f.window && j0 <= w_last - f.window);
         tiles_begin<D, STEP>(s[0], q, BACK_ROWS, k, STEP);
@@ -282,7 +276,7 @@ __device__ __forceinline__ void back_queries_multiply(const struct flat<bf16> &f
         }
         before = at.slot;
         ring_next<B::SLOTS>(&at);
-        cu_mbarrier_wait(full.raw(at.slot), at.parity);
+        slot_wait(full, at.slot, at.parity);
         tiles_begin<D, STEP>(ds[0], dout, BACK_ROWS, v, STEP);
         cu_wgmma_wait<1>();
         cu_wgmma_hold<4 * N>(s[0]);

@@ -18,8 +18,7 @@
 
 template <int DK_, int DV_, int GROUPS_, int STAGES_> struct wgmma_forward {
     enum { DK = DK_, DV = DV_, GROUPS = GROUPS_, STAGES = STAGES_, KEYS = 128, ROWS = 64 * GROUPS, THREADS = 128 * (GROUPS + 1) };
-    enum { SLOTS = 2 * STAGES, LAG = STAGES }; // keys and values in turn; tiles whose copies are on their way
-    static_assert(LAG <= SLOTS - 2, "a slot is given back when the next one is there, too");
+    enum { SLOTS = 2 * STAGES }; // keys and values in turn
     // bytes: keys, then values of a stage
     enum { RING = ROWS * DK * 2, VALUES = KEYS * DK * 2, STAGE = VALUES + KEYS * DV * 2, BARRIERS = RING + STAGES * STAGE };
     enum { ITEM = BARRIERS + 8 * (2 * SLOTS + 1), SHARED = ITEM + 2 * 24 };
@@ -52,7 +51,6 @@ template <class F> __device__ __forceinline__ void attention_fill(const struct f
 {
     const smem<uint64_t> full = room.as<uint64_t>(F::BARRIERS), empty = full + F::SLOTS, q_empty = empty + F::SLOTS;
     struct ring_place at = {0, 0};
-    struct untold u = {{0, 0}, 0};
     for (int turn = 0;; turn ^= 1) {
         // The turn before last is over for all who attend: their queries were given back before this thread went on to the last one.
         const smem<struct item> place = room.as<struct item>(F::ITEM) + (turn & 1);
@@ -65,20 +63,18 @@ template <class F> __device__ __forceinline__ void attention_fill(const struct f
             const smem<unsigned char> stage = room + (F::RING + at.slot / 2 * F::STAGE);
             cu_mbarrier_wait(empty.raw(at.slot), at.parity ^ 1);
             if (w.n) panels_load<F::DK, F::KEYS>(stage, f.k, (int64_t)w.k0 + j0, kv, w.n_key - j0);
-            if (b == 0) { // the queries' room is free when all of the item before was multiplied, so it must be there
-                tell<F::SLOTS, 0>(&u, full);
+            if (b == 0) {
                 cu_mbarrier_wait(q_empty.raw(), turn ^ 1);
                 if (w.n) panels_load<F::DK, F::ROWS>(room, f.q, w.q_row, w.head, w.n);
             }
-            slot_begun<F::SLOTS, F::LAG>(&u, &at, full);
-            if (!w.n) break;
+            if (threadIdx.x % 128 == 0) cu_mbarrier_arrive(full.raw(at.slot)); // what it has written, the item, is there
+            slot_begun<F::SLOTS>(&at, full);
+            if (!w.n) return;
             cu_mbarrier_wait(empty.raw(at.slot), at.parity ^ 1);
             panels_load<F::DV, F::KEYS>(stage + F::VALUES, f.v, (int64_t)w.k0 + j0, kv, w.n_key - j0);
-            slot_begun<F::SLOTS, F::LAG>(&u, &at, full);
+            slot_begun<F::SLOTS>(&at, full);
         }
-        if (!w.n) break;
     }
-    tell<F::SLOTS, 0>(&u, full);
 }
 
 // ---- those that attend ------------------------------------------------------------------------------------------------------------------
@@ -101,7 +97,7 @@ template <class F> __device__ __forceinline__ void attention_attend(const struct
     struct ring_place k_at = {0, 0}, v_at = {0, 0};
     if (group == F::GROUPS - 1) cu_barrier_arrive(next, 256);
     for (int turn = 0;; turn ^= 1) {
-        cu_mbarrier_wait(full.raw(2 * k_at.slot), k_at.parity); // the first keys, and the queries
+        slot_wait(full, 2 * k_at.slot, k_at.parity); // the first keys, and the queries
         const struct item w = (room.as<struct item>(F::ITEM) + turn)[0];
         if (!w.n) break;
         const int start = first_block<KEYS>(w.pos, f.window), n_block = n_block_of(w, start, KEYS);
@@ -115,10 +111,10 @@ template <class F> __device__ __forceinline__ void attention_attend(const struct
                 scores_begin<F>(s[0][0], room, group, k_at.slot);
                 cu_wgmma_wait<0>();
             } else {
-                cu_mbarrier_wait(full.raw(2 * k_at.slot), k_at.parity);
+                slot_wait(full, 2 * k_at.slot, k_at.parity);
                 cu_barrier(mine, 256);
                 scores_begin<F>(s[0][0], room, group, k_at.slot);
-                cu_mbarrier_wait(full.raw(2 * v_at.slot + 1), v_at.parity);
+                slot_wait(full, 2 * v_at.slot + 1, v_at.parity);
                 values_begin<F>(o[0][0], prob, room, v_at.slot);
                 cu_barrier_arrive(next, 256);
                 cu_wgmma_wait<1>();
@@ -137,7 +133,7 @@ template <class F> __device__ __forceinline__ void attention_attend(const struct
             }
             to_pairs<NS>(prob, s[0]);
         }
-        cu_mbarrier_wait(full.raw(2 * v_at.slot + 1), v_at.parity);
+        slot_wait(full, 2 * v_at.slot + 1, v_at.parity);
         values_begin<F>(o[0][0], prob, room, v_at.slot);
         cu_wgmma_wait<0>();
         cu_wgmma_hold<4 * NO>(o[0][0]);
@@ -153,7 +149,8 @@ template <class F> __global__ void __launch_bounds__(F::THREADS, 1) attention_wg
 #if !defined(__CUDACC__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
     CU_SHARED_DYNAMIC(room);
     const smem<uint64_t> full = room.as<uint64_t>(F::BARRIERS);
-    if (threadIdx.x <= 2 * F::SLOTS) cu_mbarrier_init(full.raw(threadIdx.x), threadIdx.x < F::SLOTS ? 128 : 4 * F::GROUPS);
+    if (threadIdx.x <= 2 * F::SLOTS) // keys: one thread comes twice
+        cu_mbarrier_init(full.raw(threadIdx.x), threadIdx.x >= F::SLOTS ? 4 * F::GROUPS : threadIdx.x % 2 ? 128 : 129);
     __syncthreads();
     if (threadIdx.x / 128 == F::GROUPS) {
         cu_registers_fewer<F::FILL_REGISTERS>();

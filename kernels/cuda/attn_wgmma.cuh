@@ -30,28 +30,19 @@ __device__ __forceinline__ void panels_load(smem<unsigned char> tile, const stru
         }
     }
 }
-// Slots whose copies have begun, and of which the groups that attend have not been told.
-struct untold {
-    struct ring_place first;
-    int n;
-};
-template <int SLOTS, int N_LEFT> __device__ __forceinline__ void tell(struct untold *u, smem<uint64_t> full)
+// The slot's copies have begun: it is full when they have arrived.
+template <int SLOTS> __device__ __forceinline__ void slot_begun(struct ring_place *at, smem<uint64_t> full)
 {
-    cu_async_wait<N_LEFT>();
-    cu_async_fence();
-    for (; u->n > N_LEFT; u->n--) {
-        cu_mbarrier_arrive(full.raw(u->first.slot));
-        ring_next<SLOTS>(&u->first);
-    }
-}
-template <int SLOTS, int LAG> __device__ __forceinline__ void slot_begun(struct untold *u, struct ring_place *at, smem<uint64_t> full)
-{
-    cu_async_commit();
+    cu_async_arrive(full.raw(at->slot));
     ring_next<SLOTS>(at);
-    if (++u->n > LAG) tell<SLOTS, LAG>(u, full);
 }
 
 // ---- those that multiply ----------------------------------------------------------------------------------------------------------------
+__device__ __forceinline__ void slot_wait(smem<uint64_t> full, int slot, int parity)
+{
+    cu_mbarrier_wait(full.raw(slot), parity);
+    cu_async_fence(); // the copies are not wgmma's own way to shared memory
+}
 // s (64, N) = 64 rows of a tile from `a` on · (N rows of tile b)ᵀ over D columns: begun. a_rows, b_rows: of the whole tiles.
 template <int D, int N>
 __device__ __forceinline__ void tiles_begin(float *s, smem<unsigned char> a, int a_rows, smem<unsigned char> b, int b_rows)

@@ -28,7 +28,6 @@ template <bool FP8_, int BM_, int GROUPS_, int TILES_> struct wgmma_shape {
         THREADS = 128 * (GROUPS + 1),
         STAGE = (BN + BM) * 128, // bytes; weights, then x
         STAGES = (192 << 10) / STAGE,
-        LAG = STAGES / 2,                       // steps whose copies are on their way
         OUT_ROWS = BM < 32 ? BM : 32,           // rows that leave at once
         PITCH = 64 + 4,                         // no two lanes of a store in one bank
         OUT = OUT_ROWS * PITCH * 4,             // bytes, a group's
@@ -45,8 +44,7 @@ __device__ __forceinline__ void wgmma_fill(const struct product &p, smem<unsigne
     const smem<uint64_t> full = room.as<uint64_t>(S::BARRIERS), empty = full + STAGES;
     const int tid = threadIdx.x % 128, piece = tid % 8, row = tid / 8;
     const int n_step = (int)((p.k + S::BK - 1) / S::BK);
-    struct ring_place at = {0, 0}, there = {0, 0}; // there: the next step to be told of
-    int n_begun = 0;
+    struct ring_place at = {0, 0};
     for (int64_t item = blockIdx.x; item < n_item; item += gridDim.x) {
         const struct product_spot s = product_spot_of(p, begin, item, S::BM, S::BN);
         const T *w = product_w<T>(p, s) + s.col * p.w_row + S::EACH * piece, *x = product_x<T>(p, s) + S::EACH * piece;
@@ -75,20 +73,9 @@ __device__ __forceinline__ void wgmma_fill(const struct product &p, smem<unsigne
                     cu_async_copy4(room.raw(S::SCALES + (at.slot * S::BM + r) * 4), product_x_scale(p, s) + step * p.m + (valid ? r : 0),
                                    valid);
                 }
-            cu_async_commit();
+            cu_async_arrive(full.raw(at.slot));
             ring_next<STAGES>(&at);
-            if (++n_begun <= S::LAG) continue;
-            cu_async_wait<S::LAG>();
-            cu_async_fence();
-            cu_mbarrier_arrive(full.raw(there.slot));
-            ring_next<STAGES>(&there);
         }
-    }
-    cu_async_wait<0>();
-    cu_async_fence();
-    for (int i = n_begun < S::LAG ? n_begun : (int)S::LAG; i > 0; i--) {
-        cu_mbarrier_arrive(full.raw(there.slot));
-        ring_next<STAGES>(&there);
     }
 }
 
@@ -123,6 +110,7 @@ __device__ __forceinline__ void wgmma_steps(smem<unsigned char> room, int n_step
         const smem<unsigned char> stage = room + at->slot * S::STAGE;
         const uint64_t w = cu_wgmma_tile(stage.raw(group * S::TILES * 64 * 128)), x = cu_wgmma_tile(stage.raw(S::BN * 128));
         cu_mbarrier_wait(full.raw(at->slot), at->parity);
+        cu_async_fence(); // the copies are not wgmma's own way to shared memory
         cu_wgmma_begin();
 #pragma unroll
         for (int j = 0; j < 4; j++)
@@ -158,6 +146,7 @@ __device__ __forceinline__ void wgmma_steps_fp8(const struct product &p, smem<un
         const uint64_t w = cu_wgmma_tile(stage.raw(group * 64 * 128)), x = cu_wgmma_tile(stage.raw(S::BN * 128));
         const smem<cu_vec<float, 2>> xs = room.as<cu_vec<float, 2>>(S::SCALES + at->slot * S::BM * 4);
         cu_mbarrier_wait(full.raw(at->slot), at->parity);
+        cu_async_fence(); // the copies are not wgmma's own way to shared memory
         cu_wgmma_begin();
 #pragma unroll
         for (int j = 0; j < 4; j++) cu_wgmma_e4m3(block, cu_wgmma_on(w, 32 * j), cu_wgmma_on(x, 32 * j), j);

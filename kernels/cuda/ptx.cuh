@@ -225,7 +225,7 @@ template <int N_LEFT> __device__ __forceinline__ void cu_wgmma_wait()
 {
     asm volatile("wgmma.wait_group.sync.aligned %0;\n" ::"n"(N_LEFT) : "memory");
 }
-// What this thread has written to shared memory is there for wgmma, once a barrier was met.
+// What has been written to shared memory, by this thread or by others before a barrier that it has met, is there for wgmma.
 __device__ __forceinline__ void cu_async_fence()
 {
     asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
@@ -248,6 +248,12 @@ __device__ __forceinline__ void cu_mbarrier_init(uint64_t *bar, int count)
 __device__ __forceinline__ void cu_mbarrier_arrive(uint64_t *bar)
 {
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];\n" ::"r"(cu_shared_address(bar)) : "memory");
+}
+// The same, for this thread, by its copies that go on by themselves, when all that were begun so far have arrived. TRAP: nothing is said
+// of what the thread itself has written.
+__device__ __forceinline__ void cu_async_arrive(uint64_t *bar)
+{
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];\n" ::"r"(cu_shared_address(bar)) : "memory");
 }
 // Until the phase of this parity has ended; before the first one, parity 1 counts as ended.
 __device__ __forceinline__ void cu_mbarrier_wait(uint64_t *bar, int parity)

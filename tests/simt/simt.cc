@@ -73,6 +73,7 @@ struct fiber : thread {
     bool waited;              // for earlier kernels
     int warp_epoch, fence_epoch;
     int acquired; // what happened in epochs before this one happened before whatever this thread does now
+    int fenced;   // … before its last fence
     std::vector<deferred> queue[N_DEFERRED];
     int group[N_DEFERRED];
 };
@@ -177,6 +178,7 @@ void start(int i)
     f->warp_epoch = 0;
     f->fence_epoch = 0;
     f->acquired = 0;
+    f->fenced = 0;
     for (int i = 0; i < N_DEFERRED; i++) f->queue[i].clear(), f->group[i] = 0;
     f->fake_stack = nullptr;
 #ifdef __x86_64__
@@ -557,14 +559,17 @@ void acquire(int epoch)
 void async_fence()
 {
     running->fence_epoch++;
+    running->fenced = running->acquired;
 }
 void async_read(const void *p, size_t size)
 {
     shared_touch(p, size, false);
     const size_t at = (size_t)((const unsigned char *)p - shared_base);
     for (size_t w = at / 4; w < (at + size + 3) / 4; w++)
-        if (shadow[w].writer >= 0 && fibers[shadow[w].writer]->fence_epoch == shadow[w].write_fence_epoch)
-            fail("shared memory at byte %zu is read by the async proxy: thread %d wrote it and has not fenced", w * 4, shadow[w].writer);
+        if (shadow[w].writer >= 0 && fibers[shadow[w].writer]->fence_epoch == shadow[w].write_fence_epoch &&
+            shadow[w].write_epoch >= running->fenced)
+            fail("shared memory at byte %zu is read by the async proxy: thread %d wrote it, and no fence stands between", w * 4,
+                 shadow[w].writer);
 }
 
 // ---- deferred work ----

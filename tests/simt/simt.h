@@ -86,7 +86,8 @@ void wait_groups(int n_left, enum deferred_kind kind = DEFERRED_COPY); // all bu
 // after acquire() of it.
 int release();
 void acquire(int epoch);
-// fence.proxy.async of this thread; a read of shared memory by the async proxy (wgmma), which sees no write that was not fenced.
+// fence.proxy.async of this thread; a read of shared memory by the async proxy (wgmma), which sees no write that was not fenced, by the
+// thread that wrote or, behind a barrier between them, by the one that reads.
 void async_fence();
 void async_read(const void *p, size_t size);
 } // namespace simt

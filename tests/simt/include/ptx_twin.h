@@ -242,6 +242,12 @@ static inline void cu_mbarrier_arrive(uint64_t *bar)
     }
     memcpy(bar, &b, sizeof b);
 }
+static inline void cu_async_arrive(uint64_t *bar) // at once: the copies are over sooner than on a machine, never later
+{
+    simt::commit();
+    simt::wait_groups(0);
+    cu_mbarrier_arrive(bar);
+}
 static inline void cu_mbarrier_wait(uint64_t *bar, int parity)
 {
     simt::mbarrier_awaited a = {(const simt::mbarrier *)bar, parity};
