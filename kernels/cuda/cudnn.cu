@@ -130,7 +130,8 @@ static int32_t power_up(int64_t n, int32_t least)
 size_t cudnn_workspace_bytes(struct device *dev, const struct attention_call *c)
 {
     if (dev->error.code || !is_asked(dev, c) || !cudnn_of(dev)) return 0;
-    if (!c->backward) return SPARE;
+    // Without lse (a pass that will be done again for its gradients) the same plan is run, or its results would not be the same.
+    if (!c->backward) return SPARE + (tensor_none(c->lse) ? (size_t)(c->q.shape[0] * c->q.shape[1]) * sizeof(float) : 0);
     return SPARE +
            (size_t)sdpa_sums_bytes(rows_up(c->q.shape[0]), c->q.shape[1], c->k.shape[1], c->dq.stride[0], c->dk.stride[0], c->dv.stride[0]);
 }
@@ -139,13 +140,12 @@ static struct sdpa key_of(const struct attention_call *c)
     const struct tensor of[N_SDPA] = {c->q, c->k, c->v, c->out, c->lse, c->dout, c->dq, c->dk, c->dv};
     struct sdpa s;
     memset(&s, 0, sizeof s);
-    s.backward = c->backward, s.lse = !tensor_none(c->lse);
+    s.backward = c->backward;
     s.n_seg = power_up(c->a->n_seg, 1), s.max_len = power_up(c->a->max_len, 128);
     s.n_head = (int32_t)c->q.shape[1], s.n_kv = (int32_t)c->k.shape[1], s.dk = (int32_t)c->q.shape[2], s.dv = (int32_t)c->v.shape[2];
     s.window = c->a->window >= s.max_len ? 0 : c->a->window; // it hides nothing
     s.n_row = c->backward ? rows_up(c->q.shape[0]) : 0;
-    for (int i = 0; i < (c->backward ? (int)N_SDPA : SDPA_DOUT); i++)
-        if (!tensor_none(of[i])) s.row[i] = of[i].stride[0], s.head[i] = of[i].stride[1];
+    for (int i = 0; i < (c->backward ? (int)N_SDPA : SDPA_DOUT); i++) s.row[i] = of[i].stride[0], s.head[i] = of[i].stride[1];
     return s;
 }
 
@@ -253,7 +253,7 @@ static int results_of(struct attention_call *c, struct tensor *to[N_RESULT])
         to[0] = &c->dq, to[1] = &c->dk, to[2] = &c->dv;
     else
         to[0] = &c->out, to[1] = &c->lse;
-    return c->backward ? 3 : tensor_none(c->lse) ? 1 : 2;
+    return c->backward ? 3 : 2;
 }
 struct trial {
     struct device *dev;
@@ -387,11 +387,18 @@ static void choose(struct trial *t)
     choices_save(&l->choices); // a run that is stopped goes on with the same
 }
 
-bool cudnn_attention(struct device *dev, const struct attention_call *c, void (*ours)(struct device *, const struct attention_call *))
+bool cudnn_attention(struct device *dev, const struct attention_call *call, void (*ours)(struct device *, const struct attention_call *))
 {
-    if (!c->workspace_bytes || dev->error.code || !is_asked(dev, c) || c->a->max_len < 1 || c->a->n_seg > N_SEG_MAX) return false;
+    if (!call->workspace_bytes || dev->error.code || !is_asked(dev, call) || call->a->max_len < 1 || call->a->n_seg > N_SEG_MAX)
+        return false;
     struct cudnn *l = cudnn_of(dev);
     if (!l) return false;
+    struct attention_call with = *call;
+    const struct attention_call *c = &with;
+    if (tensor_none(with.lse)) {
+        with.workspace_bytes = SPARE;
+        with.lse = tensor_2d((char *)with.workspace + SPARE, DT_F32, with.q.shape[0], with.q.shape[1]);
+    }
     const struct sdpa key = key_of(c);
     struct sdpa_known *k = l->known;
     while (k < l->known + l->n_known && memcmp(&k->key, &key, sizeof key)) k++;

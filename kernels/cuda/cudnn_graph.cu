@@ -144,7 +144,7 @@ static desc_t operation(struct builder *b)
     set_desc(b, d, EITHER(KDESC), of_segments(b, SDPA_K), what);
     set_desc(b, d, EITHER(VDESC), of_segments(b, SDPA_V), what);
     set_desc(b, d, EITHER(ODESC), of_segments(b, SDPA_OUT), what);
-    if (back || b->s->lse) set_desc(b, d, EITHER(STATSDESC), of_segments(b, SDPA_LSE), what);
+    set_desc(b, d, EITHER(STATSDESC), of_segments(b, SDPA_LSE), what);
     set_desc(b, d, EITHER(SCALEDESC), number(b, SDPA_SCALE), what);
     set_desc(b, d, EITHER(SEQ_LEN_QDESC), lengths(b, SDPA_LEN_Q), what);
     set_desc(b, d, EITHER(SEQ_LEN_KVDESC), lengths(b, SDPA_LEN_K), what);

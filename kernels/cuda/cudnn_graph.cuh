@@ -23,8 +23,7 @@
 enum { SDPA_Q, SDPA_K, SDPA_V, SDPA_OUT, SDPA_LSE, SDPA_DOUT, SDPA_DQ, SDPA_DK, SDPA_DV, N_SDPA }; // forward: up to SDPA_LSE
 // All of a plan, compared as bytes: cleared before it is filled.
 struct sdpa {
-    int32_t backward, lse; // the log-sum-exp is wanted (forward)
-    int32_t n_seg, max_len, n_head, n_kv, dk, dv, window;
+    int32_t backward, n_seg, max_len, n_head, n_kv, dk, dv, window;
     int64_t n_row;                     // backward: of all segments, at most
     int64_t row[N_SDPA], head[N_SDPA]; // from a row, a head to the next, elements
 };

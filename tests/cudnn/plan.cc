@@ -43,7 +43,7 @@ sdpa sdpa_of(const shape &x, bool backward)
 {
     sdpa s;
     memset(&s, 0, sizeof s);
-    s.backward = backward, s.lse = 1;
+    s.backward = backward;
     s.n_seg = x.n_seg, s.max_len = x.max_len, s.n_head = x.n_head, s.n_kv = x.n_kv, s.dk = x.dk, s.dv = x.dv, s.window = x.window;
     s.n_row = backward ? x.n_row : 0;
     for (int i = 0; i < (backward ? (int)N_SDPA : SDPA_DOUT); i++) {
