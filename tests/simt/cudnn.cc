@@ -328,7 +328,7 @@ cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t which)
 
 namespace
 {
-std::vector<descriptor *> lent; // what the library proposes is its own
+std::vector<descriptor *> &lent = *new std::vector<descriptor *>(); // what the library proposes is its own, to the end
 descriptor *proposal(cudnnBackendDescriptorType_t type)
 {
     lent.push_back(new descriptor{type, true, {}});

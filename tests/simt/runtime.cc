@@ -402,7 +402,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t)
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned)
 {
-    static std::vector<simt_event *> all; // a device that a test leaves open leaves its own
+    static std::vector<simt_event *> &all = *new std::vector<simt_event *>(); // a device that a test leaves open leaves its own
     all.push_back(*e = new simt_event());
     return cudaSuccess;
 }
