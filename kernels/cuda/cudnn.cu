@@ -16,7 +16,7 @@ static const size_t SPARE = SDPA_SPARE;
 static const double WORTH = 1e9; // FLOPs from which measuring pays
 #else
 static const size_t SPARE = 4 << 10;
-static const double WORTH = 1e6;
+static const double WORTH = 2e6;
 #endif
 
 struct sdpa_choice { // in the file
@@ -353,7 +353,8 @@ static void choose(struct trial *t)
     const struct sdpa_choice *chosen = NULL;
     const struct cudnn_target target = {l->handle, NULL};
     if (l->mode == cudnn::WHERE_IT_WINS) {
-        const double flops = 2.0 * (double)t->call->q.shape[0] * k->key.max_len * k->key.n_head * (k->key.dk + k->key.dv);
+        const double rows = (double)k->key.n_seg * k->key.max_len; // by the key alone: whichever of its calls comes first
+        const double flops = 2.0 * rows * k->key.max_len * k->key.n_head * (k->key.dk + k->key.dv);
         chosen = (const struct sdpa_choice *)choices_find(&l->choices, &k->key);
         if (chosen ? !chosen->library : flops < WORTH) return;
     }
