@@ -6,7 +6,7 @@
 #include "kernels/cuda/top.cuh"
 #include "kernels/rows/divergence.h"
 
-enum { SORT_ROOM = TOP_DIGIT * 512 * (int)sizeof(int) }; // shared bytes; the keys of TOP_ROOM fit as well
+enum { SORT_ROOM = TOP_DIGIT * VOCAB_THREADS_MAX * (int)sizeof(int) }; // shared bytes; the keys of TOP_ROOM fit as well
 
 // The k best of any number, exactly: the bound by looking at the whole row, what reaches it in the order of ids, sorted.
 __device__ static void top_many(int32_t *id, int32_t *other, const float *z, int n, int k, smem<int> room, smem<int> scan_room)
@@ -46,7 +46,7 @@ struct topk_args {
     int32_t *ids, *other; // other: (rows, k), scratch
     float *logprob, *tail, *log_z;
 };
-__global__ void capture_topk_kernel(struct topk_args c)
+__global__ void __launch_bounds__(VOCAB_THREADS_MAX, 1) capture_topk_kernel(struct topk_args c)
 {
     cu_wait_earlier();
     CU_SHARED_DYNAMIC(memory);
@@ -101,7 +101,7 @@ struct sampled_args {
     float *log_z;
     const struct sample_row *settings;
 };
-__global__ void capture_sampled_kernel(struct sampled_args c)
+__global__ void __launch_bounds__(VOCAB_THREADS_MAX, 1) capture_sampled_kernel(struct sampled_args c)
 {
     cu_wait_earlier();
     CU_SHARED_DYNAMIC(memory);

@@ -70,7 +70,7 @@ __device__ static bool targets_right(const struct loss_args &l, int64_t row, int
     return false;
 }
 
-__global__ void loss_row_kernel(struct loss_args l)
+__global__ void __launch_bounds__(VOCAB_THREADS_MAX, 1) loss_row_kernel(struct loss_args l)
 {
     CU_SHARED(double, room, 32);
     CU_SHARED(float, room_f, 32);
@@ -193,7 +193,8 @@ extern "C" void cuda_loss(struct device *dev, struct tensor dlogits, struct tens
     vocab_read(dev, &l.v, logits, mix->n_vocab, &rows, l.inv_t == 1 ? 1 : 2, inv_t, false);
     if (dev->measuring) return;
     const int64_t work = l.k > l.v.n_chunk ? l.k : l.v.n_chunk;
-    CU_LAUNCH(dev, loss_row_kernel, (unsigned)n, work >= 512 ? 512 : (unsigned)(work + 31) / 32 * 32, 0, l);
+    CU_LAUNCH(dev, loss_row_kernel, (unsigned)n, work >= (int64_t)VOCAB_THREADS_MAX ? VOCAB_THREADS_MAX : (unsigned)(work + 31) / 32 * 32,
+              0, l);
     const int n_part = (n_col + GRAD_COLS - 1) / GRAD_COLS;
     const int64_t n_right = n * (l.k + 1);
     unsigned grid = cu_blocks(n_right, 256), most = (unsigned)cuda_of(dev)->n_sm * 8;

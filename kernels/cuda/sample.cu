@@ -173,7 +173,8 @@ __device__ static int sample_wide(const struct sampler &p, double total)
     return found == INT32_MAX ? sample_greedy(p) : found; // nothing of weight
 }
 
-__global__ void sample_kernel(int32_t *out, const __grid_constant__ struct vocab v, const struct sample_row *settings)
+__global__ void __launch_bounds__(VOCAB_THREADS_MAX, 1)
+    sample_kernel(int32_t *out, const __grid_constant__ struct vocab v, const struct sample_row *settings)
 {
     cu_wait_earlier();
     CU_SHARED(uint64_t, key, TOP_ROOM);

@@ -118,7 +118,8 @@ template <class Key> __global__ void sort_count_kernel(Key key, int *count, int6
     }
 }
 // One block, a thread a bin. begin (tiles, n_bin): where the tile's items of each bin go.
-static __global__ void sort_scan_kernel(int *__restrict__ begin, int32_t *first, const int *__restrict__ count, int n_tile, int n_bin)
+static __global__ void __launch_bounds__(SORT_BINS)
+    sort_scan_kernel(int *__restrict__ begin, int32_t *first, const int *__restrict__ count, int n_tile, int n_bin)
 {
     CU_SHARED(int, room, 33);
     const int k = threadIdx.x;

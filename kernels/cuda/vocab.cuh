@@ -31,10 +31,11 @@ struct vocab_rows {
 void vocab_read(struct device *dev, struct vocab *v, struct tensor logits, int n_vocab, const struct vocab_rows *rows, int n_sum,
                 const float *inv_t, bool groups);
 // Threads of a block that owns a row, given n alone.
+static const unsigned VOCAB_THREADS_MAX = 512;
 static inline unsigned vocab_row_threads(int n)
 {
-    const int threads = (n + VOCAB_GROUP - 1) / VOCAB_GROUP;
-    return threads >= 512 ? 512 : (unsigned)(threads + 31) / 32 * 32;
+    const unsigned threads = ((unsigned)n + VOCAB_GROUP - 1) / VOCAB_GROUP;
+    return threads >= VOCAB_THREADS_MAX ? VOCAB_THREADS_MAX : (threads + 31) / 32 * 32;
 }
 // The temperatures whose log Z is asked for, each once, T = 1 first: of[j] is where the j-th stands.
 struct vocab_temperatures {
