@@ -11,51 +11,52 @@ static bool is_topk(const struct targets_spec *s)
     return s->kind == TARGETS_TOPK;
 }
 
-void capture_open(struct capture *c, const struct targets_spec *spec, int max_row)
+// Where the fields of a block of n rows begin, and where it ends.
+struct fields {
+    size_t ids, second, tail, log_z, size; // second: logprob, or counts of sampled targets
+};
+static struct fields fields_of(const struct targets_spec *s, int n)
 {
-    *c = (struct capture){.spec = *spec, .max_row = max_row};
-    if (spec->kind == TARGETS_NONE) return;
-    const size_t n = (size_t)max_row, k = (size_t)spec->k;
-    c->ids = NEW_N(int32_t, n * k);
-    c->log_z = NEW_N(float, n *(size_t)spec->n_temperature);
-    if (is_topk(spec)) {
-        c->logprob = NEW_N(float, n *k);
-        c->tail_logprob = NEW_N(float, n);
-    } else {
-        c->count = NEW_N(int32_t, n * k);
-    }
+    const size_t row = sizeof(float) * (size_t)n, k = (size_t)s->k;
+    const size_t size[4] = {row * k, row * k, is_topk(s) ? row : 0, row * (size_t)s->n_temperature};
+    size_t at[5] = {0};
+    for (int i = 0; i < 4; i++) at[i + 1] = at[i] + (size[i] + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN;
+    return (struct fields){at[0], at[1], at[2], at[3], at[4]};
 }
 
-void capture_close(struct capture *c)
+size_t capture_bytes(const struct capture *c, int n)
 {
-    mem_free(c->ids);
-    mem_free(c->count);
-    mem_free(c->logprob);
-    mem_free(c->tail_logprob);
-    mem_free(c->log_z);
-    *c = (struct capture){0};
+    return c->spec.kind == TARGETS_NONE ? 0 : fields_of(&c->spec, n).size;
 }
 
-void capture_rows(struct capture *c, struct device *dev, struct tensor logits, int n_vocab, const struct sample_row *draw)
+void capture_rows(const struct capture *c, struct device *dev, void *block, struct tensor logits, int n_vocab,
+                  const struct sample_row *draw)
 {
     const struct targets_spec *s = &c->spec;
     if (s->kind == TARGETS_NONE) return;
-    const int64_t n = logits.shape[0];
-    size_t mark = dev_mark(dev);
-    struct tensor ids = dev_2d(dev, DT_I32, n, s->k), log_z = dev_2d(dev, DT_F32, n, s->n_temperature);
-    if (is_topk(s)) {
-        struct tensor logprob = dev_2d(dev, DT_F32, n, s->k), tail = dev_1d(dev, DT_F32, n);
-        op_capture_topk(dev, ids, logprob, tail, log_z, logits, n_vocab, s->temperature);
-        op_download(dev, c->logprob, logprob);
-        op_download(dev, c->tail_logprob, tail);
-    } else {
-        struct tensor count = dev_2d(dev, DT_I32, n, s->k);
-        op_capture_sampled(dev, ids, count, log_z, logits, n_vocab, s->temperature, draw);
-        op_download(dev, c->count, count);
-    }
-    op_download(dev, c->ids, ids);
-    op_download(dev, c->log_z, log_z);
-    dev_release(dev, mark);
+    const int n = (int)logits.shape[0];
+    const struct fields f = fields_of(s, n);
+    char *at = block;
+    struct tensor ids = tensor_2d(at + f.ids, DT_I32, n, s->k), log_z = tensor_2d(at + f.log_z, DT_F32, n, s->n_temperature);
+    struct tensor second = tensor_2d(at + f.second, is_topk(s) ? DT_F32 : DT_I32, n, s->k);
+    if (is_topk(s))
+        op_capture_topk(dev, ids, second, tensor_1d(at + f.tail, DT_F32, n), log_z, logits, n_vocab, s->temperature);
+    else
+        op_capture_sampled(dev, ids, second, log_z, logits, n_vocab, s->temperature, draw);
+}
+
+void capture_take(struct capture *c, int n, const void *block)
+{
+    const struct targets_spec *s = &c->spec;
+    if (s->kind == TARGETS_NONE) return;
+    const struct fields f = fields_of(s, n);
+    const char *at = block;
+    const void *second = at + f.second;
+    c->ids = (const void *)(at + f.ids);
+    c->log_z = (const void *)(at + f.log_z);
+    c->logprob = is_topk(s) ? second : NULL;
+    c->count = is_topk(s) ? NULL : second;
+    c->tail_logprob = is_topk(s) ? (const void *)(at + f.tail) : NULL;
 }
 
 bool capture_append(const struct capture *c, int row, struct targets *t)

@@ -51,9 +51,8 @@ static void take_options(struct engine *e, const struct engine_options *opt)
     e->draw_row = NEW_N(int32_t, e->head_rows);
     e->draw_seq = NEW_N(struct sequence *, e->head_rows);
     e->draw = NEW_N(struct sample_row, 2 * e->head_rows);
-    e->drawn = NEW_N(int32_t, e->head_rows);
-    e->witness = NEW_N(float, e->head_rows);
-    capture_open(&e->capture, &opt->targets, e->head_rows);
+    e->capture = (struct capture){.spec = opt->targets};
+    e->back = mem_alloc(draw_back(e, e->head_rows));
 }
 
 // Pages for one sequence at its longest and for all slots, and the largest step.
@@ -150,7 +149,6 @@ void engine_close(struct engine *e)
     while (e->all) group_free(e, e->all);
     kv_close(&e->kv);
     pages_close(&e->pages);
-    capture_close(&e->capture);
     mem_free(e->eos);
     mem_free(e->queue);
     mem_free(e->prefill);
@@ -159,8 +157,7 @@ void engine_close(struct engine *e)
     mem_free(e->draw_row);
     mem_free(e->draw_seq);
     mem_free(e->draw);
-    mem_free(e->drawn);
-    mem_free(e->witness);
+    mem_free(e->back);
     mem_free(e);
 }
 

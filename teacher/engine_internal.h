@@ -65,14 +65,14 @@ struct engine {
     int32_t *draw_row;                           // (head_rows) row of hidden
     struct sequence **draw_seq;                  // (head_rows)
     struct sample_row *draw;                     // (2 * head_rows) streams of tokens, then of captures
-    int32_t *drawn;                              // (head_rows)
-    float *witness;                              // (head_rows) a number of each row of hidden
+    void *back;                                  // what comes back of draw_back(head_rows) bytes: see there
     struct sequence *bad;                        // whose logits were not finite
     int bad_row;
     struct engine_stats stats;
 };
 
 // step.c
+size_t draw_back(const struct engine *e, int n);             // bytes that come to the host for n draws, in one download
 size_t step_measure(struct engine *e);                       // bytes of the largest step; the KV cache must be open (any size)
 enum status step_prefill(struct engine *e, struct err *err); // one chunk of each prompt that runs, as many as fit
 enum status step_decode(struct engine *e, struct err *err);  // one token for each sequence that decodes

@@ -90,6 +90,18 @@ static struct tensor rows_of(struct engine *e, struct tensor hidden, int n)
     return out;
 }
 
+// What comes back of n draws: a number of each row of hidden, f32 (n), the tokens, i32 (n), and what is captured; the first two are this
+// long.
+static size_t column_bytes(int n)
+{
+    return ((size_t)n * sizeof(float) + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN;
+}
+
+size_t draw_back(const struct engine *e, int n)
+{
+    return 2 * column_bytes(n) + capture_bytes(&e->capture, n);
+}
+
 // Draws the next token of the n sequences draw_seq from rows draw_row of hidden. n ≤ head_rows, so that logits never hold more rows than
 // planned.
 static void draw(struct engine *e, struct tensor hidden, int n)
@@ -97,14 +109,16 @@ static void draw(struct engine *e, struct tensor hidden, int n)
     struct device *dev = e->m->dev;
     if (!n || e->bad) return;
     size_t mark = dev_mark(dev);
-    struct tensor logits = dev_2d(dev, DT_F32, n, e->m->config.n_vocab), token = dev_1d(dev, DT_I32, n);
+    const size_t column = column_bytes(n);
+    struct tensor logits = dev_2d(dev, DT_F32, n, e->m->config.n_vocab), back = dev_1d(dev, DT_U8, (int64_t)draw_back(e, n));
+    char *at = back.data;
+    struct tensor witness = tensor_2d(at, DT_F32, n, 1), token = tensor_1d(at + column, DT_I32, n);
     struct tensor stream = dev_1d(dev, DT_U8, (int64_t)sizeof(struct sample_row) * 2 * n);
     size_t inner = dev_mark(dev);
-    struct tensor rows = rows_of(e, hidden, n), column = rows, witness = dev_2d(dev, DT_F32, n, 1);
-    column.shape[1] = 1;
+    struct tensor rows = rows_of(e, hidden, n), first = rows;
+    first.shape[1] = 1;
     model_logits(e->m, dev, logits, rows);
-    op_copy(dev, witness, column);
-    op_download(dev, e->witness, witness);
+    op_copy(dev, witness, first);
     dev_release(dev, inner);
     if (!dev->measuring) {
         for (int i = 0; i < n; i++) {
@@ -115,21 +129,25 @@ static void draw(struct engine *e, struct tensor hidden, int n)
     }
     op_upload(dev, stream, e->draw);
     const struct sample_row *row = stream.data;
-    capture_rows(&e->capture, dev, logits, e->n_vocab, row + n);
+    capture_rows(&e->capture, dev, at + 2 * column, logits, e->n_vocab, row + n);
     op_sample(dev, token, logits, e->n_vocab, row);
-    op_download(dev, e->drawn, token);
+    op_download(dev, e->back, back);
     dev_release(dev, mark);
     if (dev->measuring || dev->error.code) return;
+    const char *host = e->back;
+    const float *number = (const void *)host;
+    const int32_t *drawn = (const void *)(host + column);
+    capture_take(&e->capture, n, host + 2 * column);
     for (int i = 0; i < n; i++) {
         struct sequence *s = e->draw_seq[i];
         // One column is witness enough: the final norm makes all of a row NaN when anything before it is not finite. Without this, sampling
         // would quietly take token 0 where no targets are captured.
-        if (!isfinite(e->witness[i]) || e->drawn[i] < 0 || e->drawn[i] >= e->n_vocab || !capture_append(&e->capture, i, &s->targets)) {
+        if (!isfinite(number[i]) || drawn[i] < 0 || drawn[i] >= e->n_vocab || !capture_append(&e->capture, i, &s->targets)) {
             e->bad = s;
             e->bad_row = e->draw_row[i];
             return;
         }
-        sequence_take(e, s, e->drawn[i]);
+        sequence_take(e, s, drawn[i]);
     }
 }
 

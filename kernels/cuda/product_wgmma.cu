@@ -190,6 +190,7 @@ __device__ __forceinline__ void wgmma_multiply(const struct product &p, smem<uns
 template <class S> __global__ void __launch_bounds__(S::THREADS, 1) wgmma_kernel(const struct product p)
 {
 #if !defined(__CUDACC__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
+    cu_wait_earlier();
     CU_SHARED_DYNAMIC(room);
     const smem<int> begin = room.as<int>(S::PLAN);
     const smem<uint64_t> full = room.as<uint64_t>(S::BARRIERS);
@@ -212,7 +213,8 @@ template <bool FP8, int BM, int GROUPS, int TILES> static void wgmma(struct devi
 {
     typedef wgmma_shape<FP8, BM, GROUPS, TILES> S;
     const int64_t n_tile = product_tiles(p, S::BM, S::BN), n_sm = cuda_of(dev)->n_sm;
-    CU_LAUNCH(dev, wgmma_kernel<S>, (unsigned)(n_tile < n_sm ? n_tile : n_sm), (unsigned)S::THREADS, S::PLAN + product_plan_bytes(p), *p);
+    CU_LAUNCH_EARLY(dev, wgmma_kernel<S>, (unsigned)(n_tile < n_sm ? n_tile : n_sm), (unsigned)S::THREADS, S::PLAN + product_plan_bytes(p),
+                    *p);
 }
 void product_wgmma(struct device *dev, const struct product *p)
 {
