@@ -329,7 +329,10 @@ bool blaslt_try(struct device *dev, const struct library_product *x)
     if (p->refused) return false;
     point(b, p, x);
     const cublasStatus_t st = run(dev, b, p, x, x->d, &p->algo);
-    if (st) dev_fail_op(dev, "cuBLASLt: status %d of (%lld, %lld, %lld)", (int)st, (long long)x->m, (long long)x->n, (long long)x->k);
+    const cudaError_t e = st ? cudaGetLastError() : cudaSuccess; // its failure may be CUDA's
+    if (st)
+        dev_fail_op(dev, "launching a product (%lld, %lld, %lld) by cuBLASLt: status %d%s%s", (long long)x->m, (long long)x->n,
+                    (long long)x->k, (int)st, e ? ", " : "", e ? cudaGetErrorString(e) : "");
     return true;
 }
 void blaslt_multiply(struct device *dev, const struct library_product *x)

@@ -210,7 +210,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
                               const void *b, cublasLtMatrixLayout_t lb, const void *beta, const void *c, cublasLtMatrixLayout_t, void *out,
                               cublasLtMatrixLayout_t lo, const cublasLtMatmulAlgo_t *, void *, size_t, cudaStream_t)
 {
-    if (cudaError_t e = simt_launch_check()) return (cublasStatus_t)(e ? 14 : 0); // execution failed
+    if (simt_launch_check()) return (cublasStatus_t)13; // execution failed
     if (!fits(d, la, lb, lo) || c != out) return CUBLAS_STATUS_INVALID_VALUE;
     const float al = *(const float *)alpha, be = *(const float *)beta;
     const simt_matmul desc = *d;
