@@ -104,11 +104,6 @@ static enum status plan_step(struct train_plan plans[3], struct model *m, enum o
     return train_plan_policies(plans, m, &opt, &bounds, &use, err);
 }
 
-static size_t need_of(const struct train_plan *p)
-{
-    return p->weights + p->state + p->keep + p->step;
-}
-
 // The largest micro-batch, by halves, that fits with whole layers computed again; 0: none.
 static int smaller(struct model *m, enum optimizer_kind kind, int micro, int len, size_t free_bytes)
 {
@@ -116,7 +111,7 @@ static int smaller(struct model *m, enum optimizer_kind kind, int micro, int len
     struct err ignored = {0};
     while ((micro /= 2) >= 64) {
         if (len > micro) len = micro;
-        if (!plan_step(plans, m, kind, micro, len, &ignored) && need_of(&plans[RECOMPUTE_LAYER]) <= free_bytes) return micro;
+        if (!plan_step(plans, m, kind, micro, len, &ignored) && train_plan_bytes(&plans[RECOMPUTE_LAYER]) <= free_bytes) return micro;
     }
     return 0;
 }
@@ -129,8 +124,8 @@ static void lighter(struct exam *x, struct finding *f, struct model *m, enum opt
     struct err ignored = {0};
     const size_t free_bytes = dev_available_bytes(&x->dev);
     if (kind == OPTIMIZER_ADAMW && m->dtype == DT_BF16 && !plan_step(small, m, OPTIMIZER_ADAMW8, micro, len, &ignored) &&
-        need_of(&small[RECOMPUTE_LAYER]) <= free_bytes) {
-        fix(f, "--optimizer adamw8 fits: %s with --recompute layer", size_text(need_of(&small[RECOMPUTE_LAYER])).s);
+        train_plan_bytes(&small[RECOMPUTE_LAYER]) <= free_bytes) {
+        fix(f, "--optimizer adamw8 fits: %s with --recompute layer", size_text(train_plan_bytes(&small[RECOMPUTE_LAYER])).s);
         return;
     }
     if (p->weights + p->state > free_bytes) {
@@ -160,7 +155,7 @@ static void plan_train(struct exam *x, struct finding *f, struct model *m)
     }
     const size_t free_bytes = dev_available_bytes(&x->dev);
     int policy = RECOMPUTE_NONE;
-    while (policy < RECOMPUTE_LAYER && need_of(&p[policy]) > free_bytes) policy++;
+    while (policy < RECOMPUTE_LAYER && train_plan_bytes(&p[policy]) > free_bytes) policy++;
     say(f, V_OK,
         "%lld tokens a micro-batch in %s: weights %s, gradients and optimizer (%s) %s, step and what backward keeps %s (recompute "
         "none), "
@@ -171,16 +166,16 @@ static void plan_train(struct exam *x, struct finding *f, struct model *m)
     for (int i = 0; i < 3; i++) {
         char key[40];
         snprintf(key, sizeof key, "need_%s_bytes", recompute_names[i]);
-        number(f, key, (double)need_of(&p[i]));
+        number(f, key, (double)train_plan_bytes(&p[i]));
     }
     number(f, "weights_bytes", (double)p[0].weights);
     number(f, "state_bytes", (double)p[0].state);
     number(f, "free_bytes", (double)free_bytes);
-    if (need_of(&p[policy]) <= free_bytes) {
+    if (train_plan_bytes(&p[policy]) <= free_bytes) {
         say(f, V_OK, "fits with --recompute %s", recompute_names[policy]);
         return;
     }
-    say(f, V_FAIL, "%s are lacking even with --recompute layer", size_text(need_of(&p[policy]) - free_bytes).s);
+    say(f, V_FAIL, "%s are lacking even with --recompute layer", size_text(train_plan_bytes(&p[policy]) - free_bytes).s);
     lighter(x, f, m, kind, &p[0], (int)tokens, (int)len);
 }
 

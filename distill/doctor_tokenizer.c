@@ -112,7 +112,7 @@ static void judge_added_tokens(const struct side *s, struct finding *f)
     }
     if (n) {
         say(f, V_WARN, "added_tokens.json contradicts tokenizer.json: %s%s", differ.data, n > 3 ? "; …" : "");
-        fix(f, "tokenizer.json counts, beside tokenizer_config.json; remove added_tokens.json if those ids are the model's");
+        fix(f, "tokenizer.json counts, beside tokenizer_config.json; remove added_tokens.json if tokenizer.json's ids are the model's");
     }
     buf_free(&differ);
     json_decref(ids);

@@ -287,8 +287,7 @@ static enum status name_ends(struct job *j, struct err *err)
     for (size_t i = 0; !st && !j->quiet && i < added.n; i++) {
         struct buf token = {0};
         tokenizer_show(j->tokenizer, added.v[i], &token);
-        fprintf(stderr, "distill train: answers end with %s, which generation_config.json did not name: added to its eos_token_id\n",
-                token.data);
+        fprintf(stderr, "distill train: answers end with %s, which no eos_token_id names: added to generation_config.json\n", token.data);
         buf_free(&token);
     }
     ids_free(&added);

@@ -66,13 +66,13 @@ enum status plan_losses(struct trainer *t, int n, struct err *err)
 {
     struct row_losses *l = &t->losses, planned = {0};
     if (n <= l->room && l->host) return ST_OK;
+    const size_t size = measure_losses(&planned, n);
+    struct arena more;
+    TRY(dev_arena(t->dev, &more, "losses", size, err));
     arena_free(&l->arena);
     mem_free(l->host);
-    *l = (struct row_losses){0};
-    const size_t size = measure_losses(&planned, n);
-    TRY(dev_arena(t->dev, &l->arena, "losses", size, err));
+    *l = (struct row_losses){.arena = more, .host = NEW_N(float, n)};
     losses_lay_out(l, n);
-    l->host = NEW_N(float, n);
     t->plan.losses = size;
     return ST_OK;
 }
@@ -123,16 +123,16 @@ static struct loss_mix mix_of(const struct trainer *t)
 static enum status choose(struct trainer *t, struct err *err)
 {
     const struct loss_mix mix = mix_of(t);
-    const size_t free_bytes = dev_available_bytes(t->dev);
+    const size_t free_bytes = dev_available_bytes(t->dev) + t->plan.losses; // those are there already
     const int from = t->opt.recompute == RECOMPUTE_AUTO ? RECOMPUTE_NONE : t->opt.recompute;
     const int to = t->opt.recompute == RECOMPUTE_AUTO ? RECOMPUTE_LAYER : t->opt.recompute;
     batch_shape(&t->batch, &t->plan.bounds);
     for (int policy = from; policy <= to; policy++) {
         t->plan.recompute = (enum recompute)policy;
         TRY(measure(t, &t->batch, &t->use, &mix, true, &t->plan.keep, &t->plan.step, err));
-        if (t->plan.state + t->plan.keep + t->plan.step <= usable(free_bytes)) return ST_OK;
+        if (train_plan_bytes(&t->plan) - t->plan.weights <= usable(free_bytes)) return ST_OK;
     }
-    size_t need = t->plan.state + t->plan.keep + t->plan.step;
+    size_t need = train_plan_bytes(&t->plan) - t->plan.weights;
     return need <= free_bytes ? ST_OK : too_little(t, need, free_bytes, err);
 }
 
@@ -141,8 +141,10 @@ enum status plan_reserve(struct trainer *t, struct err *err)
     struct model *m = t->model;
     // The step memory of loading is given back before free memory is looked at.
     dev_measure(t->dev);
-    // A step's loss rows, at most, lie in its tokens as a micro-batch's would.
-    TRY(plan_losses(t, at_least_one(pack_bounds(t->rows, t->opt.pack.batch_tokens).n_loss), err));
+    // A step's loss rows, at most: of its tokens, or of the largest micro-batch that is measured.
+    const struct pack_options *po = &t->opt.pack;
+    const int most = po->batch_tokens > po->micro_tokens ? po->batch_tokens : po->micro_tokens;
+    TRY(plan_losses(t, at_least_one(pack_bounds(t->rows, most).n_loss), err));
     t->plan.weights = m->weights.peak;
     measure_state(t);
     TRY(choose(t, err));
@@ -151,6 +153,11 @@ enum status plan_reserve(struct trainer *t, struct err *err)
     optimizer_alloc(&t->optimizer, t->opt.optimizer, m, &t->state);
     TRY(dev_arena(t->dev, &t->keep, "kept for backward", t->plan.keep, err));
     return dev_reserve(t->dev, t->plan.step, err);
+}
+
+size_t train_plan_bytes(const struct train_plan *p)
+{
+    return p->weights + p->state + p->keep + p->step + p->losses;
 }
 
 void train_plan_describe(const struct train_plan *p, char *text, size_t n)

@@ -10,7 +10,7 @@ enum status train_plan_policies(struct train_plan plans[3], struct model *m, con
                                 const struct targets_use *use, struct err *err);
 // Room for the losses of n rows, if there is not yet. Those that are there are lost.
 enum status plan_losses(struct trainer *t, int n, struct err *err);
-// Before a micro-batch of another shape than the last: goes through it measuring, so that the backend has made what it keeps by shape, and
+// Before a micro-batch: goes through it measuring, so that the backend has made what it keeps by shape, and
 // enlarges the arenas in the rare case that a smaller shape wants more than the largest did.
 enum status plan_fit(struct trainer *t, const struct batch *b, const struct targets_use *use, const struct loss_mix *mix, bool backward,
                      struct err *err);

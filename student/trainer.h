@@ -1,8 +1,8 @@
 // The trainer: one optimizer step is pack, forward, loss head, backward, reduce, clip, update.
 //
-// Memory has three arenas: the state (gradients and optimizer, lives with the trainer), `keep` (what forward keeps for backward) and the
-// device's step memory. trainer_open runs a whole step of the largest micro-batch in measuring mode for each recompute policy, takes the
-// first that fits into what is free, and reserves exactly that. Nothing allocates while a micro-batch runs.
+// Memory has four arenas: the state (gradients and optimizer, lives with the trainer), `keep` (what forward keeps for backward), the losses
+// of a step, and the device's step memory. trainer_open runs a whole step of the largest micro-batch in measuring mode for each recompute
+// policy, takes the first that fits into what is free, and reserves exactly that. Nothing allocates while a micro-batch runs.
 #pragma once
 #include "kernels/comm/comm.h"
 #include "student/batch.h"
@@ -79,4 +79,5 @@ enum status trainer_eval(struct trainer *t, const struct rows *rows, const struc
                          struct err *err);
 size_t trainer_mem_bytes(const struct trainer *t); // weights, state, and the most that steps have used of their arenas
 // "weights 1.23 GiB, gradients and optimizer (adamw8) …, kept for backward …, step …; recompute cheap"
+size_t train_plan_bytes(const struct train_plan *p); // all of it
 void train_plan_describe(const struct train_plan *p, char *text, size_t n);

@@ -318,8 +318,8 @@ bool tokenizer_piece(const struct tokenizer *t, int32_t id, const char **s, size
 // ---- config.c --------------------------------------------------------------------------------------------------------------------------
 // Reads what stands beside DIR's tokenizer.json into one object, as transformers puts it together: tokenizer_config.json; the members of
 // special_tokens_map.json over it and, under its own name as an array of tokens, what added_tokens.json has, unless there is an
-// added_tokens_decoder; the texts of chat_template.jinja (as "default") and
-// additional_chat_templates/NAME.jinja in place of its chat_template. NULL: there is nothing. The caller's.
+// added_tokens_decoder; the texts of chat_template.jinja (as "default") and additional_chat_templates/NAME.jinja in place of its
+// chat_template. NULL: there is nothing. The caller's.
 enum status config_read(const char *dir, json_t **config, struct err *err);
 // Puts the added tokens that the config knows: those of added_tokens_decoder or added_tokens.json, and the special ones by role that the
 // vocabulary has. Appends what that changed to *changes.

@@ -1,5 +1,5 @@
-// The file of choices: a line a choice, "device|version" its first word, then its bytes. A line of another device or library is kept as it
-// is when the file is written.
+// The file of choices: a line a choice, "device|version" its first word, then its bytes. A line of another device or library, or
+// of another process that runs beside this one, is kept as it is when the file is written.
 #include "kernels/cuda/choices.cuh"
 
 #include <stdio.h>
@@ -91,8 +91,8 @@ static void write_all(const struct choices *c)
     if (!cache_path(c, path, sizeof path, true)) return;
     snprintf(part, sizeof part, "%s.%ld", path, (long)getpid());
     FILE *out = fopen(part, "w"), *in = fopen(path, "r");
-    while (out && in && fgets(line, sizeof line, in)) // of other devices
-        if (!read_line(c, line, record)) fputs(line, out);
+    while (out && in && fgets(line, sizeof line, in)) // of other devices, and what other processes have added
+        if (!read_line(c, line, record) || !choices_find(c, record)) fputs(line, out);
     if (in) fclose(in);
     for (int i = 0; out && i < c->n; i++) {
         hex_put(line, c->all + (size_t)i * c->size, c->size);

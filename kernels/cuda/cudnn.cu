@@ -10,7 +10,7 @@
 #include "kernels/cuda/library.cuh"
 
 #if HAVE_CUDNN
-enum { N_SEG_MAX = 4096, N_PLAN = 128, N_PART = 256, THREADS = 256 };
+enum { N_SEG_MAX = 4096, N_PLAN = 128, N_PART = 256, THREADS = 256, ALIGN = 256 /* of the workspace, as cudaMalloc gives it */ };
 #ifdef __CUDACC__
 static const size_t SPARE = SDPA_SPARE;
 static const double WORTH = 1e9; // FLOPs from which measuring pays
@@ -185,7 +185,10 @@ static bool run_library(struct device *dev, struct cudnn *l, const struct sdpa_k
     bind(SDPA_SCALE, &scale), bind(SDPA_MASKED, &masked);
     if (k->key.window) bind(SDPA_WINDOW, &window);
     CU_LAUNCH(dev, segments_kernel, cu_blocks(s.room + 1, THREADS), THREADS, 0, s);
-    return !dev->error.code && !sdpa_plan_run(&l->lib, l->handle, &k->plan, uid, pointer, n, c->workspace);
+    if (dev->error.code) return false;
+    cuda_stream(dev); // what comes next is no kernel of ours
+    void *workspace = (void *)(((uintptr_t)c->workspace + ALIGN - 1) / ALIGN * ALIGN);
+    return !sdpa_plan_run(&l->lib, l->handle, &k->plan, uid, pointer, n, workspace);
 }
 
 // ---- comparing --------------------------------------------------------------------------------------------------------------------------
@@ -207,11 +210,11 @@ __global__ void difference_kernel(struct difference *out, struct strided3 a, str
         const float x = cu_f32(((const T *)a.p)[row * a.stride[0] + h * a.stride[1] + c]);
         const float y = cu_f32(((const T *)b.p)[row * b.stride[0] + h * b.stride[1] + c]);
         const float off = x == y ? 0.0f : fabsf(x - y); // -inf is its own equal
-        r.most = off <= r.most ? r.most : off;          // NaN is kept
+        r.most = fmaxf(r.most, off);
         if (isfinite(x)) r.size = fmaxf(r.size, fabsf(x)), r.size2 += x * x;
         r.most2 += off * off;
     }
-    // cu_max would lose a NaN; the sum of squares keeps it.
+    // The maximum loses a NaN; the sum of squares keeps it.
     r.most = cu_block_reduce(r.most, cu_max(), 0.0f, room), r.size = cu_block_reduce(r.size, cu_max(), 0.0f, room);
     r.most2 = cu_block_reduce(r.most2, cu_add(), 0.0f, room), r.size2 = cu_block_reduce(r.size2, cu_add(), 0.0f, room);
     if (threadIdx.x == 0) out[blockIdx.x] = r;
@@ -264,6 +267,7 @@ struct trial {
     struct difference *part;     // that memory, and …
     int n;
     struct tensor result[N_RESULT], copy[N_RESULT]; // … what it holds after the parts
+    bool over;                                      // it has shown something about these sizes, not about this run or its data
     void (*ours)(struct device *, const struct attention_call *);
 };
 static bool trial_open(struct trial *t)
@@ -297,6 +301,13 @@ static void warn(struct cudnn *l, const struct sdpa *s, const char *what, const 
             (double)d->size);
     l->warned = true;
 }
+static void note(struct cudnn *l, const char *why, const struct sdpa *s)
+{
+    if (!l->warned)
+        fprintf(stderr, "warning: attention by cuDNN %zu, %s, heads %d/%d of %d and %d: %s; our own kernels are used in this run\n",
+                l->version, s->backward ? "backward" : "forward", s->n_head, s->n_kv, s->dk, s->dv, why);
+    l->warned = true;
+}
 // Whether the library's results are right, and the same again. They are left in their place.
 static bool is_right(struct trial *t)
 {
@@ -310,6 +321,7 @@ static bool is_right(struct trial *t)
     }
     for (int i = 0; i < t->n; i++)
         if (!agrees(&d[i], t->result[i], largest)) {
+            t->over = d[i].most2 < INFINITY; // else the data may be what is not finite
             warn(t->l, &t->k->key, "does not agree with our own", &d[i]);
             return false;
         }
@@ -318,11 +330,12 @@ static bool is_right(struct trial *t)
     for (int i = 0; i < t->n; i++) {
         if (!differ_by(t->dev, t->part, t->copy[i], t->result[i], &d[i])) return false;
         if (d[i].most2 != 0) {
+            t->over = true;
             warn(t->l, &t->k->key, "does not give the same bits again", &d[i]);
             return false;
         }
     }
-    return true;
+    return t->over = true;
 }
 static bool is_faster(struct trial *t)
 {
@@ -358,7 +371,7 @@ static void choose(struct trial *t)
         chosen = (const struct sdpa_choice *)choices_find(&l->choices, &k->key);
         if (chosen ? !chosen->library : flops < WORTH) return;
     }
-    if (!sdpa_plan_make(&l->lib, &target, &k->key, (int64_t)t->call->workspace_bytes, &k->plan)) {
+    if (!sdpa_plan_make(&l->lib, &target, &k->key, (int64_t)t->call->workspace_bytes - ALIGN, &k->plan)) {
         if (l->mode == cudnn::WHEREVER_IT_CAN)
             fprintf(stderr,
                     "DISTILL_CUDNN=1: cuDNN %zu has no plan (%s, heads %d/%d of %d and %d): %s, status %d; our own kernels are used\n",
@@ -370,15 +383,16 @@ static void choose(struct trial *t)
         k->by = sdpa_known::BY_LIBRARY;
         return;
     }
-    if (!trial_open(t)) { // no memory to find out: ours in this run
+    if (!trial_open(t)) {
         cudaGetLastError();
+        note(l, "no memory is left to compare it and time it", &k->key);
         return;
     }
     const bool right = is_right(t);
     if (right && (l->mode == cudnn::WHEREVER_IT_CAN || is_faster(t))) k->by = sdpa_known::BY_LIBRARY;
     cudaFree(t->part);
     cudaGetLastError();
-    if (l->mode != cudnn::WHERE_IT_WINS || t->dev->error.code) return;
+    if (l->mode != cudnn::WHERE_IT_WINS || t->dev->error.code || !t->over) return;
     struct sdpa_choice keep;
     memset(&keep, 0, sizeof keep);
     keep.key = k->key;
@@ -415,6 +429,7 @@ bool cudnn_attention(struct device *dev, const struct attention_call *call, void
     }
     if (k->by == sdpa_known::BY_OURS) return false;
     if (!run_library(dev, l, k, c)) {
+        note(l, "a plan that was made does not run", &k->key);
         k->by = sdpa_known::BY_OURS;
         return false;
     }

@@ -14,6 +14,6 @@ struct attention_call {
 // How much workspace the library is given, also while measuring: 0 where it is not asked. By shapes and strides alone, and never more for
 // fewer rows.
 size_t cudnn_workspace_bytes(struct device *dev, const struct attention_call *c);
-// True: done. `ours` does the same call by our own kernels; it is called for comparison and when it was the faster one.
+// True: done. False: the caller does it by our own kernels; `ours` is the same, for comparison.
 bool cudnn_attention(struct device *dev, const struct attention_call *c, void (*ours)(struct device *, const struct attention_call *));
-void cudnn_close(struct cudnn *c); // writes what was measured
+void cudnn_close(struct cudnn *c);

@@ -1,6 +1,6 @@
 // Building the graph and its plan. The first call that fails ends it: later ones do nothing.
 //
-// Backward on sm_90: the library's usual way adds up dq by atomics, in any order. Its engines that have it (knob STAGES up to 4, from 9.25
+// Backward on sm_90: the library's usual way adds up dq by atomics, in any order. Its engines that have it (knob STAGES up to 4, from 9.28
 // on) add in one order when that knob is 4; no other engine is taken.
 #include "kernels/cuda/cudnn_graph.cuh"
 
@@ -175,7 +175,7 @@ static int64_t get_int(struct builder *b, desc_t d, cudnnBackendAttributeName_t 
     if (b->p->status || b->lib->BackendGetAttribute(d, name, CUDNN_TYPE_INT64, 1, &n, &value) || n != 1) return otherwise;
     return value;
 }
-// The configurations that the library proposes, best first. `to` holds descriptors made before.
+// What the library answers, in its order. `to` holds descriptors made before.
 static int64_t get_descs(struct builder *b, desc_t d, cudnnBackendAttributeName_t name, cudnnBackendDescriptorType_t type, desc_t *to,
                          int most)
 {

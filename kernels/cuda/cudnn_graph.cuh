@@ -1,4 +1,4 @@
-// Attention as cuDNN's graph API has it, and its plan: what cudnn.cu runs, and what tests/cudnn_plan.cc has the library check without a
+// Attention as cuDNN's graph API has it, and its plan: what cudnn.cu runs, and what tests/cudnn/plan.cc has the library check without a
 // GPU.
 //
 // Segments lie one after another in rows ("ragged": each tensor has its offsets by segment in device memory, in elements), a query sees the

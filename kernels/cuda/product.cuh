@@ -23,7 +23,7 @@ struct product {
     bool out_wide; // four values of out at once
     int64_t chunk; // values of k
     int n_chunk;
-    float *part; // split: the chunks' sums (n_chunk, all rows, n) go there, and product_sum adds them; else NULL
+    float *part; // split: the chunks' sums (n_chunk, all rows, n) go there, and sum_kernel adds them; else NULL
     // FP8: of x's rows (n_block, all rows), of each w (⌈n/128⌉, n_block); else NULL
     const float *x_scale, *w_scale;
     int n_block;

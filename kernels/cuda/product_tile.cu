@@ -7,7 +7,7 @@
 // 16 bytes.
 //
 // Where tiles are too few for the multiprocessors (decode of 17 to some hundred rows), each chunk of k is a block of its own: its sums go
-// to scratch, which stays in L2, and product_sum adds them in the order that one block would.
+// to scratch, which stays in L2, and sum_kernel adds them in the order that one block would.
 #include "kernels/cuda/product.cuh"
 
 template <int BM> struct tile_shape {

@@ -225,7 +225,8 @@ template <int N_LEFT> __device__ __forceinline__ void cu_wgmma_wait()
 {
     asm volatile("wgmma.wait_group.sync.aligned %0;\n" ::"n"(N_LEFT) : "memory");
 }
-// What has been written to shared memory, by this thread or by others before a barrier that it has met, is there for wgmma.
+// What has been written to shared memory, by this thread or by others before a barrier that it has met, is there for wgmma: of PTX ISA's
+// memory consistency model, a proxy fence anywhere on the path from the write to the read ("proxy-preserved base causality order").
 __device__ __forceinline__ void cu_async_fence()
 {
     asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");

@@ -16,7 +16,7 @@ static void measure(const char *name, const char *json, enum dtype dtype)
     for (int i = 0; i < 2; i++) made_up_step(t, &loss);
     const double above = (double)watch_end(watch);
     const struct train_plan *p = &t->plan;
-    const double plan = (double)(p->weights + p->state + p->keep + p->step), mib = 1 << 20;
+    const double plan = (double)train_plan_bytes(p), mib = 1 << 20;
     row(text("peak memory of training, %s, %s", name, dtype_name(dtype)), text("%.0f MiB above start", above / mib),
         text("planned %.0f MiB (weights %.0f, gradients and optimizer %.0f, kept %.0f, step %.0f); %+.2f%%", plan / mib,
              (double)p->weights / mib, (double)p->state / mib, (double)p->keep / mib, (double)p->step / mib, 100 * (above / plan - 1)),

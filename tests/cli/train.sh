@@ -79,7 +79,7 @@ same "generation_config.json that names the end of a turn stays as it is" $base/
 cp -r $base "$TMP/document"
 for f in config generation_config; do tr '\n' ' ' <$base/$f.json | sed 's/"eos_token_id": *\(\[[^]]*\]\|[0-9]*\)/"eos_token_id": 507/' >"$TMP/document/$f.json"; done
 exits 0 "a base model" small --student "$TMP/document" --out "$TMP/turns"
-says "a base model: the end of a turn" err 'answers end with "<|im_end|>" (509), which generation_config.json did not name'
+says "a base model: the end of a turn" err 'answers end with "<|im_end|>" (509), which no eos_token_id names'
 names_both() { # NAME DIR
     tr -d ' \n' <"$2/generation_config.json" | grep -q '"eos_token_id":\[507,509\]' && ok "$1: generation_config.json names both" || failed "$1: $(cat "$2/generation_config.json")"
 }

@@ -216,7 +216,13 @@ static bool count_step_begin(struct device *dev, const void *key, size_t n)
     return again;
 }
 
-// On a GPU: an epoch is two steps of different shapes, recorded in the second epoch and replayed in the third.
+// On a GPU: an epoch is two steps of different shapes, recorded in the second epoch and replayed in the third. An evaluation whose step
+// memory is larger begins anew with that.
+static const struct {
+    enum dtype dtype;
+    enum recompute recompute;
+    int n_step, eval_after;
+} recorded[] = {{DT_F32, RECOMPUTE_LAYER, 10, 4}, {DT_BF16, RECOMPUTE_NONE, 6, 0}};
 START_TEST(steps_that_are_recorded_leave_the_bits_of_steps_that_are_not)
 {
     if (!test_gpu()) return;
@@ -224,15 +230,17 @@ START_TEST(steps_that_are_recorded_leave_the_bits_of_steps_that_are_not)
     const char *store = test_tmpdir();
     fixture_store(store, 8, 1);
     struct buf w[2];
+    double eval[2] = {0};
     for (int i = 0; i < 2; i++) {
         struct err err = {0};
         struct fixture f;
+        struct step_result r;
         struct train_options o = fixture_options();
         ck_ok(loss_parse(&o.loss, "fkl", &err));
         o.kd_weight = 1;
         o.pack.batch_tokens = o.pack.micro_tokens = 128;
-        o.recompute = RECOMPUTE_LAYER;
-        fixture_open(&f, "qwen3", DT_F32, store);
+        o.recompute = (int)recorded[_i].recompute;
+        fixture_open(&f, "qwen3", recorded[_i].dtype, store);
         struct backend counting = *f.dev.backend;
         real_step_begin = counting.step_begin;
         counting.step_begin = count_step_begin;
@@ -240,13 +248,64 @@ START_TEST(steps_that_are_recorded_leave_the_bits_of_steps_that_are_not)
         f.dev.sync = i == 0; // then nothing is recorded
         fixture_train(&f, &o);
         n_replayed = 0;
-        for (int step = 0; step < 6; step++) fixture_step(&f);
+        for (int step = 1; step <= recorded[_i].n_step; step++) {
+            fixture_step(&f);
+            if (step == recorded[_i].eval_after) ck_ok(trainer_eval(f.trainer, &f.rows, &f.trainer->use, &r, &err));
+        }
         ck_assert_int_eq(n_replayed, i ? 2 : 0);
+        if (recorded[_i].eval_after) eval[i] = r.loss;
         w[i] = fixture_weights(&f);
         fixture_close(&f);
     }
+    ck_assert(eval[0] >= eval[1] && eval[0] <= eval[1]);
     ck_assert(w[0].size == w[1].size && !memcmp(w[0].data, w[1].data, w[0].size));
     for (int i = 0; i < 2; i++) buf_free(&w[i]);
+}
+END_TEST
+
+// What a plan for the bounds of all micro-batches rests on.
+START_TEST(rounded_shapes_grow_with_what_they_hold)
+{
+    struct batch b = {.repeats = true};
+    struct micro last = {0};
+    for (int n = 1; n <= 20000; n += n < 4200 ? 1 : 97) {
+        batch_shape(&b, &(struct micro){.n_row = 1 + n / 40, .n_tok = n, .n_loss = n / 2, .max_len = 1 + n / 3});
+        const struct micro *s = &b.shape;
+        ck_assert(s->n_tok >= n && s->n_tok - n < 128 && (s->n_tok - n) * 8 <= n);
+        ck_assert(s->n_row > b.m.n_row && s->max_len >= b.m.max_len && s->max_len >= s->n_tok - n && s->n_loss == b.m.n_loss);
+        ck_assert(s->n_tok >= last.n_tok && s->n_row >= last.n_row && s->max_len >= last.max_len);
+        last = *s;
+    }
+}
+END_TEST
+
+// Room for the losses of a step: of a micro-batch that is larger than a step may be, and of less than a step, which is summed up between.
+START_TEST(losses_have_room_or_make_it)
+{
+    const char *store = test_tmpdir();
+    fixture_store(store, 8, 1);
+    struct step_result r[2];
+    for (int i = 0; i < 2; i++) {
+        struct fixture f;
+        struct train_options o = fixture_options();
+        o.pack.batch_tokens = 128;
+        o.pack.micro_tokens = 30;
+        fixture_open(&f, "qwen2", DT_F32, store);
+        fixture_train(&f, &o);
+        ck_assert_int_gt(f.trainer->losses.room, f.trainer->plan.bounds.n_loss);
+        if (i) f.trainer->losses.room = f.trainer->plan.bounds.n_loss;
+        r[i] = fixture_step(&f);
+        fixture_close(&f);
+    }
+    ck_assert(r[0].loss >= r[1].loss && r[0].loss <= r[1].loss);
+    struct fixture f;
+    struct train_options o = fixture_options();
+    o.pack.batch_tokens = 20;
+    o.pack.micro_tokens = 128;
+    fixture_open(&f, "qwen2", DT_F32, store);
+    fixture_train(&f, &o);
+    fixture_step(&f);
+    fixture_close(&f);
 }
 END_TEST
 
@@ -651,7 +710,9 @@ Suite *suite_trainer(void)
     tcase_add_test(ways, threads_do_not_change_a_gradient);
     tcase_add_test(ways, recompute_policies_give_the_same_bits);
     tcase_add_test(ways, a_shape_made_to_repeat_changes_no_loss_and_no_gradient);
-    tcase_add_test(ways, steps_that_are_recorded_leave_the_bits_of_steps_that_are_not);
+    tcase_add_loop_test(ways, steps_that_are_recorded_leave_the_bits_of_steps_that_are_not, 0, 2);
+    tcase_add_test(ways, rounded_shapes_grow_with_what_they_hold);
+    tcase_add_test(ways, losses_have_room_or_make_it);
     tcase_add_test(ways, what_is_planned_without_weights_is_what_is_taken);
     tcase_add_test(ways, bf16_stays_close_to_f32);
     tcase_add_loop_test(ways, the_head_does_not_depend_on_where_its_chunks_end, 0, 2);
