@@ -373,7 +373,7 @@ static enum status load(struct model *m, struct source *src, const char *dir, co
         TRY(source_open(src, dir, &m->config, err));
         match_all(m, src, dir, err);
     }
-    if (opt->fp8_activations) choose_fp8(m, opt->random_init ? NULL : src, dir, err);
+    if (opt->fp8_activations && (!opt->random_init || opt->plan)) choose_fp8(m, opt->random_init ? NULL : src, dir, err);
     if (err->code) return err->code;
     arena_measure(&m->weights, "weights");
     place_weights(m);
