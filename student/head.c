@@ -7,8 +7,8 @@ struct param *head_param(struct model *m)
 }
 
 // A chunk reads the head's weight once, a block reads and writes its f32 gradient once, so both should be many; what they take stays below
-// 300 MB at any vocabulary. With logits in f32 and gradients in bf16, a chunk of 7 and a block of 20 parts in 2 V 34 bytes balances the
-// two.
+// 300 MB at any vocabulary. In rows of bf16 gradients, a chunk's f32 logits count twice: 20 of 34 parts to the block and 2 × 7 to the chunk
+// take about the same time for each.
 struct head_sizes head_sizes(int64_t n_vocab, enum dtype t)
 {
     enum { BYTES = 290000000, MOST = 1024, LEAST = 32 };

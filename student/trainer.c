@@ -53,9 +53,9 @@ void micro_run(struct trainer *t, const struct batch *b, const struct targets_us
 
     // What hangs on the shape alone can be recorded. The head's loss rows are of another number each time, and it launches little.
     const struct {
-        const void *trainer, *step, *keep;
+        const void *trainer, *step;
         int64_t n_tok, n_row, max_len, backward;
-    } key = {t, ids.data, t->keep.base, n, s->n_row, s->max_len, backward};
+    } key = {t, ids.data, n, s->n_row, s->max_len, backward};
     const bool again = dev_step_begin(dev, &key, sizeof key);
     if (!again) model_forward(m, &run, hidden, ids);
     if (backward)
